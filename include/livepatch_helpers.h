@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What the Rust core needs of the kernel that exists only as C macros and inline functions.
+ *
+ * Read by the helpers themselves and by bindgen. Everything here starts with livepatch_; names that the kernel's own
+ * livepatch interface uses start with klp_.
+ */
+#ifndef _LIVEPATCH_HELPERS_H_
+#define _LIVEPATCH_HELPERS_H_
+
+#include <linux/ftrace.h>
+#include <linux/livepatch.h>
+#include <linux/sched.h>
+
+/* The longest stack trace that is searched; a deeper stack counts as unreliable. */
+#define LIVEPATCH_MAX_STACK_ENTRIES 100
+
+/* ops.rs: where a call that arrived at @ip goes; 0 leaves it alone. Called with preemption disabled. */
+unsigned long livepatch_select(unsigned long ip, const int *patch_state);
+
+/* The function of every ftrace_ops of the core. */
+void livepatch_ftrace_thunk(unsigned long ip, unsigned long parent_ip, struct ftrace_ops *ops,
+			    struct ftrace_regs *fregs);
+unsigned long livepatch_ftrace_flags(void);
+
+/* This CPU's buffer for a stack trace. Preemption must be disabled. */
+unsigned long *livepatch_stack_entries(void);
+
+bool livepatch_task_pending(struct task_struct *task);
+void livepatch_set_task_pending(struct task_struct *task);
+void livepatch_clear_task_pending(struct task_struct *task);
+bool livepatch_test_and_clear_task_pending(struct task_struct *task);
+void livepatch_notify_task(struct task_struct *task);
+bool livepatch_have_reliable_stack(void);
+
+/* Calls @fn for every thread of every process. tasklist_lock must be held. */
+void livepatch_for_each_thread(void (*fn)(struct task_struct *task, void *arg), void *arg);
+void livepatch_tasklist_read_lock(void);
+void livepatch_tasklist_read_unlock(void);
+
+bool livepatch_cpu_possible(unsigned int cpu);
+bool livepatch_cpu_online(unsigned int cpu);
+
+void livepatch_preempt_disable(void);
+void livepatch_preempt_enable(void);
+
+/* Lets __schedule() call __klp_sched_try_switch(), or not. */
+void livepatch_sched_switch_enable(void);
+void livepatch_sched_switch_disable(void);
+
+void livepatch_warn_once(const char *what);
+
+/* The built-in core's variables, which the take-over works on. */
+extern struct mutex klp_mutex;
+extern struct list_head klp_patches;
+extern struct klp_patch *klp_transition_patch;
+extern struct kobject *klp_root_kobj;
+void livepatch_builtin_lock(void);
+void livepatch_builtin_unlock(void);
+
+/* Only to take their addresses: <linux/livepatch.h> and <linux/livepatch_sched.h> declare the rest. */
+void clear_relocate_add(Elf_Shdr *sechdrs, const char *strtab, unsigned int symindex, unsigned int relsec,
+			struct module *me);
+
+#endif /* _LIVEPATCH_HELPERS_H_ */

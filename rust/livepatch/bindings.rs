@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Bindings to what `kernel::bindings` leaves out: the `klp_*` types and functions, and this module's own C helpers.
+//!
+//! Everything else is re-exported from `kernel::bindings`, so that the types are the same ones.
+//! Only [`crate::kapi`], [`crate::abi`], [`crate::ops`] and [`crate::takeover`] may use this module.
+
+#![allow(
+    clippy::all,
+    clippy::undocumented_unsafe_blocks,
+    dead_code,
+    missing_docs,
+    non_camel_case_types,
+    non_upper_case_globals,
+    unreachable_pub,
+    unsafe_op_in_unsafe_fn
+)]
+
+use kernel::ffi;
+use pin_init::MaybeZeroable;
+
+pub use kernel::bindings::*;
+
+include!("bindings_generated.rs");

@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! One function of a patch.
+//!
+//! Process context, under the registry's lock.
+
+#![deny(unsafe_code)]
+
+use crate::{
+    kapi::{
+        descriptor::FuncDescriptor,
+        ftrace,
+        kallsyms,
+        kobject::Kobject, //
+    },
+    ops::Hook,
+    symbols,
+    sysfs::{
+        FuncDirectory,
+        ObjectDirectory, //
+    },
+    table::ORIGINAL,
+};
+use kernel::{
+    prelude::*,
+    str::CString,
+    sync::Arc, //
+};
+
+/// Code of a function: where it is, and how many bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Code {
+    /// Its address; 0 while the object is not loaded.
+    pub(crate) address: usize,
+    /// Its size in bytes.
+    pub(crate) size: usize,
+}
+
+/// A function and its replacement.
+pub(crate) struct Func {
+    name: Arc<CString>,
+    sympos: usize,
+    /// What the patch module wrote; `None` for a function that goes back to its original code because the patch
+    /// replaces one that changed it.
+    descriptor: Option<FuncDescriptor>,
+    /// The original code.
+    pub(crate) old: Code,
+    /// What runs instead; the original code for one that goes back.
+    pub(crate) new: Code,
+    directory: Kobject<FuncDirectory>,
+}
+
+impl Func {
+    /// A function as the patch module describes it.
+    pub(crate) fn new(descriptor: FuncDescriptor) -> Result<Self> {
+        let name = descriptor.old_name().ok_or(EINVAL)?;
+        Ok(Self {
+            name: Arc::new(CString::try_from(name)?, GFP_KERNEL)?,
+            sympos: descriptor.sympos(),
+            descriptor: Some(descriptor),
+            old: Code::default(),
+            new: Code {
+                address: descriptor.new_func(),
+                size: 0,
+            },
+            directory: Kobject::new(FuncDirectory)?,
+        })
+    }
+
+    /// A function that goes back to its original code, since `replaced` changes it and the new patch does not.
+    pub(crate) fn new_nop(replaced: &Func) -> Result<Self> {
+        Ok(Self {
+            name: replaced.name.clone(),
+            sympos: replaced.sympos,
+            descriptor: None,
+            old: Code::default(),
+            new: Code::default(),
+            directory: Kobject::new(FuncDirectory)?,
+        })
+    }
+
+    /// The function's name.
+    pub(crate) fn name(&self) -> &CStr {
+        &self.name
+    }
+
+    /// The same, to keep.
+    pub(crate) fn shared_name(&self) -> Arc<CString> {
+        self.name.clone()
+    }
+
+    /// Whether it only goes back to its original code.
+    pub(crate) fn is_nop(&self) -> bool {
+        self.descriptor.is_none()
+    }
+
+    /// Whether `other` means the same function of the same object. A unique symbol is also the first one.
+    pub(crate) fn is_same(&self, other: &Func) -> bool {
+        self.name() == other.name() && self.sympos.max(1) == other.sympos.max(1)
+    }
+
+    /// Checks the description and shows the function in sysfs.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` without a replacement or with a name longer than any symbol's; what [`Kobject::add`] gives.
+    #[doc(alias = "klp_init_func")]
+    pub(crate) fn show(&self, object: &Kobject<ObjectDirectory>) -> Result {
+        if (self.new.address == 0 && !self.is_nop())
+            || self.name().to_bytes().len() >= kernel::bindings::KSYM_NAME_LEN as usize
+        {
+            return Err(EINVAL);
+        }
+        self.directory.add(
+            object.as_parent(),
+            fmt!("{},{}", self.name(), self.sympos.max(1)),
+        )
+    }
+
+    /// Finds the original code and sizes, now that `object` is loaded.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if the symbol is not clear, `ENOENT` if a size is unknown, after a message.
+    pub(crate) fn locate(&mut self, object: Option<&CStr>) -> Result {
+        let address = symbols::find(object, self.name(), self.sympos)?;
+        let size = kallsyms::size_at(address).ok_or_else(|| {
+            pr_err!("kallsyms size lookup failed for '{}'\n", self.name());
+            ENOENT
+        })?;
+        self.old = Code { address, size };
+
+        if self.is_nop() {
+            self.new.address = address;
+        }
+        self.new.size = kallsyms::size_at(self.new.address).ok_or_else(|| {
+            pr_err!(
+                "kallsyms size lookup failed for '{}' replacement\n",
+                self.name()
+            );
+            ENOENT
+        })?;
+        if let Some(descriptor) = self.descriptor {
+            descriptor.set_old(self.old.address, self.old.size);
+            descriptor.set_new_size(self.new.size);
+        }
+        Ok(())
+    }
+
+    /// Forgets what [`Self::locate`] found: the object goes.
+    pub(crate) fn forget(&mut self) {
+        self.old = Code::default();
+        match self.descriptor {
+            Some(descriptor) => descriptor.set_old(0, 0),
+            None => self.new = Code::default(),
+        }
+    }
+
+    /// Aims `hook` at the replacement. `None` if ftrace cannot intercept the function.
+    pub(crate) fn aim(&self, hook: &mut Hook) -> Option<()> {
+        let ip = ftrace::location(self.old.address)?;
+        let target = if self.is_nop() {
+            ORIGINAL
+        } else {
+            self.new.address
+        };
+        hook.aim(ip, target, self.new.size);
+        Some(())
+    }
+
+    /// Keeps the description current.
+    pub(crate) fn set_patched(&self, patched: bool) {
+        if let Some(descriptor) = self.descriptor {
+            descriptor.set_patched(patched);
+        }
+    }
+}

@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What the Rust core needs of the kernel that exists only as C macros and inline functions, and the entry of the
+ * ftrace handler, which is made of them.
+ */
+#include <linux/cpumask.h>
+#include <linux/ftrace.h>
+#include <linux/jump_label.h>
+#include <linux/livepatch.h>
+#include <linux/module.h>
+#include <linux/mutex.h>
+#include <linux/percpu.h>
+#include <linux/sched/signal.h>
+#include <linux/sched/task.h>
+#include <linux/trace_recursion.h>
+
+#include "../../include/livepatch_helpers.h"
+
+/* The kernel's loader resolves relocations against unexported symbols only in modules marked like this. */
+MODULE_INFO(livepatch, "Y");
+
+/*
+ * Runs in the context of the patched function: any, NMI included. Whatever it calls must not be traceable, which
+ * __always_inline functions and Rust code are not.
+ */
+notrace void livepatch_ftrace_thunk(unsigned long ip, unsigned long parent_ip, struct ftrace_ops *ops,
+				    struct ftrace_regs *fregs)
+{
+	unsigned long target;
+	int bit;
+
+	/* Disables preemption too, which is what the core's synchronisation waits for. */
+	bit = ftrace_test_recursion_trylock(ip, parent_ip);
+	if (WARN_ON_ONCE(bit < 0))
+		return;
+
+	target = livepatch_select(ip, &current->patch_state);
+	if (target)
+		ftrace_regs_set_instruction_pointer(fregs, target);
+
+	ftrace_test_recursion_unlock(bit);
+}
+
+unsigned long livepatch_ftrace_flags(void)
+{
+	unsigned long flags = FTRACE_OPS_FL_DYNAMIC | FTRACE_OPS_FL_IPMODIFY | FTRACE_OPS_FL_PERMANENT;
+
+	/* Without argument registers in ftrace_regs, the instruction pointer can only be set in a full pt_regs. */
+	if (!IS_ENABLED(CONFIG_HAVE_DYNAMIC_FTRACE_WITH_ARGS))
+		flags |= FTRACE_OPS_FL_SAVE_REGS;
+	return flags;
+}
+
+static DEFINE_PER_CPU(unsigned long[LIVEPATCH_MAX_STACK_ENTRIES], stack_entries);
+
+unsigned long *livepatch_stack_entries(void)
+{
+	lockdep_assert_preemption_disabled();
+	return *this_cpu_ptr(&stack_entries);
+}
+
+bool livepatch_task_pending(struct task_struct *task)
+{
+	return test_tsk_thread_flag(task, TIF_PATCH_PENDING);
+}
+
+void livepatch_set_task_pending(struct task_struct *task)
+{
+	set_tsk_thread_flag(task, TIF_PATCH_PENDING);
+}
+
+void livepatch_clear_task_pending(struct task_struct *task)
+{
+	clear_tsk_thread_flag(task, TIF_PATCH_PENDING);
+}
+
+bool livepatch_test_and_clear_task_pending(struct task_struct *task)
+{
+	return test_and_clear_tsk_thread_flag(task, TIF_PATCH_PENDING);
+}
+
+void livepatch_notify_task(struct task_struct *task)
+{
+	set_notify_signal(task);
+}
+
+bool livepatch_have_reliable_stack(void)
+{
+	return klp_have_reliable_stack();
+}
+
+void livepatch_for_each_thread(void (*fn)(struct task_struct *task, void *arg), void *arg)
+{
+	struct task_struct *process, *task;
+
+	for_each_process_thread(process, task)
+		fn(task, arg);
+}
+
+void livepatch_tasklist_read_lock(void)
+{
+	read_lock(&tasklist_lock);
+}
+
+void livepatch_tasklist_read_unlock(void)
+{
+	read_unlock(&tasklist_lock);
+}
+
+bool livepatch_cpu_possible(unsigned int cpu)
+{
+	return cpu_possible(cpu);
+}
+
+bool livepatch_cpu_online(unsigned int cpu)
+{
+	return cpu_online(cpu);
+}
+
+/* Without tracing: one caller is on the way from the kernel to user space. */
+void livepatch_preempt_disable(void)
+{
+	preempt_disable_notrace();
+}
+
+void livepatch_preempt_enable(void)
+{
+	preempt_enable_notrace();
+}
+
+void livepatch_sched_switch_enable(void)
+{
+	static_branch_enable(&klp_sched_try_switch_key);
+}
+
+void livepatch_sched_switch_disable(void)
+{
+	static_branch_disable(&klp_sched_try_switch_key);
+}
+
+void livepatch_warn_once(const char *what)
+{
+	WARN_ONCE(1, "livepatch: %s\n", what);
+}
+
+void livepatch_builtin_lock(void)
+{
+	mutex_lock(&klp_mutex);
+}
+
+void livepatch_builtin_unlock(void)
+{
+	mutex_unlock(&klp_mutex);
+}

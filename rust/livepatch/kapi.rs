@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Safe wrappers over what the `kernel` crate lacks, written as if for it.
+//!
+//! Nothing here knows about live patching policy; nothing outside calls bindings, but for the modules that are the
+//! boundary to C themselves ([`crate::abi`], [`crate::ops`], [`crate::takeover`]).
+
+pub(crate) mod cpu;
+pub(crate) mod descriptor;
+pub(crate) mod dyndbg;
+pub(crate) mod ftrace;
+pub(crate) mod kallsyms;
+pub(crate) mod kobject;
+pub(crate) mod module;
+pub(crate) mod published;
+pub(crate) mod task;
+pub(crate) mod warn;
+pub(crate) mod workqueue;

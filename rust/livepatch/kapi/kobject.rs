@@ -1,0 +1,354 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Directories in sysfs that own typed data.
+//!
+//! C headers: [`include/linux/kobject.h`](srctree/include/linux/kobject.h),
+//! [`include/linux/sysfs.h`](srctree/include/linux/sysfs.h)
+
+use crate::bindings;
+use core::ptr::NonNull;
+use kernel::{
+    alloc::KBox,
+    error::to_result,
+    ffi::c_char,
+    fmt,
+    prelude::*,
+    types::Opaque, //
+};
+
+/// What lies behind a directory: data and the files that show it.
+pub(crate) trait Directory: Send + Sync + Sized + 'static {
+    /// The type of such directories; made by [`kobj_type!`].
+    fn kobj_type() -> &'static KobjType<Self>;
+
+    /// Called when the last reference on the directory is gone, before the data is dropped. Process context.
+    fn released(&self) {}
+}
+
+/// The memory behind a directory. C knows the address of `kobj`.
+#[repr(C)]
+struct Inner<T> {
+    kobj: Opaque<bindings::kobject>,
+    data: T,
+}
+
+/// A reference on a directory.
+///
+/// Dropping it removes the directory, once its children are gone, and waits for calls of its files' functions to
+/// return; so it must not be dropped inside one, nor under a lock that they take.
+///
+/// # Invariants
+///
+/// Points to an initialised `kobject` in an [`Inner<T>`] that came from a [`KBox`], and owns one reference on it.
+pub(crate) struct Kobject<T: Directory>(NonNull<Inner<T>>);
+
+// SAFETY: reference counts are atomic, and `T` is `Send` and `Sync` by its trait.
+unsafe impl<T: Directory> Send for Kobject<T> {}
+// SAFETY: as above.
+unsafe impl<T: Directory> Sync for Kobject<T> {}
+
+impl<T: Directory> Kobject<T> {
+    /// A directory that is not in sysfs yet.
+    pub(crate) fn new(data: T) -> Result<Self> {
+        let inner = KBox::new(
+            Inner {
+                kobj: Opaque::zeroed(),
+                data,
+            },
+            GFP_KERNEL,
+        )?;
+        let inner = NonNull::from(&mut *KBox::leak(inner));
+        // SAFETY: the memory is zeroed and stays in place until `release`.
+        unsafe { bindings::kobject_init(Opaque::cast_into(&raw const (*inner.as_ptr()).kobj), T::kobj_type().raw()) };
+        // INVARIANT: initialised, with one reference, which is ours.
+        Ok(Self(inner))
+    }
+
+    /// Shows the directory as `name` below `parent`. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// `EEXIST` if the name is taken (the kernel warns about it too), `ENOMEM`, `EINVAL` for an empty name.
+    pub(crate) fn add(&self, parent: Parent<'_>, name: fmt::Arguments<'_>) -> Result {
+        // SAFETY: both are initialised; `%pA` takes a `fmt::Arguments`.
+        to_result(unsafe {
+            bindings::kobject_add(
+                self.as_ptr(),
+                parent.0,
+                c"%pA".as_ptr().cast(),
+                core::ptr::from_ref(&name).cast::<kernel::ffi::c_void>(),
+            )
+        })
+    }
+
+    /// As the parent of another directory.
+    pub(crate) fn as_parent(&self) -> Parent<'_> {
+        Parent(self.as_ptr(), core::marker::PhantomData)
+    }
+
+    /// The C structure.
+    pub(crate) fn as_ptr(&self) -> *mut bindings::kobject {
+        // SAFETY: it exists, by the type's invariant.
+        unsafe { (*self.0.as_ptr()).kobj.get() }
+    }
+
+    /// What the directory shows.
+    pub(crate) fn data(&self) -> &T {
+        // SAFETY: it exists, by the type's invariant, and is only ever shared.
+        unsafe { &(*self.0.as_ptr()).data }
+    }
+}
+
+impl<T: Directory> Drop for Kobject<T> {
+    fn drop(&mut self) {
+        // SAFETY: the reference is ours.
+        unsafe { bindings::kobject_put(self.as_ptr()) };
+    }
+}
+
+/// Where a directory goes.
+#[derive(Clone, Copy)]
+pub(crate) struct Parent<'a>(
+    *mut bindings::kobject,
+    core::marker::PhantomData<&'a bindings::kobject>,
+);
+
+impl Parent<'static> {
+    /// `/sys/kernel`.
+    pub(crate) fn kernel() -> Self {
+        // SAFETY: set at boot, never changed.
+        Self(unsafe { bindings::kernel_kobj }, core::marker::PhantomData)
+    }
+}
+
+/// # Safety
+///
+/// `kobj` must be the `kobj` of an [`Inner<T>`] that exists for `'a`.
+unsafe fn data_of<'a, T>(kobj: *mut bindings::kobject) -> &'a T {
+    // SAFETY: `kobj` is the first field of a `repr(C)` structure, says the caller.
+    unsafe { &(*kobj.cast::<Inner<T>>()).data }
+}
+
+/// Called by C when the last reference is gone.
+unsafe extern "C" fn release<T: Directory>(kobj: *mut bindings::kobject) {
+    // SAFETY: this is the release function of directories with `T` only.
+    unsafe { data_of::<T>(kobj) }.released();
+    // SAFETY: the memory came from a `KBox` in `Kobject::new`, and nobody refers to it any more.
+    drop(unsafe { KBox::from_raw(kobj.cast::<Inner<T>>()) });
+}
+
+/// Where a file's contents go.
+pub(crate) struct Page(*mut c_char);
+
+impl Page {
+    /// Writes the contents; returns their length.
+    pub(crate) fn emit(&self, args: fmt::Arguments<'_>) -> usize {
+        // SAFETY: sysfs passed a page; `%pA` takes a `fmt::Arguments`.
+        let length = unsafe {
+            bindings::sysfs_emit(
+                self.0,
+                c"%pA".as_ptr().cast(),
+                core::ptr::from_ref(&args).cast::<kernel::ffi::c_void>(),
+            )
+        };
+        usize::try_from(length).unwrap_or(0)
+    }
+}
+
+/// Shows a file. Process context, without any lock of ours.
+type Show<T> = fn(&T, &Page) -> Result<usize>;
+/// Takes what was written to a file. Process context, without any lock of ours.
+type Store<T> = fn(&T, &CStr) -> Result;
+
+/// A file in a directory with `T`.
+#[repr(C)]
+pub(crate) struct Attribute<T> {
+    attr: bindings::attribute,
+    show: Option<Show<T>>,
+    store: Option<Store<T>>,
+}
+
+// SAFETY: never changes.
+unsafe impl<T> Sync for Attribute<T> {}
+
+impl<T> Attribute<T> {
+    const fn new(name: &'static CStr, mode: u16, show: Option<Show<T>>, store: Option<Store<T>>) -> Self {
+        // SAFETY: all zeroes is a valid value: null pointers and no bits.
+        let mut attr: bindings::attribute = unsafe { core::mem::zeroed() };
+        attr.name = name.as_ptr().cast();
+        attr.mode = mode;
+        Self { attr, show, store }
+    }
+
+    /// A file that everybody may read.
+    pub(crate) const fn read_only(name: &'static CStr, show: Show<T>) -> Self {
+        Self::new(name, 0o444, Some(show), None)
+    }
+
+    /// A file that everybody may read and root may write.
+    pub(crate) const fn read_write(name: &'static CStr, show: Show<T>, store: Store<T>) -> Self {
+        Self::new(name, 0o644, Some(show), Some(store))
+    }
+
+    /// A file that root may write.
+    pub(crate) const fn write_only(name: &'static CStr, store: Store<T>) -> Self {
+        Self::new(name, 0o200, None, Some(store))
+    }
+}
+
+unsafe extern "C" fn show<T: Directory>(
+    kobj: *mut bindings::kobject,
+    attr: *mut bindings::attribute,
+    page: *mut c_char,
+) -> isize {
+    // SAFETY: sysfs keeps the directory during the call; this is the function of directories with `T` only.
+    let data = unsafe { data_of::<T>(kobj) };
+    // SAFETY: the files of such directories are `Attribute<T>`, whose first field is what C passes.
+    let attribute = unsafe { &*attr.cast::<Attribute<T>>() };
+    let result = attribute.show.ok_or(EIO).and_then(|show| show(data, &Page(page)));
+    match result {
+        Ok(length) => length as isize,
+        Err(error) => error.to_errno() as isize,
+    }
+}
+
+unsafe extern "C" fn store<T: Directory>(
+    kobj: *mut bindings::kobject,
+    attr: *mut bindings::attribute,
+    buffer: *const c_char,
+    count: usize,
+) -> isize {
+    // SAFETY: sysfs keeps the directory during the call; this is the function of directories with `T` only.
+    let data = unsafe { data_of::<T>(kobj) };
+    // SAFETY: the files of such directories are `Attribute<T>`, whose first field is what C passes.
+    let attribute = unsafe { &*attr.cast::<Attribute<T>>() };
+    // SAFETY: sysfs puts a NUL behind what was written.
+    let text = unsafe { CStr::from_ptr(buffer.cast()) };
+    let result = attribute.store.ok_or(EIO).and_then(|store| store(data, text));
+    match result {
+        Ok(()) => count as isize,
+        Err(error) => error.to_errno() as isize,
+    }
+}
+
+/// The type of a directory.
+#[repr(transparent)]
+pub(crate) struct KobjType<T> {
+    inner: bindings::kobj_type,
+    _data: core::marker::PhantomData<fn(&T)>,
+}
+
+// SAFETY: never changes.
+unsafe impl<T> Sync for KobjType<T> {}
+
+impl<T: Directory> KobjType<T> {
+    const SYSFS_OPS: &'static bindings::sysfs_ops = &bindings::sysfs_ops {
+        show: Some(show::<T>),
+        store: Some(store::<T>),
+    };
+
+    /// A directory with the files of `groups`.
+    pub(crate) const fn new<const N: usize>(groups: &'static Groups<N>) -> Self {
+        // SAFETY: all zeroes is a valid value: null pointers.
+        let mut inner: bindings::kobj_type = unsafe { core::mem::zeroed() };
+        inner.release = Some(release::<T>);
+        inner.sysfs_ops = Self::SYSFS_OPS;
+        // CAST: C only reads it; the constness differs between kernel releases.
+        inner.default_groups = (&raw const groups.0).cast_mut().cast();
+        Self {
+            inner,
+            _data: core::marker::PhantomData,
+        }
+    }
+
+    fn raw(&'static self) -> *const bindings::kobj_type {
+        &self.inner
+    }
+}
+
+/// A NULL-terminated list of attributes. For [`kobj_type!`].
+pub(crate) struct Attributes<const N: usize>([*const bindings::attribute; N]);
+
+// SAFETY: never changes.
+unsafe impl<const N: usize> Sync for Attributes<N> {}
+
+impl<const N: usize> Attributes<N> {
+    /// The last entry must be null.
+    pub(crate) const fn new(list: [*const bindings::attribute; N]) -> Self {
+        assert!(N > 0 && list[N - 1].is_null());
+        Self(list)
+    }
+}
+
+/// One attribute group. For [`kobj_type!`].
+pub(crate) struct Group(bindings::attribute_group);
+
+// SAFETY: never changes.
+unsafe impl Sync for Group {}
+
+impl Group {
+    /// The group of `attributes`, without a name.
+    pub(crate) const fn new<const N: usize>(attributes: &'static Attributes<N>) -> Self {
+        // SAFETY: all zeroes is a valid value: null pointers.
+        let mut group: bindings::attribute_group = unsafe { core::mem::zeroed() };
+        group.__bindgen_anon_2.attrs_const = &raw const attributes.0 as *const _;
+        Self(group)
+    }
+}
+
+/// A NULL-terminated list of groups. For [`kobj_type!`].
+pub(crate) struct Groups<const N: usize>([*const bindings::attribute_group; N]);
+
+// SAFETY: never changes.
+unsafe impl<const N: usize> Sync for Groups<N> {}
+
+impl Groups<2> {
+    /// A list of one.
+    pub(crate) const fn one(group: &'static Group) -> Self {
+        Self([&group.0, core::ptr::null()])
+    }
+}
+
+impl Groups<1> {
+    /// No files.
+    pub(crate) const fn none() -> Self {
+        Self([core::ptr::null()])
+    }
+}
+
+impl<T> Attribute<T> {
+    /// For [`kobj_type!`].
+    pub(crate) const fn raw(&'static self) -> *const bindings::attribute {
+        &self.attr
+    }
+}
+
+/// Implements [`Directory::kobj_type`] for directories with the given files.
+macro_rules! kobj_type {
+    ($data:ty) => {
+        fn kobj_type() -> &'static $crate::kapi::kobject::KobjType<Self> {
+            use $crate::kapi::kobject::*;
+            static GROUPS: Groups<1> = Groups::none();
+            static TYPE: KobjType<$data> = KobjType::new(&GROUPS);
+            &TYPE
+        }
+    };
+    ($data:ty: $($attribute:expr),+ $(,)?) => {
+        fn kobj_type() -> &'static $crate::kapi::kobject::KobjType<Self> {
+            use $crate::kapi::kobject::*;
+            const COUNT: usize = [$(stringify!($attribute)),+].len() + 1;
+            static ATTRIBUTES: Attributes<COUNT> = Attributes::new([
+                $({
+                    static ATTRIBUTE: Attribute<$data> = $attribute;
+                    ATTRIBUTE.raw()
+                },)+
+                core::ptr::null(),
+            ]);
+            static GROUP: Group = Group::new(&ATTRIBUTES);
+            static GROUPS: Groups<2> = Groups::one(&GROUP);
+            static TYPE: KobjType<$data> = KobjType::new(&GROUPS);
+            &TYPE
+        }
+    };
+}
+pub(crate) use kobj_type;

@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Kernel modules.
+//!
+//! C header: [`include/linux/module.h`](srctree/include/linux/module.h)
+
+use crate::bindings;
+use core::ptr::NonNull;
+use kernel::{
+    prelude::*,
+    sync::rcu, //
+};
+
+/// Space for a module's name with its NUL (`MODULE_NAME_LEN`), in bytes.
+pub(crate) const NAME_SIZE: usize = {
+    let module = core::mem::MaybeUninit::<bindings::module>::uninit();
+    // SAFETY: only the address of the field is taken, for its type.
+    let name = unsafe { &raw const (*module.as_ptr()).name };
+    size_of_pointee(name)
+};
+
+const fn size_of_pointee<T>(_: *const T) -> usize {
+    core::mem::size_of::<T>()
+}
+
+/// Points to a module.
+///
+/// # Invariants
+///
+/// The module exists: a reference is held, or the module's life cycle is held up by a caller that waits for us, or
+/// the core is told before it goes (`klp_module_going()`).
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ModulePtr(NonNull<bindings::module>);
+
+// SAFETY: the fields that are read do not change while the module exists, but for `klp_alive`, which only changes
+// under the core's lock.
+unsafe impl Send for ModulePtr {}
+// SAFETY: as above.
+unsafe impl Sync for ModulePtr {}
+
+/// Where a module is in its life.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum State {
+    /// Being loaded; its init function has not run.
+    Coming,
+    /// Being unloaded.
+    Going,
+    /// Anything else.
+    Other,
+}
+
+impl ModulePtr {
+    /// Wraps what C passed.
+    ///
+    /// # Safety
+    ///
+    /// `module` must be null or point to a module for which the type's invariant holds.
+    pub(crate) unsafe fn from_raw(module: *mut bindings::module) -> Option<Self> {
+        // INVARIANT: the caller says so.
+        NonNull::new(module).map(Self)
+    }
+
+    /// The C structure.
+    pub(crate) fn as_ptr(self) -> *mut bindings::module {
+        self.0.as_ptr()
+    }
+
+    /// The module's name.
+    pub(crate) fn name(&self) -> &CStr {
+        // SAFETY: the module exists.
+        let name = unsafe { &raw const (*self.as_ptr()).name };
+        // SAFETY: the loader makes sure that the name ends within the array.
+        unsafe { CStr::from_ptr(name.cast()) }
+    }
+
+    /// Whether it is marked `livepatch=Y`.
+    pub(crate) fn is_livepatch(self) -> bool {
+        // SAFETY: the module exists.
+        unsafe { (*self.as_ptr()).klp }
+    }
+
+    /// Where it is in its life.
+    pub(crate) fn state(self) -> State {
+        // SAFETY: the module exists.
+        let state = unsafe { &raw const (*self.as_ptr()).state };
+        // SAFETY: valid for reads; the loader may change it at any time, hence volatile.
+        match unsafe { state.read_volatile() } {
+            bindings::module_state_MODULE_STATE_COMING => State::Coming,
+            bindings::module_state_MODULE_STATE_GOING => State::Going,
+            _ => State::Other,
+        }
+    }
+
+    /// Notes that the core knows of the module (`klp_module_coming()`) or has forgotten it.
+    ///
+    /// Only under the core's lock.
+    pub(crate) fn set_alive(self, alive: bool) {
+        // SAFETY: the module exists, and the lock excludes other writers.
+        unsafe { (*self.as_ptr()).klp_alive = alive };
+    }
+
+    /// The sections of a livepatch module's ELF file, which the loader keeps for late relocations.
+    fn info(&self) -> Option<&bindings::klp_modinfo> {
+        // SAFETY: the module exists; the loader set the pointer before anybody could patch with it.
+        unsafe { (*self.as_ptr()).klp_info.as_ref() }
+    }
+
+    /// Writes this patch module's relocations for `object`, or clears them.
+    ///
+    /// The kernel's own function does the writing; it knows nothing of patches.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` for a malformed section or symbol and for a symbol that is not there, after a message.
+    pub(crate) fn relocate_for(self, object: &CStr, apply: bool) -> Result {
+        let Some(info) = self.info() else {
+            return Ok(());
+        };
+        for index in 1..u32::from(info.hdr.e_shnum) {
+            // SAFETY: the table has `e_shnum` entries.
+            let section = unsafe { &*info.sechdrs.add(index as usize) };
+            if section.sh_flags & u64::from(bindings::SHF_RELA_LIVEPATCH) == 0 {
+                continue;
+            }
+            if apply {
+                // SAFETY: all of it belongs to the module, which exists; the kernel checks the contents.
+                kernel::error::to_result(unsafe {
+                    bindings::klp_apply_section_relocs(
+                        self.as_ptr(),
+                        info.sechdrs,
+                        info.secstrings,
+                        (*self.as_ptr()).core_kallsyms.strtab,
+                        info.symndx,
+                        index,
+                        object.as_ptr().cast(),
+                    )
+                })?;
+                continue;
+            }
+            // SAFETY: the name is in the section string table, NUL-terminated.
+            let name = unsafe { CStr::from_ptr(info.secstrings.add(section.sh_name as usize).cast()) };
+            let wanted = name
+                .to_bytes()
+                .strip_prefix(b".klp.rela.".as_slice())
+                .and_then(|rest| rest.strip_prefix(object.to_bytes()))
+                .is_some_and(|rest| rest.is_empty() || rest[0] == b'.');
+            if wanted {
+                // SAFETY: as above; the section was applied before.
+                unsafe {
+                    bindings::clear_relocate_add(
+                        info.sechdrs,
+                        (*self.as_ptr()).core_kallsyms.strtab,
+                        info.symndx,
+                        index,
+                        self.as_ptr(),
+                    )
+                };
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A reference on a module: it is not unloaded while this exists.
+pub(crate) struct ModuleRef(ModulePtr);
+
+impl ModuleRef {
+    /// Takes a reference; `None` if the module is going.
+    pub(crate) fn try_get(module: ModulePtr) -> Option<Self> {
+        // SAFETY: the module exists.
+        unsafe { bindings::try_module_get(module.as_ptr()) }.then_some(Self(module))
+    }
+
+    /// The module.
+    pub(crate) fn module(&self) -> ModulePtr {
+        // INVARIANT: a reference is held.
+        self.0
+    }
+}
+
+impl Drop for ModuleRef {
+    fn drop(&mut self) {
+        // SAFETY: the reference is ours.
+        unsafe { bindings::module_put(self.0.as_ptr()) };
+    }
+}
+
+/// The module called `name`, if it is loaded and the core knows of it. Only under the core's lock.
+///
+/// No reference is taken, since patching a module must not keep it from being unloaded.
+pub(crate) fn find_alive(name: &CStr) -> Option<ModulePtr> {
+    let _rcu = rcu::read_lock();
+    // SAFETY: RCU keeps the list; the name is NUL-terminated.
+    let module = unsafe { bindings::find_module(name.as_ptr().cast()) };
+    // SAFETY: RCU keeps the module for as long as we look.
+    if unsafe { module.as_ref() }?.klp_alive {
+        // INVARIANT: a module that is alive calls `klp_module_going()` before it goes, which waits for the lock.
+        NonNull::new(module).map(ModulePtr)
+    } else {
+        None
+    }
+}

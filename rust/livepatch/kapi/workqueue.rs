@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A queue of one's own, and work that lives in a static.
+//!
+//! The `kernel` crate's work items are owned by the queue while they wait; the core wants items that can be brought
+//! forward, and that are certainly over when the module goes.
+//!
+//! C header: [`include/linux/workqueue.h`](srctree/include/linux/workqueue.h)
+
+use crate::bindings;
+use core::ptr::NonNull;
+use kernel::{
+    prelude::*,
+    time::Jiffies,
+    types::Opaque, //
+};
+
+/// A workqueue that exists as long as this.
+pub(crate) struct OwnedQueue(NonNull<bindings::workqueue_struct>);
+
+// SAFETY: workqueues have their own locks.
+unsafe impl Send for OwnedQueue {}
+// SAFETY: as above.
+unsafe impl Sync for OwnedQueue {}
+
+impl OwnedQueue {
+    /// Makes a queue called `name`.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn new(name: &CStr) -> Result<Self> {
+        // SAFETY: the format takes one string; 0 is the default for the number of items at a time.
+        let queue = unsafe {
+            bindings::alloc_workqueue_noprof(
+                c"%s".as_ptr().cast(),
+                bindings::wq_flags_WQ_UNBOUND,
+                0,
+                name.as_ptr(),
+            )
+        };
+        NonNull::new(queue).map(Self).ok_or(ENOMEM)
+    }
+}
+
+impl Drop for OwnedQueue {
+    fn drop(&mut self) {
+        // SAFETY: ours. Waits for what is queued and running; delayed items must have been cancelled.
+        unsafe { bindings::destroy_workqueue(self.0.as_ptr()) };
+    }
+}
+
+/// A function to be called later by a queue.
+///
+/// # Invariants
+///
+/// [`Self::init`] has been called before anything else, once; the value never moves afterwards.
+pub(crate) struct StaticWork {
+    inner: Opaque<bindings::delayed_work>,
+}
+
+// SAFETY: work items have their own locks.
+unsafe impl Sync for StaticWork {}
+
+impl StaticWork {
+    /// Space for one.
+    ///
+    /// # Safety
+    ///
+    /// [`Self::init`] must be called before any other method.
+    pub(crate) const unsafe fn uninit() -> Self {
+        Self {
+            inner: Opaque::uninit(),
+        }
+    }
+
+    /// Sets the function, which may sleep.
+    ///
+    /// # Safety
+    ///
+    /// Must be called once only, before any other method.
+    pub(crate) unsafe fn init<F: Work>(&'static self) {
+        let work = self.inner.get();
+        // SAFETY: the memory is ours and static; nobody uses it yet.
+        unsafe {
+            bindings::init_work_with_key(
+                &raw mut (*work).work,
+                Some(run::<F>),
+                false,
+                c"livepatch_work".as_ptr().cast(),
+                kernel::static_lock_class!().as_ptr(),
+            )
+        };
+        // SAFETY: as above; the timer belongs to a `delayed_work` and only the workqueue code uses it.
+        unsafe {
+            bindings::timer_init_key(
+                &raw mut (*work).timer,
+                Some(bindings::delayed_work_timer_fn),
+                bindings::TIMER_IRQSAFE,
+                c"livepatch_timer".as_ptr().cast(),
+                kernel::static_lock_class!().as_ptr(),
+            )
+        };
+    }
+
+    /// Runs the function on `queue` after `delay`, earlier or later than a previous call asked for. Any context.
+    pub(crate) fn run_after(&'static self, queue: &OwnedQueue, delay: Jiffies) {
+        // SAFETY: initialised, by the type's invariant; both exist.
+        unsafe {
+            bindings::mod_delayed_work_on(
+                bindings::wq_misc_consts_WORK_CPU_UNBOUND as i32,
+                queue.0.as_ptr(),
+                self.inner.get(),
+                delay,
+            )
+        };
+    }
+
+    /// Takes the item off its queue and waits until it does not run. Sleeps.
+    pub(crate) fn cancel(&'static self) {
+        // SAFETY: initialised, by the type's invariant.
+        unsafe { bindings::cancel_delayed_work_sync(self.inner.get()) };
+    }
+}
+
+/// What a [`StaticWork`] does.
+pub(crate) trait Work {
+    /// Runs in process context; may sleep.
+    fn run();
+}
+
+unsafe extern "C" fn run<F: Work>(_work: *mut bindings::work_struct) {
+    F::run();
+}

@@ -1,0 +1,423 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The one `ftrace_ops` of all patched functions, its table, and the handler.
+//!
+//! The C core registers an `ftrace_ops` for each function; every registration and, above all, removal waits for RCU,
+//! one after the other. Here a batch of functions is added to or taken out of one filter, and one wait is enough.
+//! The redirections of the take-over are in it for as long as the module is loaded, so the filter never becomes empty
+//! before the end (an empty filter means every function).
+//!
+//! # Contexts and concurrency
+//!
+//! * [`Ops`] is changed under the registry's lock, in process context; it sleeps.
+//! * [`livepatch_select`] is called by the ftrace callback in any context, NMI included, with preemption disabled, at
+//!   the same time as anything here. It takes no lock, allocates nothing and calls nothing that can be traced.
+//!
+//! What the handler can reach (table, nodes) is freed only after it has been unlinked and every CPU been synchronised
+//! with. A task that was preempted in ftrace's trampoline, before the callback disabled preemption, may still arrive
+//! with an address that is in no filter any more: it finds an empty stack and goes on in the original function.
+
+use crate::{
+    bindings,
+    kapi::{
+        cpu,
+        ftrace::{
+            Change,
+            FtraceOps, //
+        },
+        warn::warn_once, //
+    },
+    table::{
+        Choice,
+        Node,
+        Slot,
+        Table,
+        ORIGINAL, //
+    },
+};
+use core::{
+    marker::PhantomData,
+    sync::atomic::{
+        AtomicI32,
+        AtomicPtr,
+        Ordering, //
+    },
+};
+use kernel::prelude::*;
+
+type Functions = Table<KVec<Slot>>;
+
+/// The table that handlers use; null while nothing is intercepted.
+static TABLE: AtomicPtr<Functions> = AtomicPtr::new(core::ptr::null_mut());
+
+/// Size of the first table: the redirections and a few functions.
+const FIRST_SLOTS: usize = 64;
+
+/// Decides where a call that arrived at `ip` goes; 0 leaves it alone.
+///
+/// # Safety
+///
+/// Preemption must be disabled until the decision has been carried out; `patch_state` must be the calling task's.
+#[no_mangle]
+unsafe extern "C" fn livepatch_select(ip: usize, patch_state: *const kernel::ffi::c_int) -> usize {
+    // ORDERING: pairs with the release store in `Ops::grow`.
+    let table = TABLE.load(Ordering::Acquire);
+    // SAFETY: a table that was reachable with preemption disabled is alive until it is enabled again.
+    let Some(slot) = (unsafe { table.as_ref() }).and_then(|table| table.find(ip)) else {
+        return 0;
+    };
+    // SAFETY: the current task's, so it exists; others access it atomically.
+    let patch_state = unsafe { AtomicI32::from_ptr(patch_state.cast_mut()) };
+    // SAFETY: preemption is disabled, says the caller.
+    match unsafe { slot.select(patch_state) } {
+        Choice::Replace(target) => target,
+        Choice::Original => 0,
+        Choice::Stateless => {
+            warn_once(c"a function is in transition and the task has no state");
+            0
+        }
+    }
+}
+
+/// The replacement of one function: what [`Ops`] puts on the function's stack.
+///
+/// # Invariants
+///
+/// While `attached`, the node is on the stack of `ip`'s slot; otherwise no handler can see it.
+pub(crate) struct Hook {
+    node: KBox<Node>,
+    ip: usize,
+    attached: bool,
+}
+
+impl Hook {
+    /// A replacement that is not attached.
+    pub(crate) fn new() -> Result<Self> {
+        Ok(Self {
+            node: KBox::new(Node::new(), GFP_KERNEL)?,
+            ip: 0,
+            attached: false,
+        })
+    }
+
+    /// Says where ftrace intercepts the function and where its calls go. Only while not attached.
+    ///
+    /// `size` is that of the code at `target`, in bytes.
+    pub(crate) fn aim(&mut self, ip: usize, target: usize, size: usize) {
+        if kernel::warn_on!(self.attached) {
+            return;
+        }
+        self.ip = ip;
+        self.node.aim(target, size);
+    }
+
+    /// Whether calls may be redirected.
+    pub(crate) fn is_attached(&self) -> bool {
+        self.attached
+    }
+
+    /// Lets the calling task's state decide, or not.
+    pub(crate) fn set_transition(&self, transition: bool) {
+        self.node.set_transition(transition);
+    }
+}
+
+impl Drop for Hook {
+    fn drop(&mut self) {
+        if kernel::warn_on!(self.attached) {
+            // A handler may use the node at any time: better to lose it than to free it.
+            if let Ok(stays) = KBox::new(Node::new(), GFP_KERNEL) {
+                core::mem::forget(core::mem::replace(&mut self.node, stays));
+            }
+        }
+    }
+}
+
+/// Why [`Ops::attach`] failed.
+#[derive(Clone, Copy)]
+pub(crate) struct AttachError {
+    /// Which hook it was.
+    pub(crate) index: usize,
+    /// What ftrace said.
+    pub(crate) error: Error,
+}
+
+/// All interceptions of the core.
+///
+/// # Invariants
+///
+/// [`TABLE`] points to `table`. `shared` is registered exactly while `in_shared` is not 0, and every address in a
+/// filter has a slot. `scratch` has room for every intercepted address.
+pub(crate) struct Ops {
+    shared: Pin<KBox<FtraceOps>>,
+    /// Addresses in the filter of `shared`.
+    in_shared: usize,
+    /// Functions with a direct call attached: ftrace asks those to make room only when an ops is registered, not when
+    /// a filter grows, so each of them has an ops of its own.
+    singles: KVec<(usize, Pin<KBox<FtraceOps>>)>,
+    table: KBox<Functions>,
+    scratch: KVec<usize>,
+}
+
+impl Ops {
+    /// Nothing intercepted yet.
+    pub(crate) fn new() -> Result<Self> {
+        let ops = Self {
+            shared: FtraceOps::new()?,
+            in_shared: 0,
+            singles: KVec::new(),
+            table: new_table(FIRST_SLOTS)?,
+            scratch: KVec::new(),
+        };
+        // ORDERING: publishes the empty table; pairs with the acquire load in `livepatch_select`.
+        TABLE.store((&raw const *ops.table).cast_mut(), Ordering::Release);
+        // INVARIANT: nothing is registered, no address is in a filter.
+        Ok(ops)
+    }
+
+    /// Makes sure that `count` more functions can be intercepted without another allocation of ours.
+    fn reserve(&mut self, count: usize) -> Result {
+        self.scratch
+            .reserve(self.in_shared + self.singles.len() + count, GFP_KERNEL)?;
+        if self.table.room() >= count {
+            return Ok(());
+        }
+        let used = |slot: &&Slot| !slot.top().is_null();
+        let live = self.table.slots().iter().filter(used).count();
+        let mut table = new_table((live + count) * 4)?;
+        for slot in self.table.slots().iter().filter(used) {
+            let fits = table.adopt(slot);
+            kernel::warn_on!(!fits);
+        }
+        // ORDERING: publishes the slots; pairs with the acquire load in `livepatch_select`.
+        TABLE.store((&raw const *table).cast_mut(), Ordering::Release);
+        let old = core::mem::replace(&mut self.table, table);
+        cpu::synchronize_all();
+        drop(old);
+        Ok(())
+    }
+
+    /// Redirects the functions of `hooks`, all or none.
+    ///
+    /// A handler may choose a replacement before this returns. Sleeps.
+    ///
+    /// # Errors
+    ///
+    /// What [`FtraceOps::register`] gives, and which hook it was about. `ENOMEM`.
+    pub(crate) fn attach(&mut self, hooks: &mut [Hook]) -> Result<(), AttachError> {
+        self.reserve(hooks.len())
+            .map_err(|error| AttachError { index: 0, error })?;
+
+        // The handler must find a function before ftrace intercepts it.
+        let mut fresh = 0;
+        self.scratch.clear();
+        for hook in hooks.iter_mut() {
+            let Some(slot) = self.table.claim(hook.ip) else {
+                kernel::warn_on!(true);
+                continue;
+            };
+            if slot.top().is_null() && self.scratch.push_within_capacity(hook.ip).is_ok() {
+                fresh += 1;
+            }
+            slot.push(&hook.node);
+            hook.attached = true;
+        }
+        if fresh == 0 || self.intercept_batch(fresh).is_ok() {
+            return Ok(());
+        }
+
+        // One of them cannot be intercepted like this. Find out which, in the order of the patch.
+        let mut done = 0;
+        let mut failed = None;
+        while let Some(&ip) = self.scratch.get(done) {
+            if let Err(error) = self.intercept(ip) {
+                let index = hooks.iter().position(|hook| hook.ip == ip).unwrap_or(0);
+                failed = Some(AttachError { index, error });
+                break;
+            }
+            done += 1;
+        }
+        let Some(failed) = failed else {
+            return Ok(());
+        };
+        self.release(done);
+        for hook in hooks.iter_mut() {
+            if let Some(slot) = self.table.find(hook.ip) {
+                // SAFETY: nodes on a stack are alive: a `Hook` that is attached keeps its node.
+                unsafe { slot.remove(&hook.node) };
+            }
+            hook.attached = false;
+        }
+        cpu::synchronize_all();
+        Err(failed)
+    }
+
+    /// Intercepts the first `count` addresses in `scratch` with the shared ops.
+    fn intercept_batch(&mut self, count: usize) -> Result {
+        let ips = self.scratch.get_mut(..count).unwrap_or_default();
+        self.shared.as_mut().filter(ips, Change::Add)?;
+        if self.in_shared == 0 {
+            if let Err(error) = self.shared.as_mut().register() {
+                // Not registered, so an empty filter is harmless, and taking out what was put in cannot matter.
+                let _ = self.shared.as_mut().filter(ips, Change::Remove);
+                return Err(error);
+            }
+        }
+        self.in_shared += count;
+        Ok(())
+    }
+
+    /// Intercepts one function, with an ops of its own if need be.
+    fn intercept(&mut self, ip: usize) -> Result {
+        if self.in_shared > 0 && self.shared.as_mut().filter(&mut [ip], Change::Add).is_ok() {
+            self.in_shared += 1;
+            return Ok(());
+        }
+        self.singles.reserve(1, GFP_KERNEL)?;
+        let mut single = FtraceOps::new()?;
+        single.as_mut().filter(&mut [ip], Change::Add)?;
+        single.as_mut().register()?;
+        self.singles
+            .push_within_capacity((ip, single))
+            .map_err(|_| ENOMEM)
+    }
+
+    /// Stops intercepting the first `count` addresses in `scratch`.
+    fn release(&mut self, count: usize) {
+        let (scratch, singles) = (&mut self.scratch, &mut self.singles);
+        let ips = scratch.get_mut(..count).unwrap_or_default();
+
+        // Bring those of the shared ops to the front.
+        let mut shared = 0;
+        for index in 0..ips.len() {
+            let ip = ips[index];
+            if !singles.iter().any(|(single, _)| *single == ip) {
+                ips.swap(shared, index);
+                shared += 1;
+            }
+        }
+        let (shared, single) = ips.split_at_mut(shared);
+
+        if !shared.is_empty() && shared.len() == self.in_shared {
+            // The last ones. The filter is freed with the ops, or filled again before the next registration.
+            self.shared.as_mut().unregister();
+            let result = self.shared.as_mut().filter(shared, Change::Remove);
+            kernel::warn_on!(result.is_err());
+            self.in_shared = 0;
+        } else if self.shared.as_mut().filter(shared, Change::Remove).is_ok() {
+            self.in_shared -= shared.len();
+        } else {
+            // Out of memory. What stays in the filter finds an empty stack, that is, runs the original function; it
+            // is in the way of nobody but another user who wants to change the instruction pointer there.
+            for ip in shared {
+                if self.shared.as_mut().filter(&mut [*ip], Change::Remove).is_ok() {
+                    self.in_shared -= 1;
+                }
+            }
+        }
+
+        for ip in single {
+            // Dropping unregisters.
+            singles.retain(|(single, _)| *single != *ip);
+        }
+    }
+
+    /// Takes hooks off: those that `unlink` gives to the batch. When this returns, no handler uses them any more.
+    ///
+    /// Every task must have stopped using them before, or the choice must not matter. Sleeps.
+    pub(crate) fn detach<'h>(&mut self, unlink: impl FnOnce(&mut Batch<'_, 'h>)) {
+        self.scratch.clear();
+        let mut batch = Batch {
+            ops: self,
+            unlinked: 0,
+            hooks: PhantomData,
+        };
+        unlink(&mut batch);
+        if batch.unlinked == 0 {
+            return;
+        }
+        let last = self.scratch.len();
+        self.release(last);
+        for &ip in &self.scratch {
+            if let Some(slot) = self.table.find(ip) {
+                // SAFETY: only hooks of this batch are left on the stack, and they exist until `detach` returns.
+                while let Some(top) = unsafe { slot.top().as_ref() } {
+                    // SAFETY: as above.
+                    unsafe { slot.remove(top) };
+                }
+            }
+        }
+        cpu::synchronize_all();
+    }
+
+    /// The address and size of the replacement below `hook` on its stack, `None` if that is the original function.
+    pub(crate) fn below(&self, hook: &Hook) -> Option<(usize, usize)> {
+        let slot = self.table.find(hook.ip)?;
+        // SAFETY: nodes on a stack are alive: a `Hook` that is attached keeps its node.
+        let below = unsafe { slot.below(&hook.node) }?;
+        (below.target() != ORIGINAL).then(|| (below.target(), below.size()))
+    }
+}
+
+impl Drop for Ops {
+    fn drop(&mut self) {
+        self.singles.clear();
+        self.shared.as_mut().unregister();
+        // ORDERING: nobody publishes through this; handlers that still have the old value are waited for below.
+        TABLE.store(core::ptr::null_mut(), Ordering::Release);
+        cpu::synchronize_all();
+    }
+}
+
+/// The hooks that one [`Ops::detach`] takes off.
+///
+/// They are borrowed for `'h`, which is longer than the call: a hook cannot be dropped before its node is unlinked.
+pub(crate) struct Batch<'a, 'h> {
+    ops: &'a mut Ops,
+    unlinked: usize,
+    hooks: PhantomData<&'h mut Hook>,
+}
+
+impl<'h> Batch<'_, 'h> {
+    /// Takes one off, if it is attached.
+    pub(crate) fn unlink(&mut self, hook: &'h mut Hook) {
+        if !hook.attached {
+            return;
+        }
+        let Some(slot) = self.ops.table.find(hook.ip) else {
+            kernel::warn_on!(true);
+            return;
+        };
+        if slot.holds_only(&hook.node) {
+            // Stays on the stack until the function is not intercepted any more: an empty stack would send tasks to
+            // the original function that may still have to run the replacement.
+            let noted = self.ops.scratch.push_within_capacity(hook.ip);
+            kernel::warn_on!(noted.is_err());
+        } else {
+            // SAFETY: nodes on a stack are alive: a `Hook` that is attached keeps its node.
+            let found = unsafe { slot.remove(&hook.node) };
+            kernel::warn_on!(!found);
+        }
+        // INVARIANT: `detach` finishes the job before the caller gets the hook back.
+        hook.attached = false;
+        self.unlinked += 1;
+    }
+}
+
+fn new_table(slots: usize) -> Result<KBox<Functions>> {
+    let count = slots.max(FIRST_SLOTS).next_power_of_two();
+    let mut vec = KVec::with_capacity(count, GFP_KERNEL)?;
+    for _ in 0..count {
+        vec.push(Slot::default(), GFP_KERNEL)?;
+    }
+    Ok(KBox::new(Table::new(vec).ok_or(EINVAL)?, GFP_KERNEL)?)
+}
+
+// The declaration that the C side has.
+const _: unsafe extern "C" fn(usize, *const kernel::ffi::c_int) -> usize = livepatch_select;
+const _: unsafe extern "C" fn(
+    usize,
+    usize,
+    *mut bindings::ftrace_ops,
+    *mut bindings::ftrace_regs,
+) = bindings::livepatch_ftrace_thunk;

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Address ranges that a task must not have on its stack.
+//!
+//! Built once per transition, sorted, so that checking a stack costs a binary search per frame instead of a
+//! comparison with every function. Free of the kernel: `tools/testing/host` tests it on the host.
+
+/// The code of one function, and what to call it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Range<L> {
+    /// First address.
+    start: usize,
+    /// First address behind it.
+    end: usize,
+    /// The largest `end` of this range and of all before it in sorted order; ranges may overlap.
+    reach: usize,
+    /// Position in the patch: of several functions on one stack the first one is reported.
+    order: usize,
+    /// Whatever identifies the function to the caller.
+    label: L,
+}
+
+impl<L: Copy> Range<L> {
+    /// `size` bytes of code from `start`; `order` is the function's position in the patch.
+    pub(crate) fn new(start: usize, size: usize, order: usize, label: L) -> Self {
+        Self {
+            start,
+            end: start.saturating_add(size),
+            reach: 0,
+            order,
+            label,
+        }
+    }
+}
+
+/// Brings `ranges` into the order that [`find`] needs.
+pub(crate) fn sort<L: Copy>(ranges: &mut [Range<L>]) {
+    ranges.sort_unstable_by_key(|range| (range.start, range.order));
+    let mut reach = 0;
+    for range in ranges {
+        reach = reach.max(range.end);
+        range.reach = reach;
+    }
+}
+
+/// Returns the label of the function that comes first in the patch among those with one of `addresses` in them.
+///
+/// `ranges` must have been sorted by [`sort`].
+pub(crate) fn find<L: Copy>(ranges: &[Range<L>], addresses: &[usize]) -> Option<L> {
+    let mut found: Option<&Range<L>> = None;
+    for &address in addresses {
+        let behind = ranges.partition_point(|range| range.start <= address);
+        for range in ranges.get(..behind)?.iter().rev() {
+            if range.reach <= address {
+                // Nothing from here down reaches as far as the address.
+                break;
+            }
+            if address < range.end && found.is_none_or(|best| range.order < best.order) {
+                found = Some(range);
+            }
+        }
+    }
+    found.map(|range| range.label)
+}

@@ -1,0 +1,289 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The table in which the ftrace handler finds the function that a call goes to.
+//!
+//! Maps the address at which ftrace intercepts a function to a stack of replacements, newest on top. Free of the
+//! kernel: `tools/testing/host` tests it on the host, with threads.
+//!
+//! # Contexts and concurrency
+//!
+//! There is one writer at a time (it holds the registry's lock). Readers are the handlers of patched functions: any
+//! context, preemption disabled, no lock. A reader uses what it found only while preemption stays disabled, so the
+//! writer may free what it unlinked after it has synchronised with every CPU.
+//!
+//! `core::sync::atomic` instead of the kernel's atomics: those call C functions out of line, which the handler must
+//! not do. Acquire and release as C11 has them are what `smp_load_acquire()` and `smp_store_release()` give at least.
+
+use core::{
+    ops::Deref,
+    ptr,
+    sync::atomic::{
+        AtomicBool,
+        AtomicI32,
+        AtomicPtr,
+        AtomicUsize,
+        Ordering, //
+    },
+};
+
+/// [`Node::target`] of a function that goes back to its original code.
+pub(crate) const ORIGINAL: usize = 0;
+
+/// `patch_state` of a task while there is no transition.
+pub(crate) const IDLE: i32 = -1;
+/// `patch_state` of a task that does not run the patch in transition.
+pub(crate) const UNPATCHED: i32 = 0;
+/// `patch_state` of a task that runs the patch in transition.
+pub(crate) const PATCHED: i32 = 1;
+
+/// One replacement of a function.
+#[derive(Debug)]
+pub(crate) struct Node {
+    /// Where the call goes, [`ORIGINAL`] for nowhere else. Set before the node is pushed.
+    target: AtomicUsize,
+    /// Size of the code there, in bytes. Not for the handler.
+    size: AtomicUsize,
+    /// Whether the calling task's state decides between this node and the one below.
+    transition: AtomicBool,
+    /// The next older replacement, null for the original.
+    below: AtomicPtr<Node>,
+}
+
+impl Node {
+    /// A replacement that is not on any stack yet.
+    pub(crate) const fn new() -> Self {
+        Self {
+            target: AtomicUsize::new(ORIGINAL),
+            size: AtomicUsize::new(0),
+            transition: AtomicBool::new(false),
+            below: AtomicPtr::new(ptr::null_mut()),
+        }
+    }
+
+    /// Sets where calls go and how much code is there. Only for nodes that are on no stack.
+    pub(crate) fn aim(&self, target: usize, size: usize) {
+        // ORDERING: `Slot::push` publishes both.
+        self.target.store(target, Ordering::Relaxed);
+        self.size.store(size, Ordering::Relaxed);
+    }
+
+    /// Size of the code at [`Self::target`], in bytes.
+    pub(crate) fn size(&self) -> usize {
+        self.size.load(Ordering::Relaxed)
+    }
+
+    /// Where calls go, [`ORIGINAL`] for nowhere else.
+    pub(crate) fn target(&self) -> usize {
+        self.target.load(Ordering::Relaxed)
+    }
+
+    /// Lets the task's state decide, or not.
+    pub(crate) fn set_transition(&self, transition: bool) {
+        // ORDERING: the writes to the tasks' states come before (`transition::init`); pairs with the acquire load in
+        // `Slot::select`.
+        self.transition.store(transition, Ordering::Release);
+    }
+}
+
+/// What [`Slot::select`] found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Choice {
+    /// Run this address instead.
+    Replace(usize),
+    /// Run the original code.
+    Original,
+    /// The function is in transition and the task has no state: the original code, and worth a warning.
+    Stateless,
+}
+
+/// One intercepted function.
+#[derive(Debug, Default)]
+pub(crate) struct Slot {
+    /// Where ftrace intercepts it; 0 in a free slot. Set once.
+    ip: AtomicUsize,
+    /// The newest replacement, null if there is none any more.
+    top: AtomicPtr<Node>,
+}
+
+impl Slot {
+    /// The intercepted address.
+    pub(crate) fn ip(&self) -> usize {
+        self.ip.load(Ordering::Relaxed)
+    }
+
+    /// The newest replacement, null if there is none. For the writer.
+    pub(crate) fn top(&self) -> *mut Node {
+        self.top.load(Ordering::Relaxed)
+    }
+
+    /// Puts `node` on top. The node must stay until it has been removed and every CPU been synchronised with.
+    pub(crate) fn push(&self, node: &Node) {
+        node.below.store(self.top(), Ordering::Relaxed);
+        // ORDERING: publishes the node's target, its transition flag and what is below it; pairs with the acquire
+        // load in `select`.
+        self.top
+            .store(ptr::from_ref(node).cast_mut(), Ordering::Release);
+    }
+
+    /// Takes `node` off the stack, wherever it is. Returns false if it is not there.
+    ///
+    /// A reader that has found the node goes on to what is below it, so `below` is left as it is.
+    ///
+    /// # Safety
+    ///
+    /// Every node on the stack must be alive.
+    pub(crate) unsafe fn remove(&self, node: &Node) -> bool {
+        let gone = ptr::from_ref(node).cast_mut();
+        let mut link = &self.top;
+        loop {
+            let here = link.load(Ordering::Relaxed);
+            if here == gone {
+                // ORDERING: what is below was published when it was pushed; release again, for readers that come
+                // along this link for the first time.
+                link.store(node.below.load(Ordering::Relaxed), Ordering::Release);
+                return true;
+            }
+            // SAFETY: it is on the stack, so the caller says that it is alive.
+            let Some(next) = (unsafe { here.as_ref() }) else {
+                return false;
+            };
+            link = &next.below;
+        }
+    }
+
+    /// Whether `node` is the only one on the stack.
+    pub(crate) fn holds_only(&self, node: &Node) -> bool {
+        ptr::eq(self.top(), node) && node.below.load(Ordering::Relaxed).is_null()
+    }
+
+    /// The node below `node`.
+    ///
+    /// # Safety
+    ///
+    /// Every node on the stack must be alive.
+    pub(crate) unsafe fn below<'a>(&'a self, node: &'a Node) -> Option<&'a Node> {
+        // SAFETY: it is on the stack, so the caller says that it is alive.
+        unsafe { node.below.load(Ordering::Relaxed).as_ref() }
+    }
+
+    /// Chooses what a call runs. `patch_state` is the calling task's.
+    ///
+    /// # Safety
+    ///
+    /// Preemption must be disabled, and stay so while the choice is used.
+    #[inline(always)]
+    pub(crate) unsafe fn select(&self, patch_state: &AtomicI32) -> Choice {
+        // ORDERING: pairs with the release stores in `push` and `remove`. When patching, it also puts the read of the
+        // transition flag behind that of the stack.
+        let top = self.top.load(Ordering::Acquire);
+        // SAFETY: a node that was reachable with preemption disabled is alive until it is enabled again.
+        let Some(mut node) = (unsafe { top.as_ref() }) else {
+            return Choice::Original;
+        };
+
+        // ORDERING: pairs with the release store in `Node::set_transition`: a task whose function is in transition has
+        // its state set.
+        if node.transition.load(Ordering::Acquire) {
+            let state = patch_state.load(Ordering::Relaxed);
+            if state == UNPATCHED {
+                // ORDERING: pairs with the release store in `push`.
+                let below = node.below.load(Ordering::Acquire);
+                // SAFETY: as for `top`.
+                match unsafe { below.as_ref() } {
+                    Some(below) => node = below,
+                    None => return Choice::Original,
+                }
+            } else if state == IDLE {
+                return Choice::Stateless;
+            }
+        }
+
+        match node.target() {
+            ORIGINAL => Choice::Original,
+            target => Choice::Replace(target),
+        }
+    }
+}
+
+/// Slots by intercepted address: open addressing, never more than half full, nothing is ever moved.
+///
+/// # Invariants
+///
+/// The number of slots is a power of two, and some slot is free.
+#[derive(Debug)]
+pub(crate) struct Table<S> {
+    slots: S,
+    claimed: usize,
+}
+
+impl<S: Deref<Target = [Slot]>> Table<S> {
+    /// Makes a table of free slots, `None` if their number is not a power of two.
+    pub(crate) fn new(slots: S) -> Option<Self> {
+        // INVARIANT: checked here; `claim` leaves half of the slots free.
+        slots
+            .len()
+            .is_power_of_two()
+            .then_some(Self { slots, claimed: 0 })
+    }
+
+    /// How many more functions fit in.
+    pub(crate) fn room(&self) -> usize {
+        (self.slots.len() / 2).saturating_sub(self.claimed)
+    }
+
+    /// All slots, free ones too. For the writer.
+    pub(crate) fn slots(&self) -> &[Slot] {
+        &self.slots
+    }
+
+    /// The slots of a chain that starts where `ip` belongs.
+    #[inline(always)]
+    fn chain(&self, ip: usize) -> impl Iterator<Item = &Slot> {
+        let slots: &[Slot] = &self.slots;
+        let mask = slots.len().wrapping_sub(1);
+        // Fibonacci hashing: functions lie at multiples of 16, so the low bits say little.
+        let start = (ip as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+        (0..slots.len()).filter_map(move |step| slots.get((start as usize).wrapping_add(step) & mask))
+    }
+
+    /// The slot of `ip`, if it has one.
+    #[inline(always)]
+    pub(crate) fn find(&self, ip: usize) -> Option<&Slot> {
+        for slot in self.chain(ip) {
+            // ORDERING: pairs with the release store in `claim`.
+            match slot.ip.load(Ordering::Acquire) {
+                here if here == ip => return Some(slot),
+                0 => return None,
+                _ => (),
+            }
+        }
+        None
+    }
+
+    /// The slot of `ip`, a free one if it has none yet; `None` if there is no room.
+    pub(crate) fn claim(&mut self, ip: usize) -> Option<&Slot> {
+        if self.find(ip).is_none() {
+            if self.room() == 0 || ip == 0 {
+                return None;
+            }
+            let free = self.chain(ip).find(|slot| slot.ip() == 0)?;
+            // ORDERING: nothing to publish yet, the stack is empty; release for symmetry with `find`.
+            free.ip.store(ip, Ordering::Release);
+            self.claimed += 1;
+        }
+        self.find(ip)
+    }
+
+    /// Takes over the slot `old` of another table, with its whole stack. Returns false if there is no room.
+    pub(crate) fn adopt(&mut self, old: &Slot) -> bool {
+        let top = old.top();
+        match self.claim(old.ip()) {
+            Some(slot) => {
+                // ORDERING: the nodes were published when they were pushed; the table is published after this.
+                slot.top.store(top, Ordering::Release);
+                true
+            }
+            None => false,
+        }
+    }
+}
