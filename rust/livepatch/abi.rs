@@ -14,7 +14,10 @@
 use crate::{
     bindings,
     kapi::{
-        descriptor::PatchDescriptor,
+        descriptor::{
+            PatchDescriptor,
+            StateDescriptor, //
+        },
         module::{
             ModulePtr,
             State, //
@@ -25,11 +28,15 @@ use crate::{
         self,
         Outcome, //
     },
+    state,
     takeover::Visitor,
     transition,
 };
 use kernel::{
-    ffi::c_int,
+    ffi::{
+        c_int,
+        c_ulong, //
+    },
     prelude::*, //
 };
 
@@ -133,6 +140,15 @@ pub(crate) unsafe extern "C" fn __klp_sched_try_switch() {
     transition::sched_try_switch();
 }
 
+/// `struct klp_state *klp_get_prev_state(unsigned long id)`
+///
+/// # Safety
+///
+/// Must be called by a callback of the patch in transition.
+pub(crate) unsafe extern "C" fn klp_get_prev_state(id: c_ulong) -> *mut bindings::klp_state {
+    state::previous(id).map_or(core::ptr::null_mut(), StateDescriptor::as_ptr)
+}
+
 /// Makes sure that a function has the type that C calls it by.
 macro_rules! same_type {
     ($($name:ident: $type:ty;)+) => { $(
@@ -148,4 +164,5 @@ same_type! {
     klp_copy_process: unsafe extern "C" fn(*mut bindings::task_struct);
     klp_update_patch_state: unsafe extern "C" fn(*mut bindings::task_struct);
     __klp_sched_try_switch: unsafe extern "C" fn();
+    klp_get_prev_state: unsafe extern "C" fn(c_ulong) -> *mut bindings::klp_state;
 }

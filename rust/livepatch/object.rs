@@ -151,9 +151,7 @@ impl Object {
     #[doc(alias = "klp_init_object")]
     pub(crate) fn show(&mut self, patch: &Kobject<PatchDirectory>, pmod: ModulePtr) -> Result {
         let found = match self.module_name() {
-            Some(name) if name.to_bytes().len() >= module::NAME_SIZE => {
-                return Err(EINVAL)
-            }
+            Some(name) if name.to_bytes().len() >= module::NAME_SIZE => return Err(EINVAL),
             Some(name) => module::find_alive(name),
             None => None,
         };
@@ -220,10 +218,7 @@ impl Object {
             return Err(failed.error);
         }
         if let Some(func) = nowhere.and_then(|index| self.funcs.get(index)) {
-            pr_err!(
-                "failed to find location for function '{}'\n",
-                func.name()
-            );
+            pr_err!("failed to find location for function '{}'\n", func.name());
             let hooks = &mut self.hooks;
             ops.detach(|batch| hooks.iter_mut().for_each(|hook| batch.unlink(hook)));
             return Err(EINVAL);

@@ -111,11 +111,6 @@ impl Hook {
         self.node.aim(target, size);
     }
 
-    /// Whether calls may be redirected.
-    pub(crate) fn is_attached(&self) -> bool {
-        self.attached
-    }
-
     /// Lets the calling task's state decide, or not.
     pub(crate) fn set_transition(&self, transition: bool) {
         self.node.set_transition(transition);
@@ -310,7 +305,12 @@ impl Ops {
             // Out of memory. What stays in the filter finds an empty stack, that is, runs the original function; it
             // is in the way of nobody but another user who wants to change the instruction pointer there.
             for ip in shared {
-                if self.shared.as_mut().filter(&mut [*ip], Change::Remove).is_ok() {
+                if self
+                    .shared
+                    .as_mut()
+                    .filter(&mut [*ip], Change::Remove)
+                    .is_ok()
+                {
                     self.in_shared -= 1;
                 }
             }
@@ -415,9 +415,5 @@ fn new_table(slots: usize) -> Result<KBox<Functions>> {
 
 // The declaration that the C side has.
 const _: unsafe extern "C" fn(usize, *const kernel::ffi::c_int) -> usize = livepatch_select;
-const _: unsafe extern "C" fn(
-    usize,
-    usize,
-    *mut bindings::ftrace_ops,
-    *mut bindings::ftrace_regs,
-) = bindings::livepatch_ftrace_thunk;
+const _: unsafe extern "C" fn(usize, usize, *mut bindings::ftrace_ops, *mut bindings::ftrace_regs) =
+    bindings::livepatch_ftrace_thunk;

@@ -20,6 +20,7 @@ use crate::{
     ops::Ops,
     registry::PatchId,
     stack::Forbidden,
+    state::Previous,
     sysfs::{
         PatchDirectory,
         RootDirectory, //
@@ -68,6 +69,8 @@ pub(crate) struct Patch {
     pub(crate) objects: KVec<Object>,
     /// For the stack checks of a transition: one to be used, one to make the next in.
     spare: KVec<KBox<Forbidden>>,
+    /// The states that older patches changed; elsewhere during a transition.
+    pub(crate) previous: Option<KBox<Previous>>,
     directory: Kobject<PatchDirectory>,
     _gone: Gone,
     module: PatchModule,
@@ -82,7 +85,11 @@ impl Patch {
     ///
     /// `ENODEV` if a module is going; `EINVAL` for an incomplete description; `ENOMEM`.
     #[doc(alias = "klp_init_patch_early")]
-    pub(crate) fn new(id: PatchId, descriptor: PatchDescriptor, core: ModuleRef) -> Result<KBox<Self>> {
+    pub(crate) fn new(
+        id: PatchId,
+        descriptor: PatchDescriptor,
+        core: ModuleRef,
+    ) -> Result<KBox<Self>> {
         let module = descriptor.module().ok_or(EINVAL)?;
         let reference = ModuleRef::try_get(module).ok_or(ENODEV)?;
         let mut objects = KVec::new();
@@ -98,6 +105,7 @@ impl Patch {
                 descriptor,
                 objects,
                 spare: KVec::new(),
+                previous: None,
                 directory: Kobject::new(directory)?,
                 _gone: Gone(released),
                 module: PatchModule {
@@ -180,7 +188,8 @@ impl Patch {
             self.spare
                 .push(Forbidden::with_capacity(functions)?, GFP_KERNEL)?;
         }
-        self.directory.add(root.as_parent(), fmt!("{}", self.name()))?;
+        self.directory
+            .add(root.as_parent(), fmt!("{}", self.name()))?;
         let module = self.module().ok_or(EINVAL)?;
         for object in &mut self.objects {
             object.show(&self.directory, module)?;
@@ -216,21 +225,15 @@ impl Patch {
     pub(crate) fn forbidden(&mut self, ops: &Ops, target: Target) -> Option<KBox<Forbidden>> {
         let mut list = self.spare.pop()?;
         let patched = self.objects.iter().filter(|object| object.is_patched());
-        list.fill(
-            patched
-                .flat_map(Object::hooked_funcs)
-                .map(|(func, hook)| {
-                    let (address, size) = match target {
-                        // What is about to go.
-                        Target::Unpatched => (func.new.address, func.new.size),
-                        // What has been in use so far.
-                        Target::Patched => ops
-                            .below(hook)
-                            .unwrap_or((func.old.address, func.old.size)),
-                    };
-                    (address, size, func.shared_name())
-                }),
-        );
+        list.fill(patched.flat_map(Object::hooked_funcs).map(|(func, hook)| {
+            let (address, size) = match target {
+                // What is about to go.
+                Target::Unpatched => (func.new.address, func.new.size),
+                // What has been in use so far.
+                Target::Patched => ops.below(hook).unwrap_or((func.old.address, func.old.size)),
+            };
+            (address, size, func.shared_name())
+        }));
         Some(list)
     }
 

@@ -4,7 +4,7 @@
 //!
 //! # Locking
 //!
-//! [`REGISTRY`] is the core's one lock; it stands for the C core's `klp_mutex`. Everything that changes a patch holds it:
+//! [`static@REGISTRY`] is the core's one lock; it stands for the C core's `klp_mutex`. Everything that changes a patch holds it:
 //! enabling, disabling, a pass over the tasks, modules coming and going. It is taken in process context, outside
 //! `klp_mutex`, `tasklist_lock`, `cpus_read_lock()` and ftrace's locks, which are taken under it. Callbacks of patch
 //! modules are called under it, so they must not load modules or write to our files and wait for it.
@@ -28,7 +28,10 @@ use crate::{
     object::Object,
     ops::Ops,
     patch::Patch,
-    state,
+    state::{
+        self,
+        Previous, //
+    },
     sysfs::RootDirectory,
     takeover,
     transition::{
@@ -55,7 +58,7 @@ pub(crate) struct Engine {
     pub(crate) queue: OwnedQueue,
 }
 
-/// What [`REGISTRY`] protects.
+/// What [`static@REGISTRY`] protects.
 pub(crate) struct Registry {
     /// Enabled or in transition, oldest first.
     pub(crate) patches: KVec<KBox<Patch>>,
@@ -114,6 +117,11 @@ impl Registry {
     /// Moves the patch at `index` to those that are to be freed.
     fn retire(&mut self, index: usize) {
         if let Ok(patch) = self.patches.remove(index) {
+            for younger in &mut self.patches {
+                if let Some(previous) = &mut younger.previous {
+                    previous.forget(patch.id());
+                }
+            }
             let fits = self.graveyard.push_within_capacity(patch);
             kernel::warn_on!(fits.is_err());
         }
@@ -192,9 +200,7 @@ pub(crate) fn enable(descriptor: PatchDescriptor) -> Outcome<Result> {
         return Outcome::Done(Err(EINVAL));
     }
     if !task::have_reliable_stacks() {
-        pr_warn!(
-            "This architecture doesn't have support for the livepatch consistency model.\n"
-        );
+        pr_warn!("This architecture doesn't have support for the livepatch consistency model.\n");
         pr_warn!("The livepatch transition may never complete.\n");
     }
 
@@ -226,7 +232,11 @@ fn add(
         );
         return (Err(EINVAL), None);
     }
-    if registry.patches.iter().any(|patch| patch.module() == Some(module)) {
+    if registry
+        .patches
+        .iter()
+        .any(|patch| patch.module() == Some(module))
+    {
         pr_err!("module {} has registered a patch already\n", module.name());
         return (Err(EEXIST), None);
     }
@@ -235,8 +245,12 @@ fn add(
         Ok(patch) => patch,
         Err(error) => return (Err(error), None),
     };
-    let Registry { patches, engine, .. } = &mut **registry;
+    let Registry {
+        patches, engine, ..
+    } = &mut **registry;
     let shown = engine.as_ref().ok_or(ENODEV).and_then(|engine| {
+        let older = patches.iter().map(|old| (old.id(), old.descriptor()));
+        patch.previous = Some(Previous::new(older)?);
         if patch.replaces() {
             patches.iter().try_for_each(|old| patch.add_nops(old))?;
         }
@@ -254,7 +268,9 @@ fn add(
     match start_enabling(registry, id) {
         Ok(()) => (Ok(()), None),
         Err(error) => {
-            let failed = registry.position(id).map(|index| registry.patches.remove(index));
+            let failed = registry
+                .position(id)
+                .map(|index| registry.patches.remove(index));
             (Err(error), failed.and_then(Result::ok))
         }
     }
@@ -283,7 +299,9 @@ fn start_enabling(registry: &mut Guard, id: PatchId) -> Result {
     // ORDERING: the write barrier at the end of `transition::init` and the release store in `Slot::push` put the
     // transition flags before the replacements become visible; pairs with the acquire loads in `Slot::select`.
 
-    let Registry { patches, engine, .. } = &mut **registry;
+    let Registry {
+        patches, engine, ..
+    } = &mut **registry;
     let result = match (patches.get_mut(index), engine) {
         (Some(patch), Some(engine)) => patch
             .objects
@@ -293,10 +311,7 @@ fn start_enabling(registry: &mut Guard, id: PatchId) -> Result {
         _ => Err(EINVAL),
     };
     if let Err(error) = result {
-        pr_warn!(
-            "failed to enable patch '{}'\n",
-            pr_name(registry, index)
-        );
+        pr_warn!("failed to enable patch '{}'\n", pr_name(registry, index));
         transition::cancel(registry);
         return Err(error);
     }
@@ -311,7 +326,10 @@ fn start_enabling(registry: &mut Guard, id: PatchId) -> Result {
 
 /// For messages.
 fn pr_name(registry: &Registry, index: usize) -> &CStr {
-    registry.patches.get(index).map_or(c"?", |patch| patch.name())
+    registry
+        .patches
+        .get(index)
+        .map_or(c"?", |patch| patch.name())
 }
 
 fn patch_object(object: &mut Object, ops: &mut Ops) -> Result {
@@ -449,7 +467,9 @@ fn forget_in(registry: &mut Guard, index: usize, module: ModulePtr) {
 
 /// Applies one patch to a module that is being loaded, if it changes it.
 fn patch_coming(registry: &mut Guard, index: usize, module: ModulePtr) -> Result {
-    let Registry { patches, engine, .. } = &mut **registry;
+    let Registry {
+        patches, engine, ..
+    } = &mut **registry;
     let (Some(patch), Some(engine)) = (patches.get_mut(index), engine) else {
         return Ok(());
     };
@@ -513,7 +533,9 @@ pub(crate) fn module_going(module: ModulePtr) -> Outcome<()> {
 /// Takes the first `count` patches off a module that goes.
 #[doc(alias = "klp_cleanup_module_patches_limited")]
 fn unpatch_going(registry: &mut Guard, module: ModulePtr, count: usize) {
-    let Registry { patches, engine, .. } = &mut **registry;
+    let Registry {
+        patches, engine, ..
+    } = &mut **registry;
     let Some(engine) = engine else {
         return;
     };

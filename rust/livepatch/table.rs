@@ -243,7 +243,8 @@ impl<S: Deref<Target = [Slot]>> Table<S> {
         let mask = slots.len().wrapping_sub(1);
         // Fibonacci hashing: functions lie at multiples of 16, so the low bits say little.
         let start = (ip as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
-        (0..slots.len()).filter_map(move |step| slots.get((start as usize).wrapping_add(step) & mask))
+        (0..slots.len())
+            .filter_map(move |step| slots.get((start as usize).wrapping_add(step) & mask))
     }
 
     /// The slot of `ip`, if it has one.

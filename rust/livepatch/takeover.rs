@@ -22,8 +22,7 @@
 //! The functions that do not sleep are covered by ftrace's own wait for all tasks and CPUs when an ops is unregistered.
 
 use crate::{
-    abi,
-    bindings,
+    abi, bindings,
     kapi::{
         cpu,
         ftrace,
@@ -159,7 +158,7 @@ impl Builtin {
 
     /// Gives the built-in core a root directory of its own again.
     fn create_root(&self) {
-        let name = c"livepatch".as_ptr().cast();
+        let name = c"livepatch".as_char_ptr();
         // SAFETY: the parent was set at boot; the name is a string.
         let root = unsafe { bindings::kobject_create_and_add(name, bindings::kernel_kobj) };
         if root.is_null() {
@@ -201,7 +200,7 @@ impl Drop for Builtin {
 }
 
 /// The functions that the kernel calls, by name, with what runs instead.
-fn redirections() -> [(&'static CStr, usize, usize); 6] {
+fn redirections() -> [(&'static CStr, usize, usize); 7] {
     macro_rules! redirect {
         ($name:ident) => {{
             let name = $crate::kapi::dyndbg::cstr(concat!(stringify!($name), "\0"));
@@ -219,6 +218,7 @@ fn redirections() -> [(&'static CStr, usize, usize); 6] {
         redirect!(klp_copy_process),
         redirect!(klp_update_patch_state),
         redirect!(__klp_sched_try_switch),
+        redirect!(klp_get_prev_state),
     ]
 }
 
@@ -259,7 +259,9 @@ impl TakeOver {
             return Err(EBUSY);
         }
         if let Err(failed) = ops.attach(&mut redirects) {
-            let name = redirections().get(failed.index).map_or(c"?", |(name, ..)| name);
+            let name = redirections()
+                .get(failed.index)
+                .map_or(c"?", |(name, ..)| name);
             pr_err!(
                 "cannot take over: redirecting {} failed ({})\n",
                 name,
@@ -269,7 +271,10 @@ impl TakeOver {
         }
         builtin.set_blocked(true);
         if let Err(error) = builtin.replace_root(&root) {
-            pr_err!("cannot take over: /sys/kernel/livepatch ({})\n", error.to_errno());
+            pr_err!(
+                "cannot take over: /sys/kernel/livepatch ({})\n",
+                error.to_errno()
+            );
             builtin.set_blocked(false);
             ops.detach(|batch| redirects.iter_mut().for_each(|hook| batch.unlink(hook)));
             return Err(error);

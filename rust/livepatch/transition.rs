@@ -37,9 +37,9 @@
 //!
 //! | write | barrier | read |
 //! | --- | --- | --- |
-//! | tasks' states, in `init` | [A] write barrier in `init`, then release in `Node::set_transition` | the handler: transition flag (acquire), then its task's state |
-//! | [`TARGET`], in `init` and `reverse` | [A], [B] write barrier in `reverse` | `update_patch_state`: pending flag (test and clear, full barrier), then [`TARGET`]; `sched_try_switch`: pending flag, [C] read barrier, then [`TARGET`] |
-//! | transition flags, in `init` | [D] write barrier in `start`, before the pending flags | the handler after `update_patch_state` on the same CPU: the test and clear orders its read of the transition flag |
+//! | tasks' states, in `init` | (A) write barrier in `init`, then release in `Node::set_transition` | the handler: transition flag (acquire), then its task's state |
+//! | [`TARGET`], in `init` and `reverse` | (A), (B) write barrier in `reverse` | `update_patch_state`: pending flag (test and clear, full barrier), then [`TARGET`]; `sched_try_switch`: pending flag, (C) read barrier, then [`TARGET`] |
+//! | transition flags, in `init` | (D) write barrier in `start`, before the pending flags | the handler after `update_patch_state` on the same CPU: the test and clear orders its read of the transition flag |
 //! | transition flags, in `init` | release in `Slot::push` | the handler: top of the stack (acquire), then transition flag |
 
 #![deny(unsafe_code)]
@@ -69,6 +69,10 @@ use crate::{
         Registry, //
     },
     stack::FORBIDDEN,
+    state::{
+        self,
+        Previous, //
+    },
     table::{
         IDLE,
         PATCHED,
@@ -174,7 +178,10 @@ pub(crate) fn init(registry: &mut Guard, id: PatchId, target: Target) {
         pace: Pace::default(),
         start: Instant::now(),
     });
-    // ORDERING: no effect before the pending flags are set, see [A].
+    if let Some(patch) = registry.patches.iter_mut().find(|patch| patch.id() == id) {
+        Previous::publish(&mut patch.previous);
+    }
+    // ORDERING: no effect before the pending flags are set, see (A).
     PATCH.store(id, Relaxed);
     // ORDERING: as above.
     TARGET.store(target.state(), Relaxed);
@@ -188,9 +195,9 @@ pub(crate) fn init(registry: &mut Guard, id: PatchId, target: Target) {
         task.set_patch_state(initial);
     });
 
-    // ORDERING: [A] tasks' states before transition flags: the handler must not find a function in transition and a
+    // ORDERING: (A) tasks' states before transition flags: the handler must not find a function in transition and a
     // task without a state. And the target before pending flags. Pairs with the acquire load of the transition flag in
-    // `Slot::select`, with the full barrier in `update_patch_state` and with [C].
+    // `Slot::select`, with the full barrier in `update_patch_state` and with (C).
     smp_mb(Write);
 
     if let Some(patch) = registry.patches.iter().find(|patch| patch.id() == id) {
@@ -216,9 +223,9 @@ pub(crate) fn start(registry: &mut Guard) {
     );
     publish_forbidden(registry);
 
-    // ORDERING: [D] transition flags, and what stacks are checked against, before pending flags: a task that has switched
+    // ORDERING: (D) transition flags, and what stacks are checked against, before pending flags: a task that has switched
     // in `update_patch_state` and then calls a function must see that it is in transition. Pairs with the full barrier
-    // there and with [C].
+    // there and with (C).
     smp_mb(Write);
 
     for_each_task(|task| {
@@ -261,7 +268,7 @@ enum Obstacle<'a> {
 /// Tries to switch a task by its stack. True if it has switched, now or before.
 #[doc(alias = "klp_try_switch_task")]
 fn try_switch(task: &Task) -> bool {
-    // ORDERING: the caller holds the registry's lock, or has read the pending flag and passed [C].
+    // ORDERING: the caller holds the registry's lock, or has read the pending flag and passed (C).
     let target = TARGET.load(Relaxed);
     if task.patch_state() == target {
         return true;
@@ -315,7 +322,11 @@ fn try_switch(task: &Task) -> bool {
 /// Tries to switch all remaining tasks. Completes the transition if none is left, else arranges for another pass.
 #[doc(alias = "klp_try_complete_transition")]
 pub(crate) fn try_complete(registry: &mut Guard) {
-    let Some(target) = registry.transition.as_ref().map(|transition| transition.target) else {
+    let Some(target) = registry
+        .transition
+        .as_ref()
+        .map(|transition| transition.target)
+    else {
         return;
     };
 
@@ -390,7 +401,11 @@ fn send_signals(signal: Signal) {
 #[doc(alias = "klp_complete_transition")]
 fn complete(registry: &mut Guard) {
     let id = PATCH.load(Relaxed);
-    let Some(target) = registry.transition.as_ref().map(|transition| transition.target) else {
+    let Some(target) = registry
+        .transition
+        .as_ref()
+        .map(|transition| transition.target)
+    else {
         return;
     };
     trace::completing(name_of(registry, id), target.verb());
@@ -446,6 +461,10 @@ fn complete(registry: &mut Guard) {
         Target::Unpatched => loaded.for_each(Object::post_unpatch),
     }
 
+    if let Some(previous) = state::withdraw() {
+        patch.previous = Some(previous);
+    }
+
     pr_notice!("'{}': {} complete\n", patch.name(), target.verb());
 
     // ORDERING: no task has a pending flag, so nobody looks at either.
@@ -455,7 +474,7 @@ fn complete(registry: &mut Guard) {
     registry.transition = None;
 }
 
-/// Gives up a transition between [`init`] and [`start`], when no task has been asked to switch: all run old code.
+/// Gives up a transition between [`init()`] and [`start`], when no task has been asked to switch: all run old code.
 #[doc(alias = "klp_cancel_transition")]
 pub(crate) fn cancel(registry: &mut Guard) {
     let id = PATCH.load(Relaxed);
@@ -472,7 +491,11 @@ pub(crate) fn cancel(registry: &mut Guard) {
 #[doc(alias = "klp_reverse_transition")]
 pub(crate) fn reverse(registry: &mut Guard) {
     let id = PATCH.load(Relaxed);
-    let Some(target) = registry.transition.as_ref().map(|transition| transition.target) else {
+    let Some(target) = registry
+        .transition
+        .as_ref()
+        .map(|transition| transition.target)
+    else {
         return;
     };
     trace::reversing(
@@ -492,10 +515,10 @@ pub(crate) fn reverse(registry: &mut Guard) {
     if let Some(patch) = registry.patches.iter().find(|patch| patch.id() == id) {
         patch.set_enabled(target == Target::Patched);
     }
-    // ORDERING: no task has a pending flag, so nobody looks at it until [B].
+    // ORDERING: no task has a pending flag, so nobody looks at it until (B).
     TARGET.store(target.state(), Relaxed);
 
-    // ORDERING: [B] the target before pending flags; pairs with the full barrier in `update_patch_state` and with [C].
+    // ORDERING: (B) the target before pending flags; pairs with the full barrier in `update_patch_state` and with (C).
     smp_mb(Write);
     start(registry);
 
@@ -546,8 +569,8 @@ pub(crate) fn update_patch_state(task: &Task) {
     // Whoever changes the target waits for us by this.
     let _preempt = PreemptGuard::new();
 
-    // ORDERING: a full barrier if the flag was set: the target is read after the flag, pairs with [A] and [B]; and so is
-    // a transition flag, by a handler that runs later on this CPU, pairs with [D].
+    // ORDERING: a full barrier if the flag was set: the target is read after the flag, pairs with (A) and (B); and so is
+    // a transition flag, by a handler that runs later on this CPU, pairs with (D).
     if task.test_and_clear_pending() {
         task.set_patch_state(TARGET.load(Relaxed));
     }
@@ -560,8 +583,8 @@ pub(crate) fn update_patch_state(task: &Task) {
 pub(crate) fn sched_try_switch() {
     task::with_current(|task| {
         if task.is_pending() {
-            // ORDERING: [C] the target, and what the stack is checked against, are read after the flag; pairs with [A],
-            // [B] and [D].
+            // ORDERING: (C) the target, and what the stack is checked against, are read after the flag; pairs with (A),
+            // (B) and (D).
             smp_mb(Read);
             try_switch(task);
         }

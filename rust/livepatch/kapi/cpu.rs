@@ -23,16 +23,6 @@ impl PreemptGuard {
         // INVARIANT: just disabled.
         Self(NotThreadSafe)
     }
-
-    /// Takes the caller's word.
-    ///
-    /// # Safety
-    ///
-    /// Preemption must be disabled, and stay so while the result exists.
-    pub(crate) unsafe fn assume() -> core::mem::ManuallyDrop<Self> {
-        // INVARIANT: the caller says so. Not dropped, since it is not ours to enable again.
-        core::mem::ManuallyDrop::new(Self(NotThreadSafe))
-    }
 }
 
 impl Drop for PreemptGuard {
@@ -85,6 +75,10 @@ pub(crate) fn possible_cpus() -> impl Iterator<Item = u32> {
 }
 
 /// Does nothing: that it ran is what counts.
+///
+/// # Safety
+///
+/// None needed.
 unsafe extern "C" fn nothing(_: *mut bindings::work_struct) {}
 
 /// Returns when every CPU has scheduled: whatever ran with preemption disabled at the time of the call is over.

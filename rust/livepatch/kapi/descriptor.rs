@@ -44,8 +44,20 @@ pub(crate) struct ObjectDescriptor(NonNull<bindings::klp_object>);
 #[derive(Clone, Copy)]
 pub(crate) struct FuncDescriptor(NonNull<bindings::klp_func>);
 
+/// A `struct klp_state` of a patch.
+///
+/// # Invariants
+///
+/// As for [`PatchDescriptor`].
+#[derive(Clone, Copy)]
+pub(crate) struct StateDescriptor(NonNull<bindings::klp_state>);
+
 // SAFETY: only used under the core's lock.
 unsafe impl Send for PatchDescriptor {}
+// SAFETY: identifier and version never change, and nothing else is read.
+unsafe impl Send for StateDescriptor {}
+// SAFETY: as above.
+unsafe impl Sync for StateDescriptor {}
 // SAFETY: as above.
 unsafe impl Send for ObjectDescriptor {}
 // SAFETY: as above.
@@ -56,7 +68,7 @@ unsafe impl Send for FuncDescriptor {}
 /// `name` must be null or point to a NUL-terminated string that exists for `'a`.
 unsafe fn string<'a>(name: *const kernel::ffi::c_char) -> Option<&'a CStr> {
     // SAFETY: not null; the caller promises the rest.
-    (!name.is_null()).then(|| unsafe { CStr::from_ptr(name.cast()) })
+    (!name.is_null()).then(|| unsafe { CStr::from_char_ptr(name) })
 }
 
 impl PatchDescriptor {
@@ -103,18 +115,18 @@ impl PatchDescriptor {
         }))
     }
 
-    /// The identifiers and versions of the system states that the patch changes.
-    pub(crate) fn states(self) -> impl Iterator<Item = (usize, u32)> {
+    /// The system states that the patch changes.
+    pub(crate) fn states(self) -> impl Iterator<Item = StateDescriptor> {
         // SAFETY: the structure exists.
-        let mut next = unsafe { (*self.as_ptr()).states };
+        let mut next = NonNull::new(unsafe { (*self.as_ptr()).states });
         core::iter::from_fn(move || {
-            // SAFETY: null, or not behind the last entry, since all before it were not the last.
-            let state = unsafe { next.as_ref() }?;
-            if state.id == 0 {
+            let state = StateDescriptor(next?);
+            if state.id() == 0 {
                 return None;
             }
-            next = next.wrapping_add(1);
-            Some((state.id, state.version))
+            // SAFETY: the last entry has no identifier, so there is one behind this.
+            next = Some(unsafe { state.0.add(1) });
+            Some(state)
         })
     }
 
@@ -128,6 +140,25 @@ impl PatchDescriptor {
     pub(crate) fn set_forced(self) {
         // SAFETY: as above.
         unsafe { (*self.as_ptr()).forced = true };
+    }
+}
+
+impl StateDescriptor {
+    /// The C structure.
+    pub(crate) fn as_ptr(self) -> *mut bindings::klp_state {
+        self.0.as_ptr()
+    }
+
+    /// Its identifier; 0 in the entry behind the last one.
+    pub(crate) fn id(self) -> usize {
+        // SAFETY: the structure exists.
+        unsafe { (*self.as_ptr()).id }
+    }
+
+    /// The version of the change.
+    pub(crate) fn version(self) -> u32 {
+        // SAFETY: the structure exists.
+        unsafe { (*self.as_ptr()).version }
     }
 }
 

@@ -9,16 +9,17 @@
 
 use core::{
     cell::UnsafeCell,
-    ffi::CStr,
     mem::offset_of, //
 };
 
 use kernel::{
     bindings::{
-        _ddebug,
         __BindgenBitfieldUnit, //
+        _ddebug,
     },
     fmt,
+    prelude::*,
+    str::as_char_ptr_in_const_context, //
 };
 
 /// Class of entries without a class: the largest that fits in the field.
@@ -46,10 +47,10 @@ impl Site {
     ) -> Self {
         // SAFETY: all zeroes is a valid value: null pointers, no bits, a static key that is off.
         let mut site: _ddebug = unsafe { core::mem::zeroed() };
-        site.modname = modname.as_ptr().cast();
-        site.function = function.as_ptr().cast();
-        site.filename = filename.as_ptr().cast();
-        site.format = format.as_ptr().cast();
+        site.modname = as_char_ptr_in_const_context(modname);
+        site.function = as_char_ptr_in_const_context(function);
+        site.filename = as_char_ptr_in_const_context(filename);
+        site.format = as_char_ptr_in_const_context(format);
         // lineno:18, class_id:6, flags:8.
         let bits = (line & 0x3_ffff) | CLASS_DEFAULT << 18;
         site._bitfield_1 = __BindgenBitfieldUnit::new(bits.to_le_bytes());
@@ -73,7 +74,7 @@ impl Site {
         unsafe {
             kernel::bindings::__dynamic_pr_debug(
                 self.0.get(),
-                c"livepatch: %pA".as_ptr().cast(),
+                c"livepatch: %pA".as_char_ptr(),
                 core::ptr::from_ref(&args).cast::<core::ffi::c_void>(),
             )
         };

@@ -21,6 +21,9 @@ pub(crate) fn for_each_in_vmlinux<F>(name: &CStr, mut f: F)
 where
     F: FnMut(usize) -> ControlFlow<()>,
 {
+    /// # Safety
+    ///
+    /// `data` must point to the closure, which nobody else may use.
     unsafe extern "C" fn trampoline<F>(data: *mut c_void, address: c_ulong) -> c_int
     where
         F: FnMut(usize) -> ControlFlow<()>,
@@ -33,7 +36,7 @@ where
     let data = core::ptr::from_mut(&mut f).cast();
     // SAFETY: the trampoline gets `data` and nothing keeps it.
     unsafe {
-        bindings::kallsyms_on_each_match_symbol(Some(trampoline::<F>), name.as_ptr().cast(), data)
+        bindings::kallsyms_on_each_match_symbol(Some(trampoline::<F>), name.as_char_ptr(), data)
     };
 }
 
@@ -44,6 +47,9 @@ pub(crate) fn for_each_in_module<F>(module: &CStr, mut f: F)
 where
     F: FnMut(&CStr, usize) -> ControlFlow<()>,
 {
+    /// # Safety
+    ///
+    /// `data` must point to the closure, which nobody else may use.
     unsafe extern "C" fn trampoline<F>(
         data: *mut c_void,
         name: *const c_char,
@@ -55,18 +61,14 @@ where
         // SAFETY: `data` is the `f` below, which nobody else uses during the call.
         let f = unsafe { &mut *data.cast::<F>() };
         // SAFETY: kallsyms passes a NUL-terminated name that stays during the call.
-        let name = unsafe { CStr::from_ptr(name.cast()) };
+        let name = unsafe { CStr::from_char_ptr(name) };
         f(name, address).is_break().into()
     }
 
     let data = core::ptr::from_mut(&mut f).cast();
     // SAFETY: the trampoline gets `data` and nothing keeps it.
     unsafe {
-        bindings::module_kallsyms_on_each_symbol(
-            module.as_ptr().cast(),
-            Some(trampoline::<F>),
-            data,
-        )
+        bindings::module_kallsyms_on_each_symbol(module.as_char_ptr(), Some(trampoline::<F>), data)
     };
 }
 
@@ -74,8 +76,7 @@ where
 pub(crate) fn size_at(address: usize) -> Option<usize> {
     let mut size = 0;
     // SAFETY: `size` is valid for writes; the offset is not wanted.
-    let found = unsafe {
-        bindings::kallsyms_lookup_size_offset(address, &mut size, core::ptr::null_mut())
-    };
+    let found =
+        unsafe { bindings::kallsyms_lookup_size_offset(address, &mut size, core::ptr::null_mut()) };
     (found != 0).then_some(size)
 }

@@ -13,6 +13,7 @@ use kernel::{
     ffi::c_char,
     fmt,
     prelude::*,
+    str::as_char_ptr_in_const_context,
     types::Opaque, //
 };
 
@@ -59,7 +60,12 @@ impl<T: Directory> Kobject<T> {
         )?;
         let inner = NonNull::from(&mut *KBox::leak(inner));
         // SAFETY: the memory is zeroed and stays in place until `release`.
-        unsafe { bindings::kobject_init(Opaque::cast_into(&raw const (*inner.as_ptr()).kobj), T::kobj_type().raw()) };
+        unsafe {
+            bindings::kobject_init(
+                Opaque::cast_into(&raw const (*inner.as_ptr()).kobj),
+                T::kobj_type().raw(),
+            )
+        };
         // INVARIANT: initialised, with one reference, which is ours.
         Ok(Self(inner))
     }
@@ -75,7 +81,7 @@ impl<T: Directory> Kobject<T> {
             bindings::kobject_add(
                 self.as_ptr(),
                 parent.0,
-                c"%pA".as_ptr().cast(),
+                c"%pA".as_char_ptr(),
                 core::ptr::from_ref(&name).cast::<kernel::ffi::c_void>(),
             )
         })
@@ -130,6 +136,10 @@ unsafe fn data_of<'a, T>(kobj: *mut bindings::kobject) -> &'a T {
 }
 
 /// Called by C when the last reference is gone.
+///
+/// # Safety
+///
+/// `kobj` must be in a directory with `T`, without references.
 unsafe extern "C" fn release<T: Directory>(kobj: *mut bindings::kobject) {
     // SAFETY: this is the release function of directories with `T` only.
     unsafe { data_of::<T>(kobj) }.released();
@@ -147,7 +157,7 @@ impl Page {
         let length = unsafe {
             bindings::sysfs_emit(
                 self.0,
-                c"%pA".as_ptr().cast(),
+                c"%pA".as_char_ptr(),
                 core::ptr::from_ref(&args).cast::<kernel::ffi::c_void>(),
             )
         };
@@ -172,10 +182,15 @@ pub(crate) struct Attribute<T> {
 unsafe impl<T> Sync for Attribute<T> {}
 
 impl<T> Attribute<T> {
-    const fn new(name: &'static CStr, mode: u16, show: Option<Show<T>>, store: Option<Store<T>>) -> Self {
+    const fn new(
+        name: &'static CStr,
+        mode: u16,
+        show: Option<Show<T>>,
+        store: Option<Store<T>>,
+    ) -> Self {
         // SAFETY: all zeroes is a valid value: null pointers and no bits.
         let mut attr: bindings::attribute = unsafe { core::mem::zeroed() };
-        attr.name = name.as_ptr().cast();
+        attr.name = as_char_ptr_in_const_context(name);
         attr.mode = mode;
         Self { attr, show, store }
     }
@@ -196,6 +211,11 @@ impl<T> Attribute<T> {
     }
 }
 
+/// Called by sysfs for a read.
+///
+/// # Safety
+///
+/// `kobj` must be in a directory with `T`, `attr` one of its [`Attribute`]s, `page` a page.
 unsafe extern "C" fn show<T: Directory>(
     kobj: *mut bindings::kobject,
     attr: *mut bindings::attribute,
@@ -205,13 +225,21 @@ unsafe extern "C" fn show<T: Directory>(
     let data = unsafe { data_of::<T>(kobj) };
     // SAFETY: the files of such directories are `Attribute<T>`, whose first field is what C passes.
     let attribute = unsafe { &*attr.cast::<Attribute<T>>() };
-    let result = attribute.show.ok_or(EIO).and_then(|show| show(data, &Page(page)));
+    let result = attribute
+        .show
+        .ok_or(EIO)
+        .and_then(|show| show(data, &Page(page)));
     match result {
         Ok(length) => length as isize,
         Err(error) => error.to_errno() as isize,
     }
 }
 
+/// Called by sysfs for a write.
+///
+/// # Safety
+///
+/// `kobj` must be in a directory with `T`, `attr` one of its [`Attribute`]s, `buffer` NUL-terminated.
 unsafe extern "C" fn store<T: Directory>(
     kobj: *mut bindings::kobject,
     attr: *mut bindings::attribute,
@@ -223,8 +251,11 @@ unsafe extern "C" fn store<T: Directory>(
     // SAFETY: the files of such directories are `Attribute<T>`, whose first field is what C passes.
     let attribute = unsafe { &*attr.cast::<Attribute<T>>() };
     // SAFETY: sysfs puts a NUL behind what was written.
-    let text = unsafe { CStr::from_ptr(buffer.cast()) };
-    let result = attribute.store.ok_or(EIO).and_then(|store| store(data, text));
+    let text = unsafe { CStr::from_char_ptr(buffer) };
+    let result = attribute
+        .store
+        .ok_or(EIO)
+        .and_then(|store| store(data, text));
     match result {
         Ok(()) => count as isize,
         Err(error) => error.to_errno() as isize,
@@ -291,7 +322,7 @@ impl Group {
     pub(crate) const fn new<const N: usize>(attributes: &'static Attributes<N>) -> Self {
         // SAFETY: all zeroes is a valid value: null pointers.
         let mut group: bindings::attribute_group = unsafe { core::mem::zeroed() };
-        group.__bindgen_anon_2.attrs_const = &raw const attributes.0 as *const _;
+        group.__bindgen_anon_2.attrs_const = (&raw const attributes.0).cast();
         Self(group)
     }
 }

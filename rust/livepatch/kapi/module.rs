@@ -70,7 +70,7 @@ impl ModulePtr {
         // SAFETY: the module exists.
         let name = unsafe { &raw const (*self.as_ptr()).name };
         // SAFETY: the loader makes sure that the name ends within the array.
-        unsafe { CStr::from_ptr(name.cast()) }
+        unsafe { CStr::from_char_ptr(name.cast()) }
     }
 
     /// Whether it is marked `livepatch=Y`.
@@ -132,13 +132,14 @@ impl ModulePtr {
                         (*self.as_ptr()).core_kallsyms.strtab,
                         info.symndx,
                         index,
-                        object.as_ptr().cast(),
+                        object.as_char_ptr(),
                     )
                 })?;
                 continue;
             }
             // SAFETY: the name is in the section string table, NUL-terminated.
-            let name = unsafe { CStr::from_ptr(info.secstrings.add(section.sh_name as usize).cast()) };
+            let name =
+                unsafe { CStr::from_char_ptr(info.secstrings.add(section.sh_name as usize)) };
             let wanted = name
                 .to_bytes()
                 .strip_prefix(b".klp.rela.".as_slice())
@@ -191,7 +192,7 @@ impl Drop for ModuleRef {
 pub(crate) fn find_alive(name: &CStr) -> Option<ModulePtr> {
     let _rcu = rcu::read_lock();
     // SAFETY: RCU keeps the list; the name is NUL-terminated.
-    let module = unsafe { bindings::find_module(name.as_ptr().cast()) };
+    let module = unsafe { bindings::find_module(name.as_char_ptr()) };
     // SAFETY: RCU keeps the module for as long as we look.
     if unsafe { module.as_ref() }?.klp_alive {
         // INVARIANT: a module that is alive calls `klp_module_going()` before it goes, which waits for the lock.

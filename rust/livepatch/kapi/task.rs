@@ -163,6 +163,9 @@ impl TasklistGuard {
 
     /// Calls `f` for every thread of every process. Idle tasks are not among them.
     pub(crate) fn for_each<F: FnMut(&Task)>(&self, mut f: F) {
+        /// # Safety
+        ///
+        /// `data` must point to the closure, which nobody else may use; `task` must exist.
         unsafe extern "C" fn trampoline<F: FnMut(&Task)>(
             task: *mut bindings::task_struct,
             data: *mut c_void,
@@ -190,6 +193,9 @@ impl Drop for TasklistGuard {
 ///
 /// Returns what `f` returns, an errno.
 pub(crate) fn call_on<F: FnMut(&Task) -> c_int>(task: &Task, mut f: F) -> c_int {
+    /// # Safety
+    ///
+    /// `data` must point to the closure, which nobody else may use; `task` must exist.
     unsafe extern "C" fn trampoline<F: FnMut(&Task) -> c_int>(
         task: *mut bindings::task_struct,
         data: *mut c_void,

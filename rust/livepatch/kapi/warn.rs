@@ -11,5 +11,5 @@ use kernel::prelude::*;
 #[cold]
 pub(crate) fn warn_once(what: &'static CStr) {
     // SAFETY: the string is NUL-terminated and static.
-    unsafe { bindings::livepatch_warn_once(what.as_ptr().cast()) };
+    unsafe { bindings::livepatch_warn_once(what.as_char_ptr()) };
 }

@@ -33,10 +33,10 @@ impl OwnedQueue {
         // SAFETY: the format takes one string; 0 is the default for the number of items at a time.
         let queue = unsafe {
             bindings::alloc_workqueue_noprof(
-                c"%s".as_ptr().cast(),
+                c"%s".as_char_ptr(),
                 bindings::wq_flags_WQ_UNBOUND,
                 0,
-                name.as_ptr(),
+                name.as_char_ptr(),
             )
         };
         NonNull::new(queue).map(Self).ok_or(ENOMEM)
@@ -87,7 +87,7 @@ impl StaticWork {
                 &raw mut (*work).work,
                 Some(run::<F>),
                 false,
-                c"livepatch_work".as_ptr().cast(),
+                c"livepatch_work".as_char_ptr(),
                 kernel::static_lock_class!().as_ptr(),
             )
         };
@@ -97,7 +97,7 @@ impl StaticWork {
                 &raw mut (*work).timer,
                 Some(bindings::delayed_work_timer_fn),
                 bindings::TIMER_IRQSAFE,
-                c"livepatch_timer".as_ptr().cast(),
+                c"livepatch_timer".as_char_ptr(),
                 kernel::static_lock_class!().as_ptr(),
             )
         };
@@ -129,6 +129,11 @@ pub(crate) trait Work {
     fn run();
 }
 
+/// Called by the workqueue.
+///
+/// # Safety
+///
+/// None needed: the item is not looked at.
 unsafe extern "C" fn run<F: Work>(_work: *mut bindings::work_struct) {
     F::run();
 }

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: GPL-2.0
+#
+# "make help" lists the targets. What the kernel's build system needs is in Kbuild.
+
+# The kernel to build for: the running one if its build directory supports Rust modules, else the cached test kernel.
+RUNNING := /lib/modules/$(shell uname -r)/build
+ifndef KDIR
+KDIR := $(if $(wildcard $(RUNNING)/rust/libkernel.rmeta),$(RUNNING),$(shell scripts/kernel --path))
+endif
+
+# Symbols that modules use though the kernel does not export them, and the modules that do.
+SYMVERS := rust/livepatch/vmlinux.symvers samples/samples.symvers
+CONVERTED := livepatch.ko samples/livepatch-cmdline.ko
+SYSTEM_MAP = $(wildcard $(KDIR)/System.map)
+
+KBUILD = scripts/kmake -s -C $(KDIR) M=$(CURDIR) KBUILD_EXTRA_SYMBOLS="$(abspath $(SYMVERS))"
+KLP_CONVERT = $(shell scripts/cargo --target-dir)/release/klp-convert
+
+all: modules
+
+modules: klp-convert
+ifeq ($(KDIR),)
+	scripts/setup
+	+$(MAKE) --no-print-directory modules KDIR="$$(scripts/kernel)"
+else
+	+$(KBUILD) modules
+	@for module in $(CONVERTED); do \
+		$(KLP_CONVERT) --quiet $(SYMVERS:%=--symbols %) $(SYSTEM_MAP:%=--system-map %) $$module || exit; \
+	done
+endif
+
+klp-convert:
+	@scripts/cargo build -q --release --locked --manifest-path scripts/klp-convert/Cargo.toml
+
+setup:
+	scripts/setup
+	scripts/kernel
+
+kdir:
+	@echo $(KDIR)
+
+demo: setup
+	+@$(MAKE) --no-print-directory modules KDIR="$$(scripts/kernel --path)"
+	tools/testing/demo
+
+test: setup
+	+@$(MAKE) --no-print-directory modules KDIR="$$(scripts/kernel --path)"
+	tools/testing/run
+
+format:
+	rustfmt=$$(scripts/kmake --print | sed -n 's/^RUSTFMT=//p'); \
+	git ls-files '*.rs' | xargs "$$rustfmt" --edition 2021
+
+doc:
+	+$(KBUILD) KLP_DOC=y modules
+
+rust-analyzer:
+	+$(KBUILD) rust-analyzer
+
+clean:
+	+$(KBUILD) clean
+	rm -rf doc
+
+help:
+	@echo 'Targets:'
+	@echo '  all            livepatch.ko and the samples, for KDIR (default)'
+	@echo '  demo           from a bare machine to a live-patched kernel, in a virtual machine'
+	@echo '  test           formatting, lints, host tests and tests in the virtual machine'
+	@echo '  setup          only install what is missing and build the test kernel'
+	@echo '  kdir           print the kernel build directory in use'
+	@echo '  format         format the Rust code'
+	@echo '  doc            the documentation of the core, in doc/livepatch/index.html'
+	@echo '  rust-analyzer  rust-project.json for editors'
+	@echo '  clean          remove what was built in this directory'
+	@echo
+	@echo 'Variables:'
+	@echo '  KDIR=dir             kernel build directory'
+	@echo '  KERNEL_VERSION=7.N   test kernel: this release instead of the newest 7.x'
+	@echo '  KERNEL_SOURCE=dir    test kernel: this source tree'
+	@echo '  LIVEPATCH_CACHE=dir  where sources, kernels and tools are kept'
+
+.PHONY: all modules klp-convert setup kdir demo test format doc rust-analyzer clean help

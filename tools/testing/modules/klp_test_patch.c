@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * A patch that is right or wrong in the way that the parameter "mode" says. tools/testing/vm uses it.
+ */
+#include <linux/livepatch.h>
+#include <linux/module.h>
+#include <linux/moduleparam.h>
+#include <linux/string.h>
+
+static char *mode = "good";
+module_param(mode, charp, 0444);
+MODULE_PARM_DESC(mode, "what is wrong with the patch");
+
+static char *name = "klp_test_value";
+module_param(name, charp, 0444);
+MODULE_PARM_DESC(name, "the function to patch");
+
+static char *object = "klp_test_target";
+module_param(object, charp, 0444);
+MODULE_PARM_DESC(object, "the module to patch; vmlinux for the kernel");
+
+static unsigned long sympos;
+module_param(sympos, ulong, 0444);
+MODULE_PARM_DESC(sympos, "which symbol of that name");
+
+static int pre_patch_ret;
+module_param(pre_patch_ret, int, 0644);
+MODULE_PARM_DESC(pre_patch_ret, "what the pre-patch callback returns");
+
+static char long_name[600];
+
+static int new_value(void)
+{
+	return 2;
+}
+
+static int new_other(void)
+{
+	return 20;
+}
+
+static int pre_patch(struct klp_object *obj)
+{
+	return pre_patch_ret;
+}
+
+static struct klp_func funcs[] = {
+	{ .new_func = new_value },
+	{ },
+	{ }
+};
+
+static struct klp_object objs[] = {
+	{ .funcs = funcs, .callbacks.pre_patch = pre_patch },
+	{ },
+	{ }
+};
+
+static struct klp_patch patch = {
+	.mod = THIS_MODULE,
+	.objs = objs,
+};
+
+static int __init patch_init(void)
+{
+	int ret;
+
+	funcs[0].old_name = name;
+	funcs[0].old_sympos = sympos;
+	if (strcmp(object, "vmlinux"))
+		objs[0].name = object;
+	memset(long_name, 'x', sizeof(long_name) - 1);
+
+	if (!strcmp(mode, "null"))
+		return klp_enable_patch(NULL);
+	if (!strcmp(mode, "no-module"))
+		patch.mod = NULL;
+	else if (!strcmp(mode, "no-objects"))
+		patch.objs = NULL;
+	else if (!strcmp(mode, "no-functions"))
+		objs[0].funcs = NULL;
+	else if (!strcmp(mode, "no-name"))
+		funcs[0].old_name = NULL;
+	else if (!strcmp(mode, "no-replacement"))
+		funcs[0].new_func = NULL;
+	else if (!strcmp(mode, "long-function"))
+		funcs[0].old_name = long_name;
+	else if (!strcmp(mode, "long-object"))
+		objs[0].name = long_name;
+	else if (!strcmp(mode, "second-unknown"))
+		funcs[1] = (struct klp_func){ .old_name = "klp_test_no_such", .new_func = new_other };
+	else if (!strcmp(mode, "second-notrace"))
+		funcs[1] = (struct klp_func){ .old_name = "klp_test_notrace", .new_func = new_other };
+	else if (!strcmp(mode, "two"))
+		funcs[1] = (struct klp_func){ .old_name = "klp_test_other", .new_func = new_other };
+	else if (!strcmp(mode, "bad-replacement"))
+		funcs[0].new_func = (void *)8;
+
+	ret = klp_enable_patch(&patch);
+	if (!ret && !strcmp(mode, "twice"))
+		pr_info("second call: %d\n", klp_enable_patch(&patch));
+	return ret;
+}
+
+static void __exit patch_exit(void)
+{
+}
+
+module_init(patch_init);
+module_exit(patch_exit);
+MODULE_DESCRIPTION("A live patch for tests, right or wrong");
+MODULE_LICENSE("GPL");
+MODULE_INFO(livepatch, "Y");

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Functions to patch: a few plain ones and one that ftrace cannot intercept.
+ */
+#include <linux/module.h>
+#include <linux/moduleparam.h>
+
+noinline int klp_test_value(void);
+noinline int klp_test_other(void);
+notrace noinline int klp_test_notrace(void);
+
+noinline int klp_test_value(void)
+{
+	return 1;
+}
+
+noinline int klp_test_other(void)
+{
+	return 10;
+}
+
+notrace noinline int klp_test_notrace(void)
+{
+	return 100;
+}
+
+/* Reading the parameter "value" calls all three. */
+static int get_value(char *buffer, const struct kernel_param *kp)
+{
+	return sysfs_emit(buffer, "%d\n", klp_test_value() + klp_test_other() + klp_test_notrace());
+}
+
+static const struct kernel_param_ops value_ops = { .get = get_value };
+module_param_cb(value, &value_ops, NULL, 0444);
+
+static int __init target_init(void)
+{
+	return 0;
+}
+
+static void __exit target_exit(void)
+{
+}
+
+module_init(target_init);
+module_exit(target_exit);
+MODULE_DESCRIPTION("Functions for livepatch tests to patch");
+MODULE_LICENSE("GPL");

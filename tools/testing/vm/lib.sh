@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+#
+# What the tests in the virtual machine share. A test is a function test_NAME in one of the .sh files here; it fails by
+# a command that fails (set -e). Before and after each test nothing is loaded.
+
+top=$(cd "$(dirname "${BASH_SOURCE[0]}")/../../.." && pwd)
+lp=/sys/kernel/livepatch
+
+say() { printf '# %s\n' "$*"; }
+fail() { printf '# %s\n' "$*"; exit 1; }
+
+# The file of a module by its name: ours, then those of the kernel's samples.
+module_file() {
+	local name=$1 file
+	for file in "$top/$name.ko" "$top/samples/$name.ko" "$top/tools/testing/modules/$name.ko" \
+		"${KERNEL_SAMPLES:-/nowhere}/$name.ko"; do
+		[ -e "$file" ] && { echo "$file"; return; }
+	done
+	fail "no module $name: build first"
+}
+
+load() { local name=$1; shift; insmod "$(module_file "$name")" "$@"; }
+
+is_loaded() { grep -q "^${1//-/_} " /proc/modules; }
+
+refs() { awk -v name="${1//-/_}" '$1 == name { print $3 }' /proc/modules; }
+
+# wait_until SECONDS WHAT COMMAND...: until COMMAND succeeds.
+wait_until() {
+	local seconds=$1 what=$2 end
+	shift 2
+	end=$((SECONDS + seconds))
+	until "$@"; do
+		[ $SECONDS -lt $end ] || fail "after $seconds s still not: $what"
+		sleep 0.05
+	done
+}
+
+in_transition() { [ "$(cat "$lp/$1/transition")" = 1 ]; }
+settled() { [ "$(cat "$lp/$1/transition")" = 0 ]; }
+gone() { [ ! -e "$lp/$1" ]; }
+
+# Disables a patch, waits until it is gone, and unloads its module.
+remove() {
+	local patch=${1//-/_}
+	echo 0 >"$lp/$patch/enabled"
+	wait_until 30 "$patch gone" gone "$patch"
+	rmmod "$patch"
+}
+
+# Starts a new part of the kernel log.
+mark() {
+	mark_count=$((${mark_count:-0} + 1))
+	mark_text="vm-test-mark-$BASHPID-$mark_count"
+	echo "$mark_text" >/dev/kmsg
+}
+
+# The livepatch core's messages since then, without time stamps.
+log() { dmesg | sed -n "/$mark_text/,\$p" | sed 's/^\[[^]]*\] //' | grep '^livepatch: ' || true; }
+
+# Compares the core's messages since the mark with standard input.
+expect_log() {
+	local expected actual
+	expected=$(cat)
+	actual=$(log)
+	[ "$actual" = "$expected" ] || {
+		say "kernel log:"
+		diff <(echo "$expected") <(echo "$actual") | sed 's/^/# /'
+		return 1
+	}
+}
+
+# expect_error TEXT COMMAND...: fails, and says TEXT.
+expect_error() {
+	local text=$1 output
+	shift
+	if output=$("$@" 2>&1); then
+		fail "succeeded: $*"
+	fi
+	case $output in
+	*"$text"*) ;;
+	*) fail "$*: expected «$text», got «$output»" ;;
+	esac
+}
+
+# What insmod calls errno values.
+EINVAL='Invalid parameters'
+EBUSY='Device or resource busy'
+EEXIST='File exists'
+ENODEV='No such device'
+
+put() { echo "$1" >"$2"; }
+
+# Nothing of ours is left.
+expect_clean() {
+	local left
+	left=$(ls "$lp" 2>/dev/null || true)
+	[ -z "$left" ] || fail "left in $lp: $left"
+	left=$(awk '/^(livepatch|klp_test|test_klp)/ { print $1 }' /proc/modules)
+	[ -z "$left" ] || fail "still loaded:" "$left"
+}
+
+run_tests() {
+	local name total=0 failed=0 start output
+	for name in $(compgen -A function | grep '^test_'); do
+		[ -z "${ONLY:-}" ] || [ "$name" = "test_$ONLY" ] || continue
+		total=$((total + 1))
+		start=$(date +%s%N)
+		echo "vm-test: $name" >/dev/kmsg
+		output=$(mktemp)
+		if (set -eE; trap 'echo "# line $LINENO: $BASH_COMMAND"' ERR; "$name"; expect_clean) >"$output" 2>&1; then
+			printf 'ok %s (%d ms)\n' "${name#test_}" $((($(date +%s%N) - start) / 1000000))
+		else
+			printf 'not ok %s\n' "${name#test_}"
+			cat "$output"
+			failed=$((failed + 1))
+			# What the next test would stumble over.
+			for patch in "$lp"/*/; do
+				[ -e "$patch/force" ] && { echo 0 >"$patch/enabled"; echo 1 >"$patch/force"; } 2>/dev/null
+			done
+			sleep 2
+			rmmod livepatch_sleeper_fix livepatch_cmdline klp_test_patch livepatch_sample livepatch_sleeper \
+				klp_test_target livepatch 2>/dev/null
+		fi
+		rm -f "$output"
+	done
+	[ $failed = 0 ]
+}

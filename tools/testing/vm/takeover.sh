@@ -1,0 +1,145 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Taking over from the built-in core, and giving back.
+. "$(dirname "$0")/lib.sh"
+
+test_take_over_and_hand_back() {
+	mark
+	load livepatch
+	[ -d $lp ]
+	rmmod livepatch
+	[ -d $lp ]
+	expect_log <<-END
+		livepatch: the Rust core is in charge
+		livepatch: the built-in core is in charge again
+	END
+}
+
+test_again_and_again() {
+	local i
+	for i in 1 2 3 4 5; do
+		load livepatch
+		rmmod livepatch
+	done
+	# Nothing is left of the redirections.
+	mount -t tracefs tracefs /sys/kernel/tracing 2>/dev/null || true
+	! grep -q klp_ /sys/kernel/tracing/enabled_functions
+}
+
+test_redirections_are_seen_by_ftrace() {
+	mount -t tracefs tracefs /sys/kernel/tracing 2>/dev/null || true
+	load livepatch
+	for function in klp_enable_patch klp_module_coming klp_module_going klp_copy_process klp_update_patch_state \
+		__klp_sched_try_switch klp_get_prev_state; do
+		grep -q "^$function .* I" /sys/kernel/tracing/enabled_functions
+	done
+	rmmod livepatch
+}
+
+test_built_in_core_works_before_and_after() {
+	load livepatch-cmdline
+	grep -q live-patched /proc/cmdline
+	wait_until 10 settled settled livepatch_cmdline
+	remove livepatch-cmdline
+	load livepatch
+	rmmod livepatch
+	load livepatch-cmdline
+	grep -q live-patched /proc/cmdline
+	wait_until 10 settled settled livepatch_cmdline
+	remove livepatch-cmdline
+	! grep -q live-patched /proc/cmdline
+}
+
+test_refused_while_built_in_core_has_patches() {
+	load livepatch-cmdline
+	wait_until 10 settled settled livepatch_cmdline
+	mark
+	expect_error "$EBUSY" load livepatch
+	expect_log <<-END
+		livepatch: cannot take over: the core in charge has patches, disable them first
+	END
+	# Nothing has changed.
+	! is_loaded livepatch
+	grep -q live-patched /proc/cmdline
+	[ "$(cat $lp/livepatch_cmdline/enabled)" = 1 ]
+	remove livepatch-cmdline
+	load livepatch
+	rmmod livepatch
+}
+
+test_second_take_over_is_refused() {
+	load livepatch
+	expect_error "$EEXIST" load livepatch
+	[ "$(refs livepatch)" = 0 ]
+	load livepatch-cmdline
+	remove livepatch-cmdline
+	rmmod livepatch
+}
+
+test_patches_keep_the_core() {
+	load livepatch
+	[ "$(refs livepatch)" = 0 ]
+	load livepatch-cmdline
+	[ "$(refs livepatch)" = 1 ]
+	expect_error 'in use' rmmod livepatch
+	load klp_test_patch
+	[ "$(refs livepatch)" = 2 ]
+	wait_until 10 settled settled klp_test_patch
+	remove klp_test_patch
+	remove livepatch-cmdline
+	[ "$(refs livepatch)" = 0 ]
+	rmmod livepatch
+}
+
+# Modules come and go, tasks are born, while the core is loaded and unloaded: some of them sleep in one of its functions,
+# or in the built-in core's, at the moment of the change.
+test_changes_under_load() {
+	local i pids=() stop
+	stop=$(mktemp)
+	while [ -e "$stop" ]; do load klp_test_target && rmmod klp_test_target; done &
+	pids+=($!)
+	while [ -e "$stop" ]; do load livepatch-sleeper && rmmod livepatch-sleeper; done &
+	pids+=($!)
+	while [ -e "$stop" ]; do /bin/true; done &
+	pids+=($!)
+	for i in $(seq 12); do
+		load livepatch
+		rmmod livepatch
+	done
+	rm "$stop"
+	wait "${pids[@]}"
+	# Whoever passed through a change is known to the core in charge.
+	load klp_test_target
+	load livepatch
+	load klp_test_patch
+	[ "$(cat $lp/klp_test_patch/klp_test_target/patched)" = 1 ]
+	wait_until 10 settled settled klp_test_patch
+	[ "$(cat /sys/module/klp_test_target/parameters/value)" = 112 ]
+	remove klp_test_patch
+	rmmod klp_test_target
+	rmmod livepatch
+}
+
+# A patch is enabled over and over while the core changes: it must end up with one core or the other, or be refused.
+test_patches_under_load() {
+	local stop pid i
+	stop=$(mktemp)
+	while [ -e "$stop" ]; do
+		if load livepatch-cmdline 2>/dev/null; then
+			grep -q live-patched /proc/cmdline || touch "$stop.lost"
+			wait_until 20 settled settled livepatch_cmdline
+			remove livepatch-cmdline || touch "$stop.lost"
+		fi
+	done &
+	pid=$!
+	for i in $(seq 30); do
+		load livepatch 2>/dev/null || continue
+		until rmmod livepatch 2>/dev/null; do :; done
+	done
+	rm "$stop"
+	wait $pid
+	[ ! -e "$stop.lost" ]
+}
+
+run_tests

@@ -1,0 +1,288 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Transitions that wait for tasks: reversal, signals, force, CPUs and tasks that come and go.
+. "$(dirname "$0")/lib.sh"
+
+fix=$lp/livepatch_sleeper_fix
+
+sleeps_in_target() { grep -q sleeper_wait "/proc/$1/stack"; }
+
+# A task that sleeps in the function to be patched; its process ID is in $sleeper, its output in $answer.
+start_sleeper() {
+	load livepatch-sleeper
+	answer=$(mktemp)
+	cat /proc/sleeper >"$answer" &
+	sleeper=$!
+	wait_until 10 "task asleep in sleeper_wait" sleeps_in_target $sleeper
+}
+
+stop_sleeper() {
+	echo go >/proc/sleeper
+	wait $sleeper
+	rm "$answer"
+	rmmod livepatch-sleeper
+}
+
+patch_state() { cat "/proc/$1/patch_state"; }
+
+test_waits_and_completes_when_the_task_leaves() {
+	load livepatch
+	start_sleeper
+	mark
+	load livepatch-sleeper-fix
+	in_transition livepatch_sleeper_fix
+	[ "$(cat $fix/enabled)" = 1 ]
+	# All others have switched.
+	wait_until 10 "only the sleeper left" only_one_left
+	[ "$(patch_state $sleeper)" = 0 ]
+	echo go >/proc/sleeper
+	wait $sleeper
+	wait_until 5 settled settled livepatch_sleeper_fix
+	[ "$(cat "$answer")" = slept ]
+	[ "$(cat /proc/sleeper)" = awake ]
+	expect_log <<-END
+		livepatch: enabling patch 'livepatch_sleeper_fix'
+		livepatch: 'livepatch_sleeper_fix': starting patching transition
+		livepatch: 'livepatch_sleeper_fix': patching complete
+	END
+	remove livepatch-sleeper-fix
+	rm "$answer"
+	rmmod livepatch-sleeper
+	rmmod livepatch
+}
+
+only_one_left() { [ "$(cat /proc/[0-9]*/task/*/patch_state 2>/dev/null | grep -c '^0$')" = 1 ]; }
+
+test_nobody_has_a_state_afterwards() {
+	load livepatch
+	load livepatch-cmdline
+	wait_until 10 settled settled livepatch_cmdline
+	! cat /proc/[0-9]*/task/*/patch_state 2>/dev/null | grep -v '^-1$'
+	remove livepatch-cmdline
+	rmmod livepatch
+}
+
+test_children_inherit_the_state() {
+	load livepatch
+	start_sleeper
+	load livepatch-sleeper-fix
+	wait_until 10 "only the sleeper left" only_one_left
+	[ "$(bash -c 'cat /proc/self/patch_state')" = 1 ]
+	stop_sleeper_and_fix
+}
+
+stop_sleeper_and_fix() {
+	echo go >/proc/sleeper
+	wait $sleeper
+	wait_until 5 settled settled livepatch_sleeper_fix
+	remove livepatch-sleeper-fix
+	rm "$answer"
+	rmmod livepatch-sleeper
+	rmmod livepatch
+}
+
+test_another_patch_has_to_wait() {
+	load livepatch
+	load livepatch-cmdline
+	wait_until 10 settled settled livepatch_cmdline
+	start_sleeper
+	load livepatch-sleeper-fix
+	in_transition livepatch_sleeper_fix
+	expect_error "$EBUSY" load klp_test_patch
+	! is_loaded klp_test_patch
+	[ "$(ls $lp)" = "livepatch_cmdline
+livepatch_sleeper_fix" ]
+	expect_error "busy" put 0 $lp/livepatch_cmdline/enabled
+	[ "$(cat $lp/livepatch_cmdline/enabled)" = 1 ]
+	echo go >/proc/sleeper
+	wait $sleeper
+	wait_until 5 settled settled livepatch_sleeper_fix
+	remove livepatch-cmdline
+	remove livepatch-sleeper-fix
+	rm "$answer"
+	rmmod livepatch-sleeper
+	rmmod livepatch
+}
+
+test_reversal() {
+	load livepatch
+	start_sleeper
+	mark
+	load livepatch-sleeper-fix
+	echo 0 >$fix/enabled
+	wait_until 10 gone gone livepatch_sleeper_fix
+	rmmod livepatch-sleeper-fix
+	expect_log <<-END
+		livepatch: enabling patch 'livepatch_sleeper_fix'
+		livepatch: 'livepatch_sleeper_fix': starting patching transition
+		livepatch: 'livepatch_sleeper_fix': starting unpatching transition
+		livepatch: 'livepatch_sleeper_fix': unpatching complete
+	END
+	stop_sleeper
+	rmmod livepatch
+}
+
+# Sleeps in the new function, so unpatching stalls; turned round, it completes at once.
+test_reversal_there_and_back() {
+	load livepatch
+	start_sleeper
+	mark
+	load livepatch-sleeper-fix
+	in_transition livepatch_sleeper_fix
+	for _ in 1 2 3; do
+		# Between the two writes the transition may complete in its new direction only if the first pass is over.
+		echo 0 >$fix/enabled
+		if ! echo 1 >$fix/enabled 2>/dev/null; then
+			break
+		fi
+	done
+	if [ -e $fix ] && [ "$(cat $fix/enabled 2>/dev/null)" = 1 ]; then
+		echo go >/proc/sleeper
+		wait $sleeper
+		wait_until 20 settled settled livepatch_sleeper_fix
+		remove livepatch-sleeper-fix
+	else
+		wait_until 20 gone gone livepatch_sleeper_fix
+		rmmod livepatch-sleeper-fix
+		echo go >/proc/sleeper
+		wait $sleeper
+	fi
+	[ "$(log | grep -c 'starting unpatching transition')" -ge 1 ]
+	rm "$answer"
+	rmmod livepatch-sleeper
+	rmmod livepatch
+}
+
+test_stalled_tasks_are_signalled() {
+	local start
+	load livepatch
+	start_sleeper
+	mark
+	start=$(date +%s%N)
+	load livepatch-sleeper-fix
+	in_transition livepatch_sleeper_fix
+	wait_until 30 settled settled livepatch_sleeper_fix
+	start=$((($(date +%s%N) - start) / 1000000))
+	say "completed after $start ms"
+	[ $start -ge 14500 ]
+	[ $start -le 18000 ]
+	# The system call was restarted and runs the new function.
+	wait $sleeper
+	[ "$(cat "$answer")" = awake ]
+	expect_log <<-END
+		livepatch: enabling patch 'livepatch_sleeper_fix'
+		livepatch: 'livepatch_sleeper_fix': starting patching transition
+		livepatch: signaling remaining tasks
+		livepatch: 'livepatch_sleeper_fix': patching complete
+	END
+	remove livepatch-sleeper-fix
+	rm "$answer"
+	rmmod livepatch-sleeper
+	rmmod livepatch
+}
+
+test_target_unloaded_in_transition() {
+	load livepatch
+	start_sleeper
+	load klp_test_target
+	load livepatch-sleeper-fix
+	in_transition livepatch_sleeper_fix
+	# Modules come and go meanwhile; the one being patched is in use.
+	rmmod klp_test_target
+	load klp_test_target
+	expect_error 'in use' rmmod livepatch-sleeper
+	rmmod klp_test_target
+	stop_sleeper_and_fix
+}
+
+test_cpu_hotplug_in_transition() {
+	load livepatch
+	start_sleeper
+	load livepatch-sleeper-fix
+	for _ in 1 2 3; do
+		echo 0 >/sys/devices/system/cpu/cpu1/online
+		in_transition livepatch_sleeper_fix
+		echo 1 >/sys/devices/system/cpu/cpu1/online
+	done
+	echo 0 >/sys/devices/system/cpu/cpu1/online
+	echo go >/proc/sleeper
+	wait $sleeper
+	wait_until 10 settled settled livepatch_sleeper_fix
+	remove livepatch-sleeper-fix
+	echo 1 >/sys/devices/system/cpu/cpu1/online
+	# The idle task of the CPU that was away is as all others.
+	load livepatch-cmdline
+	wait_until 10 settled settled livepatch_cmdline
+	remove livepatch-cmdline
+	rm "$answer"
+	rmmod livepatch-sleeper
+	rmmod livepatch
+}
+
+test_forks_in_transition() {
+	local stop pids=() i
+	load livepatch
+	stop=$(mktemp)
+	for i in 1 2 3; do
+		while [ -e "$stop" ]; do (/bin/true; (/bin/true &)); done &
+		pids+=($!)
+	done
+	for i in $(seq 8); do
+		load livepatch-cmdline
+		echo 0 >$lp/livepatch_cmdline/enabled 2>/dev/null || true
+		[ $((i % 2)) = 0 ] && echo 1 >$lp/livepatch_cmdline/enabled 2>/dev/null || true
+		if [ "$(cat $lp/livepatch_cmdline/enabled 2>/dev/null)" = 1 ]; then
+			wait_until 30 settled settled livepatch_cmdline
+			grep -q live-patched /proc/cmdline
+			echo 0 >$lp/livepatch_cmdline/enabled
+		fi
+		wait_until 30 gone gone livepatch_cmdline
+		rmmod livepatch-cmdline
+		! grep -q live-patched /proc/cmdline
+	done
+	rm "$stop"
+	wait "${pids[@]}"
+	rmmod livepatch
+}
+
+test_busy_tasks() {
+	local stop pids=() i
+	load livepatch
+	stop=$(mktemp)
+	# One busy loop in user space for each CPU: they switch when the timer takes them into the kernel and out again.
+	for i in 1 2; do
+		while [ -e "$stop" ]; do :; done &
+		pids+=($!)
+	done
+	load livepatch-cmdline
+	wait_until 14 settled settled livepatch_cmdline
+	remove livepatch-cmdline
+	rm "$stop"
+	wait "${pids[@]}"
+	rmmod livepatch
+}
+
+# Last: the modules of a forced patch stay for ever.
+test_zz_force() {
+	load livepatch
+	start_sleeper
+	load livepatch-sleeper-fix
+	in_transition livepatch_sleeper_fix
+	mark
+	echo 1 >$fix/force
+	wait_until 5 settled settled livepatch_sleeper_fix
+	expect_log <<-END
+		livepatch: forcing remaining tasks to the patched state
+		livepatch: 'livepatch_sleeper_fix': patching complete
+	END
+	# Forcing it on leaves no doubt about the new code: the patch can still go.
+	echo go >/proc/sleeper
+	wait $sleeper
+	remove livepatch-sleeper-fix
+	rm "$answer"
+	rmmod livepatch-sleeper
+	rmmod livepatch
+}
+
+run_tests
