@@ -133,7 +133,7 @@ test_stack_with_kernel_sample() {
 	remove livepatch-cmdline
 	[ "$(cat /proc/cmdline)" = 'this has been live patched' ]
 	remove livepatch-sample
-	! grep -q patched /proc/cmdline
+	not grep -q patched /proc/cmdline
 	rmmod livepatch
 }
 
@@ -177,7 +177,7 @@ test_traced_at_the_same_time() {
 	grep -q live-patched /proc/cmdline
 	grep -q cmdline_proc_show /sys/kernel/tracing/trace
 	remove livepatch-cmdline
-	! grep -q live-patched /proc/cmdline
+	not grep -q live-patched /proc/cmdline
 	echo nop >/sys/kernel/tracing/current_tracer
 	echo >/sys/kernel/tracing/set_ftrace_filter
 	rmmod livepatch

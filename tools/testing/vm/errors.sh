@@ -10,7 +10,7 @@ refused() {
 	shift
 	mark
 	expect_error "$errno" load klp_test_patch "$@"
-	! is_loaded klp_test_patch
+	not is_loaded klp_test_patch
 	[ -z "$(ls $lp)" ]
 	[ "$(refs livepatch)" = 0 ]
 }
@@ -133,7 +133,7 @@ coming() {
 		livepatch: failed to initialize patch 'klp_test_patch' for module 'klp_test_target' (-22)
 		livepatch: patch 'klp_test_patch' failed for module 'klp_test_target', refusing to load module 'klp_test_target'
 	END
-	! is_loaded klp_test_target
+	not is_loaded klp_test_target
 	remove klp_test_patch
 	load klp_test_target
 }

@@ -90,6 +90,13 @@ EBUSY='Device or resource busy'
 EEXIST='File exists'
 ENODEV='No such device'
 
+# "! command" does not stop a test, this does.
+not() {
+	if "$@"; then
+		fail "should have failed: $*"
+	fi
+}
+
 put() { echo "$1" >"$2"; }
 
 # Nothing of ours is left.
@@ -109,7 +116,9 @@ run_tests() {
 		start=$(date +%s%N)
 		echo "vm-test: $name" >/dev/kmsg
 		output=$(mktemp)
-		if (set -eE; trap 'echo "# line $LINENO: $BASH_COMMAND"' ERR; "$name"; expect_clean) >"$output" 2>&1; then
+		# Not as a condition: that would switch "set -e" off.
+		(set -eE; trap 'echo "# line $LINENO: $BASH_COMMAND"' ERR; "$name"; expect_clean) >"$output" 2>&1
+		if [ $? = 0 ]; then
 			printf 'ok %s (%d ms)\n' "${name#test_}" $((($(date +%s%N) - start) / 1000000))
 		else
 			printf 'not ok %s\n' "${name#test_}"

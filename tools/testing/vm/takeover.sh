@@ -24,7 +24,7 @@ test_again_and_again() {
 	done
 	# Nothing is left of the redirections.
 	mount -t tracefs tracefs /sys/kernel/tracing 2>/dev/null || true
-	! grep -q klp_ /sys/kernel/tracing/enabled_functions
+	not grep -q klp_ /sys/kernel/tracing/enabled_functions
 }
 
 test_redirections_are_seen_by_ftrace() {
@@ -48,7 +48,7 @@ test_built_in_core_works_before_and_after() {
 	grep -q live-patched /proc/cmdline
 	wait_until 10 settled settled livepatch_cmdline
 	remove livepatch-cmdline
-	! grep -q live-patched /proc/cmdline
+	not grep -q live-patched /proc/cmdline
 }
 
 test_refused_while_built_in_core_has_patches() {
@@ -60,7 +60,7 @@ test_refused_while_built_in_core_has_patches() {
 		livepatch: cannot take over: the core in charge has patches, disable them first
 	END
 	# Nothing has changed.
-	! is_loaded livepatch
+	not is_loaded livepatch
 	grep -q live-patched /proc/cmdline
 	[ "$(cat $lp/livepatch_cmdline/enabled)" = 1 ]
 	remove livepatch-cmdline

@@ -58,7 +58,7 @@ test_nobody_has_a_state_afterwards() {
 	load livepatch
 	load livepatch-cmdline
 	wait_until 10 settled settled livepatch_cmdline
-	! cat /proc/[0-9]*/task/*/patch_state 2>/dev/null | grep -v '^-1$'
+	[ -z "$(cat /proc/[0-9]*/task/*/patch_state 2>/dev/null | grep -v '^-1$')" ]
 	remove livepatch-cmdline
 	rmmod livepatch
 }
@@ -90,7 +90,7 @@ test_another_patch_has_to_wait() {
 	load livepatch-sleeper-fix
 	in_transition livepatch_sleeper_fix
 	expect_error "$EBUSY" load klp_test_patch
-	! is_loaded klp_test_patch
+	not is_loaded klp_test_patch
 	[ "$(ls $lp)" = "livepatch_cmdline
 livepatch_sleeper_fix" ]
 	expect_error "busy" put 0 $lp/livepatch_cmdline/enabled
@@ -239,7 +239,7 @@ test_forks_in_transition() {
 		fi
 		wait_until 30 gone gone livepatch_cmdline
 		rmmod livepatch-cmdline
-		! grep -q live-patched /proc/cmdline
+		not grep -q live-patched /proc/cmdline
 	done
 	rm "$stop"
 	wait "${pids[@]}"

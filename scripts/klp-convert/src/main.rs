@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Turns a kernel module's references to unexported symbols into livepatch relocations.
+
+use std::{
+    fs,
+    io::Write,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use clap::Parser;
+use klp_convert::{convert, Outcome, Position, SymbolMap, Symbols};
+
+/// Turn a kernel module's references to unexported symbols into livepatch relocations.
+///
+/// The module must be marked livepatch=Y and must not be signed yet. On an error it is left as it is.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    /// Symbols to convert, in the format of Module.symvers; the file that kbuild gets as KBUILD_EXTRA_SYMBOLS.
+    #[arg(long, required = true, value_name = "FILE")]
+    symbols: Vec<PathBuf>,
+
+    /// The kernel's symbols, in the format of System.map or /proc/kallsyms: checks that each symbol of vmlinux is there,
+    /// and only once.
+    #[arg(long, value_name = "FILE")]
+    system_map: Option<PathBuf>,
+
+    /// Which of several symbols of the same name is meant, counted from 1.
+    #[arg(long, value_name = "OBJECT:NAME=N")]
+    position: Vec<Position>,
+
+    /// Write the result here instead of changing the module.
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
+
+    /// Say nothing unless there is an error.
+    #[arg(long)]
+    quiet: bool,
+
+    /// The module.
+    module: PathBuf,
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, String> {
+    fs::read(path).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+/// Replaces `path` by `contents` at once, or not at all. A new file gets the permissions of `like`.
+fn write(path: &Path, like: &Path, contents: &[u8]) -> Result<(), String> {
+    let fail = |error: std::io::Error| format!("{}: {error}", path.display());
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let mut file = tempfile::NamedTempFile::new_in(directory).map_err(fail)?;
+    file.write_all(contents).map_err(fail)?;
+    let permissions = fs::metadata(like).map_err(fail)?.permissions();
+    file.as_file().set_permissions(permissions).map_err(fail)?;
+    file.persist(path).map_err(|error| fail(error.error))?;
+    Ok(())
+}
+
+fn run(arguments: &Arguments) -> Result<(), String> {
+    let mut symbols = Symbols::default();
+    for path in &arguments.symbols {
+        symbols
+            .add(&read(path)?)
+            .map_err(|error| format!("{}:{error}", path.display()))?;
+    }
+    symbols.set_positions(&arguments.position)?;
+    let map = match &arguments.system_map {
+        Some(path) => Some(
+            SymbolMap::parse(&read(path)?)
+                .map_err(|error| format!("{}:{error}", path.display()))?,
+        ),
+        None => None,
+    };
+
+    let module = &arguments.module;
+    let name = module.display();
+    let output = arguments.output.as_deref().unwrap_or(module);
+    let file = read(module)?;
+    let outcome =
+        convert(&file, &symbols, map.as_ref()).map_err(|error| format!("{name}: {error}"))?;
+    let summary = match outcome {
+        Outcome::NothingToDo => {
+            if output != module {
+                write(output, module, &file)?;
+            }
+            format!("{name}: nothing to convert")
+        }
+        Outcome::Converted {
+            file,
+            relocations,
+            symbols,
+        } => {
+            write(output, module, &file)?;
+            format!("{name}: {relocations} relocations against {symbols} symbols converted")
+        }
+    };
+    if !arguments.quiet {
+        eprintln!("klp-convert: {summary}");
+    }
+    Ok(())
+}
+
+fn main() -> ExitCode {
+    match run(&Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("klp-convert: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
