@@ -50,6 +50,10 @@ impl Pace {
             None
         };
         self.signals = self.signals.max(due);
+        if signal.is_some() {
+            // Tasks will move right away.
+            self.passes = 0;
+        }
 
         // 1, 2, 4 ... ms: what keeps a task is mostly that it runs at this moment.
         let backoff = 1u64.checked_shl(self.passes).unwrap_or(SLOWEST_MS);

@@ -253,8 +253,8 @@ impl<S: Deref<Target = [Slot]>> Table<S> {
         for slot in self.chain(ip) {
             // ORDERING: pairs with the release store in `claim`.
             match slot.ip.load(Ordering::Acquire) {
-                here if here == ip => return Some(slot),
                 0 => return None,
+                here if here == ip => return Some(slot),
                 _ => (),
             }
         }

@@ -156,8 +156,7 @@ garbage() {
 	wait_until 10 settled settled klp_test_patch
 	mark
 	for file in enabled force; do
-		for text in '' x 2 -1 yesno 'garbage with spaces' $'\n' "$(printf 'z%.0s' {1..4000})"; do
-			case $text in y*) continue ;; esac
+		for text in '' x 2 -1 'garbage with spaces' $'\n' "$(printf 'z%.0s' {1..4000})"; do
 			expect_error 'Invalid argument' put "$text" $lp/klp_test_patch/$file
 		done
 	done
@@ -166,9 +165,9 @@ garbage() {
 	expect_error 'Invalid argument' put 1 $lp/klp_test_patch/force
 	put 0 $lp/klp_test_patch/force
 	for file in transition replace stack_order klp_test_target/patched; do
-		expect_error 'error' dd of=$lp/klp_test_patch/$file conv=notrunc status=none <<<1
+		expect_error 'Permission denied' dd of=$lp/klp_test_patch/$file conv=notrunc status=none <<<1
 	done
-	expect_error 'error' dd if=$lp/klp_test_patch/force status=none
+	expect_error 'Permission denied' dd if=$lp/klp_test_patch/force status=none
 	expect_log </dev/null
 	[ "$(cat $lp/klp_test_patch/enabled)" = 1 ]
 	remove klp_test_patch

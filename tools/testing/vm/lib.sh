@@ -117,18 +117,22 @@ run_tests() {
 		echo "vm-test: $name" >/dev/kmsg
 		output=$(mktemp)
 		# Not as a condition: that would switch "set -e" off.
-		(set -eE; trap 'echo "# line $LINENO: $BASH_COMMAND"' ERR; "$name"; expect_clean) >"$output" 2>&1
+		(set -eE; trap 'echo "# line $LINENO: $BASH_COMMAND" >&2' ERR; "$name"; expect_clean) >"$output" 2>&1
 		if [ $? = 0 ]; then
 			printf 'ok %s (%d ms)\n' "${name#test_}" $((($(date +%s%N) - start) / 1000000))
 		else
 			printf 'not ok %s\n' "${name#test_}"
 			cat "$output"
 			failed=$((failed + 1))
-			# What the next test would stumble over.
+			# What the next test would stumble over, as far as possible.
+			echo go 2>/dev/null >/proc/sleeper
 			for patch in "$lp"/*/; do
-				[ -e "$patch/force" ] && { echo 0 >"$patch/enabled"; echo 1 >"$patch/force"; } 2>/dev/null
+				[ -e "$patch/enabled" ] && echo 0 >"$patch/enabled"
+			done 2>/dev/null
+			for _ in $(seq 200); do
+				[ -z "$(ls "$lp")" ] && break
+				sleep 0.1
 			done
-			sleep 2
 			rmmod livepatch_sleeper_fix livepatch_cmdline klp_test_patch livepatch_sample livepatch_sleeper \
 				klp_test_target livepatch 2>/dev/null
 		fi

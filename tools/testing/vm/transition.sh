@@ -46,10 +46,7 @@ test_waits_and_completes_when_the_task_leaves() {
 		livepatch: 'livepatch_sleeper_fix': starting patching transition
 		livepatch: 'livepatch_sleeper_fix': patching complete
 	END
-	remove livepatch-sleeper-fix
-	rm "$answer"
-	rmmod livepatch-sleeper
-	rmmod livepatch
+	stop_fix
 }
 
 only_one_left() { [ "$(cat /proc/[0-9]*/task/*/patch_state 2>/dev/null | grep -c '^0$')" = 1 ]; }
@@ -58,7 +55,7 @@ test_nobody_has_a_state_afterwards() {
 	load livepatch
 	load livepatch-cmdline
 	wait_until 10 settled settled livepatch_cmdline
-	[ -z "$(cat /proc/[0-9]*/task/*/patch_state 2>/dev/null | grep -v '^-1$')" ]
+	[ -z "$(cat /proc/[0-9]*/task/*/patch_state 2>/dev/null | { grep -v '^-1$' || true; })" ]
 	remove livepatch-cmdline
 	rmmod livepatch
 }
@@ -76,10 +73,7 @@ stop_sleeper_and_fix() {
 	echo go >/proc/sleeper
 	wait $sleeper
 	wait_until 5 settled settled livepatch_sleeper_fix
-	remove livepatch-sleeper-fix
-	rm "$answer"
-	rmmod livepatch-sleeper
-	rmmod livepatch
+	stop_fix
 }
 
 test_another_patch_has_to_wait() {
@@ -99,10 +93,7 @@ livepatch_sleeper_fix" ]
 	wait $sleeper
 	wait_until 5 settled settled livepatch_sleeper_fix
 	remove livepatch-cmdline
-	remove livepatch-sleeper-fix
-	rm "$answer"
-	rmmod livepatch-sleeper
-	rmmod livepatch
+	stop_fix
 }
 
 test_reversal() {
@@ -176,24 +167,39 @@ test_stalled_tasks_are_signalled() {
 		livepatch: signaling remaining tasks
 		livepatch: 'livepatch_sleeper_fix': patching complete
 	END
+	stop_fix
+}
+
+is_going() { grep -q "^livepatch_sleeper .* Unloading " /proc/modules; }
+
+# Modules come and go meanwhile, and at last the one that is being patched.
+test_target_unloaded_in_transition() {
+	local pid
+	load livepatch
+	start_sleeper
+	load livepatch-sleeper-fix
+	in_transition livepatch_sleeper_fix
+	load klp_test_target
+	rmmod klp_test_target
+	rmmod livepatch-sleeper &
+	pid=$!
+	wait_until 10 "target going" is_going
+	in_transition livepatch_sleeper_fix
+	kill $sleeper
+	wait $pid
+	wait $sleeper || true
+	wait_until 10 settled settled livepatch_sleeper_fix
+	[ "$(cat $fix/livepatch_sleeper/patched)" = 0 ]
+	load livepatch-sleeper
+	[ "$(cat /proc/sleeper)" = awake ]
+	stop_fix
+}
+
+stop_fix() {
 	remove livepatch-sleeper-fix
 	rm "$answer"
 	rmmod livepatch-sleeper
 	rmmod livepatch
-}
-
-test_target_unloaded_in_transition() {
-	load livepatch
-	start_sleeper
-	load klp_test_target
-	load livepatch-sleeper-fix
-	in_transition livepatch_sleeper_fix
-	# Modules come and go meanwhile; the one being patched is in use.
-	rmmod klp_test_target
-	load klp_test_target
-	expect_error 'in use' rmmod livepatch-sleeper
-	rmmod klp_test_target
-	stop_sleeper_and_fix
 }
 
 test_cpu_hotplug_in_transition() {
@@ -279,10 +285,7 @@ test_zz_force() {
 	# Forcing it on leaves no doubt about the new code: the patch can still go.
 	echo go >/proc/sleeper
 	wait $sleeper
-	remove livepatch-sleeper-fix
-	rm "$answer"
-	rmmod livepatch-sleeper
-	rmmod livepatch
+	stop_fix
 }
 
 run_tests

@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: GPL-2.0
+
+use std::{
+    collections::HashMap,
+    sync::atomic::{AtomicBool, AtomicI32, Ordering},
+    thread,
+};
+
+use crate::table::{Choice, Node, Slot, Table, IDLE, PATCHED, UNPATCHED};
+
+fn table(slots: usize) -> Table<Vec<Slot>> {
+    Table::new((0..slots).map(|_| Slot::default()).collect()).expect("a power of two")
+}
+
+fn node(target: usize) -> Node {
+    let node = Node::new();
+    node.aim(target, 0);
+    node
+}
+
+fn select(slot: &Slot, state: i32) -> Choice {
+    // SAFETY: nothing is freed while the test holds the nodes.
+    unsafe { slot.select(&AtomicI32::new(state)) }
+}
+
+#[test]
+fn size_must_be_a_power_of_two() {
+    for slots in [0, 3, 6, 100] {
+        let slots: Vec<Slot> = (0..slots).map(|_| Slot::default()).collect();
+        assert!(Table::new(slots).is_none());
+    }
+}
+
+#[test]
+fn finds_what_was_claimed() {
+    let mut table = table(64);
+    let mut model = HashMap::new();
+    for i in 0..32 {
+        let ip = 0xffff_ffff_8100_0004 + i * 16;
+        assert!(table.find(ip).is_none());
+        let slot: *const Slot = table.claim(ip).expect("room");
+        model.insert(ip, slot);
+        // Nothing moves.
+        for (ip, slot) in &model {
+            assert_eq!(table.find(*ip).map(std::ptr::from_ref), Some(*slot));
+        }
+    }
+    assert_eq!(table.room(), 0);
+    assert!(table.claim(1).is_none(), "half of the slots stay free");
+    assert!(
+        table.claim(0xffff_ffff_8100_0004).is_some(),
+        "claimed before"
+    );
+    assert!(table.find(0xffff_ffff_9100_0004).is_none());
+}
+
+#[test]
+fn zero_is_no_address() {
+    assert!(table(8).claim(0).is_none());
+}
+
+#[test]
+fn adopts_whole_stacks() {
+    let (old, new) = (node(1), node(2));
+    let mut small = table(4);
+    let slot = small.claim(0x40).unwrap();
+    slot.push(&old);
+    slot.push(&new);
+    let mut large = table(64);
+    assert!(small
+        .slots()
+        .iter()
+        .filter(|slot| !slot.top().is_null())
+        .all(|slot| large.adopt(slot)));
+    let slot = large.find(0x40).unwrap();
+    assert_eq!(select(slot, IDLE), Choice::Replace(2));
+    // SAFETY: both nodes are alive.
+    assert!(unsafe { slot.remove(&new) });
+    assert_eq!(select(slot, IDLE), Choice::Replace(1));
+}
+
+#[test]
+fn newest_wins_and_the_next_shows_again() {
+    let (a, b, c) = (node(1), node(2), node(3));
+    let slot = Slot::default();
+    assert_eq!(select(&slot, IDLE), Choice::Original);
+    for node in [&a, &b, &c] {
+        slot.push(node);
+    }
+    assert_eq!(select(&slot, IDLE), Choice::Replace(3));
+    // From the middle, from the top, and the last one.
+    // SAFETY: all nodes are alive.
+    unsafe {
+        assert!(slot.remove(&b));
+        assert!(!slot.remove(&b), "not there any more");
+        assert_eq!(select(&slot, IDLE), Choice::Replace(3));
+        assert!(slot.remove(&c));
+        assert_eq!(select(&slot, IDLE), Choice::Replace(1));
+        assert!(slot.holds_only(&a));
+        assert!(slot.remove(&a));
+    }
+    assert_eq!(select(&slot, IDLE), Choice::Original);
+}
+
+#[test]
+fn the_task_decides_in_a_transition() {
+    let (old, new) = (node(1), node(2));
+    let slot = Slot::default();
+    new.set_transition(true);
+    slot.push(&new);
+    assert_eq!(select(&slot, PATCHED), Choice::Replace(2));
+    assert_eq!(select(&slot, UNPATCHED), Choice::Original);
+    assert_eq!(select(&slot, IDLE), Choice::Stateless);
+
+    let slot = Slot::default();
+    slot.push(&old);
+    slot.push(&new);
+    assert_eq!(select(&slot, PATCHED), Choice::Replace(2));
+    assert_eq!(select(&slot, UNPATCHED), Choice::Replace(1));
+    new.set_transition(false);
+    assert_eq!(select(&slot, UNPATCHED), Choice::Replace(2));
+}
+
+#[test]
+fn function_that_goes_back() {
+    let (old, nop) = (node(1), Node::new());
+    let slot = Slot::default();
+    slot.push(&old);
+    nop.set_transition(true);
+    slot.push(&nop);
+    assert_eq!(select(&slot, PATCHED), Choice::Original);
+    assert_eq!(select(&slot, UNPATCHED), Choice::Replace(1));
+}
+
+/// One writer, many readers: a reader must never see anything but the replacements that were there.
+#[test]
+fn readers_and_a_writer() {
+    let nodes: Vec<_> = (1..=4).map(node).collect();
+    let mut table = table(256);
+    for i in 1..=100 {
+        table.claim(i * 16).unwrap();
+    }
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    let slot = table.find(16 * 7).expect("claimed");
+                    match select(slot, UNPATCHED) {
+                        Choice::Original | Choice::Replace(1..=4) => (),
+                        other => panic!("{other:?}"),
+                    }
+                    assert!(table.find(16 * 101).is_none());
+                }
+            });
+        }
+        let slot = table.find(16 * 7).unwrap();
+        for _ in 0..20_000 {
+            for node in &nodes {
+                slot.push(node);
+                node.set_transition(true);
+            }
+            for index in [1, 3, 0, 2] {
+                // SAFETY: all nodes are alive until the readers have ended.
+                assert!(unsafe { slot.remove(&nodes[index]) });
+            }
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+}
