@@ -16,13 +16,23 @@
  *	awake
  *
  * The module need not be loaded before the patch: the patch is applied whenever it comes.
+ *
+ * With the parameter nap=N readers sleep in the new function too, for N seconds: then disabling the patch has to wait for
+ * them, and a transition can be turned round several times ("echo 0", "echo 1" to enabled) before it completes.
  */
 #include <linux/livepatch.h>
 #include <linux/module.h>
+#include <linux/moduleparam.h>
+#include <linux/sched.h>
 #include <linux/seq_file.h>
+
+static unsigned int nap;
+module_param(nap, uint, 0644);
+MODULE_PARM_DESC(nap, "how long readers sleep, in seconds");
 
 static int wait_no_longer(struct seq_file *m)
 {
+	schedule_timeout_interruptible(nap * HZ);
 	seq_puts(m, "awake\n");
 	return 0;
 }

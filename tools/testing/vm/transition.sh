@@ -114,33 +114,67 @@ test_reversal() {
 	rmmod livepatch
 }
 
-# Sleeps in the new function, so unpatching stalls; turned round, it completes at once.
+naps_in_patch() { grep -q wait_no_longer "/proc/$1/stack"; }
+
+# One task sleeps in the old function and holds up patching, another in the new one and holds up unpatching: the
+# transition is turned round again and again and cannot complete either way.
 test_reversal_there_and_back() {
+	local napper
 	load livepatch
 	start_sleeper
 	mark
-	load livepatch-sleeper-fix
-	in_transition livepatch_sleeper_fix
+	load livepatch-sleeper-fix nap=600
+	wait_until 10 "only the sleeper left" only_one_left
+	cat /proc/sleeper >/dev/null &
+	napper=$!
+	wait_until 10 "task asleep in the new function" naps_in_patch $napper
 	for _ in 1 2 3; do
-		# Between the two writes the transition may complete in its new direction only if the first pass is over.
 		echo 0 >$fix/enabled
-		if ! echo 1 >$fix/enabled 2>/dev/null; then
-			break
-		fi
+		in_transition livepatch_sleeper_fix
+		[ "$(cat $fix/enabled)" = 0 ]
+		wait_until 10 "napper left" [ "$(patch_state $napper)" = 1 ]
+		echo 1 >$fix/enabled
+		in_transition livepatch_sleeper_fix
+		[ "$(cat $fix/enabled)" = 1 ]
+		[ "$(patch_state $sleeper)" = 0 ]
 	done
-	if [ -e $fix ] && [ "$(cat $fix/enabled 2>/dev/null)" = 1 ]; then
-		echo go >/proc/sleeper
-		wait $sleeper
-		wait_until 20 settled settled livepatch_sleeper_fix
-		remove livepatch-sleeper-fix
-	else
-		wait_until 20 gone gone livepatch_sleeper_fix
-		rmmod livepatch-sleeper-fix
-		echo go >/proc/sleeper
-		wait $sleeper
-	fi
-	[ "$(log | grep -c 'starting unpatching transition')" -ge 1 ]
-	rm "$answer"
+	kill $napper
+	wait $napper || true
+	echo go >/proc/sleeper
+	wait $sleeper
+	wait_until 5 settled settled livepatch_sleeper_fix
+	expect_log <<-END
+		livepatch: enabling patch 'livepatch_sleeper_fix'
+		livepatch: 'livepatch_sleeper_fix': starting patching transition
+		livepatch: 'livepatch_sleeper_fix': starting unpatching transition
+		livepatch: 'livepatch_sleeper_fix': starting patching transition
+		livepatch: 'livepatch_sleeper_fix': starting unpatching transition
+		livepatch: 'livepatch_sleeper_fix': starting patching transition
+		livepatch: 'livepatch_sleeper_fix': starting unpatching transition
+		livepatch: 'livepatch_sleeper_fix': starting patching transition
+		livepatch: 'livepatch_sleeper_fix': patching complete
+	END
+	stop_fix
+}
+
+# A task sleeps in the new function while the patch is disabled: the code must stay until it has left.
+test_unpatching_waits() {
+	local napper
+	load livepatch
+	load livepatch-sleeper
+	load livepatch-sleeper-fix nap=600
+	wait_until 10 settled settled livepatch_sleeper_fix
+	cat /proc/sleeper >/dev/null &
+	napper=$!
+	wait_until 10 "task asleep in the new function" naps_in_patch $napper
+	echo 0 >$fix/enabled
+	in_transition livepatch_sleeper_fix
+	expect_error 'in use' rmmod livepatch-sleeper-fix
+	expect_error 'Invalid argument' put 0 $fix/enabled
+	kill $napper
+	wait $napper || true
+	wait_until 10 gone gone livepatch_sleeper_fix
+	rmmod livepatch-sleeper-fix
 	rmmod livepatch-sleeper
 	rmmod livepatch
 }
@@ -269,8 +303,7 @@ test_busy_tasks() {
 	rmmod livepatch
 }
 
-# Last: the modules of a forced patch stay for ever.
-test_zz_force() {
+test_forced_patching() {
 	load livepatch
 	start_sleeper
 	load livepatch-sleeper-fix
@@ -286,6 +319,36 @@ test_zz_force() {
 	echo go >/proc/sleeper
 	wait $sleeper
 	stop_fix
+}
+
+# Last, since it cannot be undone: nobody knows whether a task still runs the code, so the module stays for ever.
+test_zz_forced_unpatching() {
+	local napper
+	load livepatch
+	load livepatch-sleeper
+	load livepatch-sleeper-fix nap=600
+	wait_until 10 settled settled livepatch_sleeper_fix
+	cat /proc/sleeper >/dev/null &
+	napper=$!
+	wait_until 10 "task asleep in the new function" naps_in_patch $napper
+	mark
+	echo 0 >$fix/enabled
+	in_transition livepatch_sleeper_fix
+	echo 1 >$fix/force
+	wait_until 10 gone gone livepatch_sleeper_fix
+	expect_log <<-END
+		livepatch: 'livepatch_sleeper_fix': starting unpatching transition
+		livepatch: forcing remaining tasks to the patched state
+		livepatch: 'livepatch_sleeper_fix': unpatching complete
+	END
+	[ "$(refs livepatch-sleeper-fix)" = 1 ]
+	expect_error 'in use' rmmod livepatch-sleeper-fix
+	naps_in_patch $napper
+	kill $napper
+	wait $napper || true
+	rmmod livepatch-sleeper
+	# The core itself may go: it has nothing to do with the module any more.
+	rmmod livepatch
 }
 
 run_tests
