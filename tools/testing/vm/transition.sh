@@ -341,7 +341,8 @@ test_zz_forced_unpatching() {
 		livepatch: forcing remaining tasks to the patched state
 		livepatch: 'livepatch_sleeper_fix': unpatching complete
 	END
-	[ "$(refs livepatch-sleeper-fix)" = 1 ]
+	stays=livepatch_sleeper_fix
+	[ "$(refs $stays)" = 1 ]
 	expect_error 'in use' rmmod livepatch-sleeper-fix
 	naps_in_patch $napper
 	kill $napper
