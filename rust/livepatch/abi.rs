@@ -8,7 +8,7 @@
 //! # Contexts
 //!
 //! The first three sleep, in process context: under the module loader or a module's init function. They may still be
-//! asleep here when the core is handed back, so they are counted ([`Visitor`]), and then go on in the built-in core. The
+//! asleep here when the core is handed back, so they are counted ([`User`]), and then go on in the built-in core. The
 //! others do not sleep; see [`crate::transition`].
 
 use crate::{
@@ -22,15 +22,14 @@ use crate::{
             ModulePtr,
             State, //
         },
-        task, //
+        task,
+        user::User, //
     },
     registry::{
         self,
         Outcome, //
     },
-    state,
-    takeover::Visitor,
-    transition,
+    state, transition,
 };
 use kernel::{
     ffi::{
@@ -53,7 +52,7 @@ fn errno(result: Result) -> c_int {
 ///
 /// `patch` must be null or as `include/linux/livepatch.h` demands, in the memory of a module whose init function calls.
 pub(crate) unsafe extern "C" fn klp_enable_patch(patch: *mut bindings::klp_patch) -> c_int {
-    let _visitor = Visitor::new();
+    let _user = User::new();
     // SAFETY: the patch module's memory stays while its init function runs, and then as long as the core has a reference
     // on the module.
     let Some(descriptor) = (unsafe { PatchDescriptor::from_raw(patch) }) else {
@@ -72,7 +71,7 @@ pub(crate) unsafe extern "C" fn klp_enable_patch(patch: *mut bindings::klp_patch
 ///
 /// `module` must be a module that is being loaded, which waits for us.
 pub(crate) unsafe extern "C" fn klp_module_coming(module: *mut bindings::module) -> c_int {
-    let _visitor = Visitor::new();
+    let _user = User::new();
     // SAFETY: the loader waits for us, and calls `klp_module_going` before the module goes.
     let Some(coming) = (unsafe { ModulePtr::from_raw(module) }) else {
         return EINVAL.to_errno();
@@ -97,7 +96,7 @@ pub(crate) unsafe extern "C" fn klp_module_coming(module: *mut bindings::module)
 ///
 /// `module` must be a module that is being unloaded or could not be loaded, which waits for us.
 pub(crate) unsafe extern "C" fn klp_module_going(module: *mut bindings::module) {
-    let _visitor = Visitor::new();
+    let _user = User::new();
     // SAFETY: the loader waits for us.
     let Some(going) = (unsafe { ModulePtr::from_raw(module) }) else {
         return;

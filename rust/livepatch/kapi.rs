@@ -14,5 +14,6 @@ pub(crate) mod kobject;
 pub(crate) mod module;
 pub(crate) mod published;
 pub(crate) mod task;
+pub(crate) mod user;
 pub(crate) mod warn;
 pub(crate) mod workqueue;

@@ -17,7 +17,8 @@
 //!   the built-in `klp_module_coming()`, which would not see the patch.
 //! * Hand-back: a task may sleep in one of our functions on the registry's lock. When it gets it, it sees that we are not
 //!   in charge and goes on in the built-in function ([`crate::registry::Outcome`]); we wait until the last one has left
-//!   ([`Visitor`]), and then for tasks that were preempted in their last instructions.
+//!   ([`crate::kapi::user`]), and then for tasks that were preempted in their last instructions. The same after a take-over that
+//!   failed when functions had been redirected.
 //!
 //! The functions that do not sleep are covered by ftrace's own wait for all tasks and CPUs when an ops is unregistered.
 
@@ -28,6 +29,7 @@ use crate::{
         ftrace,
         kobject::Kobject,
         module::ModulePtr,
+        user,
         workqueue::OwnedQueue, //
     },
     ops::{
@@ -40,17 +42,8 @@ use crate::{
     },
     sysfs::RootDirectory,
 };
-use core::sync::atomic::{
-    AtomicUsize,
-    Ordering, //
-};
 use kernel::{
     prelude::*,
-    sync::{
-        Arc,
-        Completion,
-        SetOnce, //
-    },
     types::Opaque, //
 };
 
@@ -71,40 +64,6 @@ struct Sentinel(Opaque<bindings::klp_patch>);
 unsafe impl Sync for Sentinel {}
 
 static SENTINEL: Sentinel = Sentinel(Opaque::zeroed());
-
-/// Tasks in one of our functions that sleep, plus one until the hand-back.
-static VISITORS: AtomicUsize = AtomicUsize::new(1);
-
-/// Completed when the last one has left.
-static LAST_VISITOR_LEFT: SetOnce<Arc<Completion>> = SetOnce::new();
-
-/// A task in one of our functions that sleep.
-pub(crate) struct Visitor(());
-
-impl Visitor {
-    /// Counts the current task.
-    pub(crate) fn new() -> Self {
-        // ORDERING: whoever waits for visitors has waited before that for all tasks that were on the way here.
-        VISITORS.fetch_add(1, Ordering::Relaxed);
-        Self(())
-    }
-
-    /// Takes one off the count.
-    fn leave() {
-        // ORDERING: what the visitor did comes before what the one who waits does; pairs with the completion's lock.
-        if VISITORS.fetch_sub(1, Ordering::AcqRel) == 1 {
-            if let Some(left) = LAST_VISITOR_LEFT.as_ref() {
-                left.complete_all();
-            }
-        }
-    }
-}
-
-impl Drop for Visitor {
-    fn drop(&mut self) {
-        Self::leave();
-    }
-}
 
 /// The built-in core, locked.
 ///
@@ -144,7 +103,9 @@ impl Builtin {
 
     /// Removes its root directory and puts ours in place.
     fn replace_root(&self, root: &Kobject<RootDirectory>) -> Result {
-        // SAFETY: the lock is held, and there are no patches, so nobody uses the root. The reference is the variable's.
+        // SAFETY: the lock is held, and there are no patches, so nobody uses the root. Its name is needed now.
+        unsafe { bindings::kobject_del(bindings::klp_root_kobj) };
+        // SAFETY: the reference is the variable's, which is set below.
         unsafe { bindings::kobject_put(bindings::klp_root_kobj) };
         let shown = RootDirectory::show(root);
         if shown.is_ok() {
@@ -225,7 +186,6 @@ fn redirections() -> [(&'static CStr, usize, usize); 7] {
 /// Being in charge. Dropping it hands the work back.
 pub(crate) struct TakeOver {
     redirects: KVec<Hook>,
-    left: Arc<Completion>,
 }
 
 impl TakeOver {
@@ -236,6 +196,16 @@ impl TakeOver {
     /// `EBUSY` if the built-in core has patches or something else has redirected one of its functions; `ENXIO` if one of
     /// them cannot be redirected in this kernel; `ENOMEM`. Nothing has changed then.
     pub(crate) fn new() -> Result<Self> {
+        user::init()?;
+        let result = Self::try_new();
+        if result.is_err() {
+            // Some functions may have been redirected for a moment, and somebody be asleep in ours.
+            user::see_off();
+        }
+        result
+    }
+
+    fn try_new() -> Result<Self> {
         let mut redirects = KVec::new();
         for (name, from, to) in redirections() {
             let ip = ftrace::location(from).ok_or_else(|| {
@@ -246,8 +216,6 @@ impl TakeOver {
             hook.aim(ip, to, 0);
             redirects.push(hook, GFP_KERNEL)?;
         }
-        let left = Arc::pin_init(Completion::new(), GFP_KERNEL)?;
-        LAST_VISITOR_LEFT.populate(left.clone());
         let root = Kobject::new(RootDirectory)?;
         let queue = OwnedQueue::new(c"livepatch")?;
         let mut ops = Ops::new()?;
@@ -259,12 +227,11 @@ impl TakeOver {
             return Err(EBUSY);
         }
         if let Err(failed) = ops.attach(&mut redirects) {
-            let name = redirections()
-                .get(failed.index)
-                .map_or(c"?", |(name, ..)| name);
             pr_err!(
                 "cannot take over: redirecting {} failed ({})\n",
-                name,
+                redirections()
+                    .get(failed.index)
+                    .map_or(c"?", |(name, ..)| name),
                 failed.error.to_errno()
             );
             return Err(failed.error);
@@ -282,7 +249,7 @@ impl TakeOver {
         drop(builtin.drain());
         registry.engine = Some(Engine { root, ops, queue });
         pr_info!("the Rust core is in charge\n");
-        Ok(Self { redirects, left })
+        Ok(Self { redirects })
     }
 }
 
@@ -311,9 +278,7 @@ impl Drop for TakeOver {
         crate::PASS.cancel();
         crate::BURIAL.cancel();
         drop(queue);
-        Visitor::leave();
-        self.left.wait_for_completion();
-        cpu::synchronize_tasks();
+        user::see_off();
         drop(ops);
         pr_info!("the built-in core is in charge again\n");
     }

@@ -5,6 +5,7 @@
 //! C headers: [`include/linux/kobject.h`](srctree/include/linux/kobject.h),
 //! [`include/linux/sysfs.h`](srctree/include/linux/sysfs.h)
 
+use super::user::User;
 use crate::bindings;
 use core::ptr::NonNull;
 use kernel::{
@@ -31,12 +32,13 @@ pub(crate) trait Directory: Send + Sync + Sized + 'static {
 struct Inner<T> {
     kobj: Opaque<bindings::kobject>,
     data: T,
+    /// `release` is this module's code, and may be called long after everybody has dropped his reference.
+    _user: User,
 }
 
 /// A reference on a directory.
 ///
-/// Dropping it removes the directory, once its children are gone, and waits for calls of its files' functions to
-/// return; so it must not be dropped inside one, nor under a lock that they take.
+/// Dropping it removes the directory and waits for calls of its files' functions to return; so it must not be dropped inside one, nor under a lock that they take.
 ///
 /// # Invariants
 ///
@@ -55,6 +57,7 @@ impl<T: Directory> Kobject<T> {
             Inner {
                 kobj: Opaque::zeroed(),
                 data,
+                _user: User::new(),
             },
             GFP_KERNEL,
         )?;
@@ -107,6 +110,13 @@ impl<T: Directory> Kobject<T> {
 
 impl<T: Directory> Drop for Kobject<T> {
     fn drop(&mut self) {
+        // SAFETY: it exists, by the type's invariant.
+        let kobj = unsafe { &*self.as_ptr() };
+        if kobj.state_in_sysfs() != 0 {
+            // The name becomes free now, even if somebody else has a reference.
+            // SAFETY: it is in sysfs, and nobody else removes it.
+            unsafe { bindings::kobject_del(self.as_ptr()) };
+        }
         // SAFETY: the reference is ours.
         unsafe { bindings::kobject_put(self.as_ptr()) };
     }

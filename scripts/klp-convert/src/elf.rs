@@ -50,13 +50,13 @@ pub(crate) struct Elf<'a> {
     contents: Vec<Option<Vec<u8>>>,
     symtab: usize,
     symbols: Vec<Sym64<LE>>,
-    /// The section with the names of symbols, and its contents.
+    /// The section with the names of symbols.
     strtab: usize,
-    strings: Vec<u8>,
-    /// The same for names of sections.
+    /// The section with the names of sections. It may be the same.
     shstrtab: usize,
-    section_names: Vec<u8>,
 }
+
+const TOO_MANY_SECTIONS: &str = "too many sections";
 
 fn damaged(what: &str) -> String {
     format!("damaged: {what}")
@@ -78,6 +78,13 @@ impl<'a> Elf<'a> {
             return Err("not a relocatable object, so not a kernel module".into());
         }
 
+        // Such files keep numbers of sections in other places. A module never needs that many.
+        if header.e_shnum.get(LE) == 0 && header.e_shoff.get(LE) != 0
+            || header.e_shnum.get(LE) >= elf::SHN_LORESERVE
+            || header.e_shstrndx.get(LE) == elf::SHN_XINDEX
+        {
+            return Err(TOO_MANY_SECTIONS.into());
+        }
         let count = usize::from(header.e_shnum.get(LE));
         if usize::from(header.e_shentsize.get(LE)) != size_of::<Header>() || count == 0 {
             return Err(damaged("no section headers, or of the wrong size"));
@@ -97,21 +104,43 @@ impl<'a> Elf<'a> {
             symtab: 0,
             symbols: Vec::new(),
             strtab: 0,
-            strings: Vec::new(),
             shstrtab: usize::from(header.e_shstrndx.get(LE)),
-            section_names: Vec::new(),
         };
-        this.section_names = this.data(this.shstrtab)?.to_vec();
+        // What is appended must not become contents of a section that was cut off.
+        for index in 0..count {
+            this.data(index)?;
+        }
+        if sections
+            .iter()
+            .any(|section| section.sh_type.get(LE) == elf::SHT_SYMTAB_SHNDX)
+        {
+            return Err(TOO_MANY_SECTIONS.into());
+        }
+        this.check_string_table(this.shstrtab)?;
         let mut tables =
             (0..count).filter(|index| sections[*index].sh_type.get(LE) == elf::SHT_SYMTAB);
         this.symtab = tables.next().ok_or("no symbol table")?;
         if tables.next().is_some() {
-            return Err(damaged("more than one symbol table"));
+            return Err("more than one symbol table".into());
         }
         this.symbols = this.records(this.symtab)?.to_vec();
+        if this
+            .symbols
+            .iter()
+            .any(|symbol| symbol.st_shndx.get(LE) == elf::SHN_XINDEX)
+        {
+            return Err(TOO_MANY_SECTIONS.into());
+        }
         this.strtab = sections[this.symtab].sh_link.get(LE) as usize;
-        this.strings = this.data(this.strtab)?.to_vec();
+        this.check_string_table(this.strtab)?;
         Ok(this)
+    }
+
+    fn check_string_table(&self, index: usize) -> Result<(), String> {
+        match self.sections.get(index) {
+            Some(section) if section.sh_type.get(LE) == elf::SHT_STRTAB => Ok(()),
+            _ => Err(damaged("a string table is missing")),
+        }
     }
 
     /// The present contents of a section.
@@ -123,7 +152,7 @@ impl<'a> Elf<'a> {
         if let Some(Some(contents)) = self.contents.get(index) {
             return Ok(contents);
         }
-        if section.sh_type.get(LE) == elf::SHT_NOBITS {
+        if matches!(section.sh_type.get(LE), elf::SHT_NULL | elf::SHT_NOBITS) {
             return Ok(&[]);
         }
         let range = || {
@@ -151,7 +180,7 @@ impl<'a> Elf<'a> {
             .sections
             .get(index)
             .ok_or_else(|| damaged("a section that does not exist is referred to"))?;
-        string(&self.section_names, section.sh_name.get(LE))
+        string(self.data(self.shstrtab)?, section.sh_name.get(LE))
     }
 
     /// The contents of the section called `name`.
@@ -165,24 +194,28 @@ impl<'a> Elf<'a> {
     }
 
     /// The symbols that are not defined in the module, with their indices.
-    pub(crate) fn undefined_symbols(&self) -> Result<Vec<(usize, Undefined)>, String> {
-        let mut found = Vec::new();
-        for (index, symbol) in self.symbols.iter().enumerate().skip(1) {
-            if symbol.st_shndx.get(LE) == elf::SHN_UNDEF {
-                let name = string(&self.strings, symbol.st_name.get(LE))?;
-                let weak = symbol.st_info >> 4 == elf::STB_WEAK;
-                found.push((index, Undefined { name, weak }));
-            }
-        }
-        Ok(found)
+    pub(crate) fn undefined_symbols(
+        &self,
+    ) -> Result<impl Iterator<Item = Result<(usize, Undefined), String>> + '_, String> {
+        let strings = self.data(self.strtab)?;
+        let symbols = self.symbols.iter().enumerate().skip(1);
+        let undefined = symbols.filter(|(_, symbol)| symbol.st_shndx.get(LE) == elf::SHN_UNDEF);
+        Ok(undefined.map(move |(index, symbol)| {
+            let name = string(strings, symbol.st_name.get(LE))?;
+            let weak = symbol.st_bind() == elf::STB_WEAK;
+            Ok((index, Undefined { name, weak }))
+        }))
     }
 
     /// The sections with relocations of what is loaded. Livepatch relocations are not among them.
     pub(crate) fn relocation_sections(&self) -> Result<Vec<RelocationSection>, String> {
         let mut found = Vec::new();
+        let mut size = 0;
         for (index, section) in self.sections.iter().enumerate() {
-            let flags = section.sh_flags.get(LE);
-            if section.sh_type.get(LE) != elf::SHT_RELA || flags & crate::SHF_RELA_LIVEPATCH != 0 {
+            let (kind, flags) = (section.sh_type.get(LE), section.sh_flags.get(LE));
+            if !matches!(kind, elf::SHT_REL | elf::SHT_RELA)
+                || flags & crate::SHF_RELA_LIVEPATCH != 0
+            {
                 continue;
             }
             let target = section.sh_info.get(LE) as usize;
@@ -192,6 +225,17 @@ impl<'a> Elf<'a> {
                 .ok_or_else(|| damaged("relocations of a section that does not exist"))?;
             if changed.sh_flags.get(LE) & u64::from(elf::SHF_ALLOC) == 0 {
                 continue;
+            }
+            if kind == elf::SHT_REL {
+                return Err("relocations without addends, which no livepatch can have".into());
+            }
+            if section.sh_link.get(LE) as usize != self.symtab {
+                return Err(damaged("relocations that refer to no symbol table"));
+            }
+            // Else a small file could make us hold the same relocations very often.
+            size += self.data(index)?.len();
+            if size > self.original.len() {
+                return Err(damaged("sections overlap"));
             }
             let relas: Vec<_> = self.records(index)?.iter().copied().map(Rela).collect();
             if relas.iter().any(|rela| rela.symbol() >= self.symbols.len()) {
@@ -222,7 +266,7 @@ impl<'a> Elf<'a> {
         name: &str,
         section: u16,
     ) -> Result<(), String> {
-        let at = append_string(&mut self.strings, name)?;
+        let at = self.append_string(self.strtab, name)?;
         let symbol = self
             .symbols
             .get_mut(index)
@@ -240,8 +284,8 @@ impl<'a> Elf<'a> {
         flags: u64,
         relas: &[Rela],
     ) -> Result<(), String> {
-        let at = append_string(&mut self.section_names, name)?;
-        let index = |index| u32::try_from(index).map_err(|_| damaged("too many sections"));
+        let at = self.append_string(self.shstrtab, name)?;
+        let index = |index| u32::try_from(index).map_err(|_| TOO_MANY_SECTIONS);
         self.sections.push(Header {
             sh_name: U32::new(LE, at),
             sh_type: U32::new(LE, elf::SHT_RELA),
@@ -258,15 +302,26 @@ impl<'a> Elf<'a> {
         Ok(())
     }
 
+    /// Adds a string to a table; returns where it is.
+    fn append_string(&mut self, table: usize, string: &str) -> Result<u32, String> {
+        let mut strings = match self.contents[table].take() {
+            Some(strings) => strings,
+            None => self.data(table)?.to_vec(),
+        };
+        // The table's last string may lack its end if no name refers to it.
+        if strings.last().is_some_and(|byte| *byte != 0) {
+            strings.push(0);
+        }
+        let at = u32::try_from(strings.len()).map_err(|_| damaged("a string table is too long"))?;
+        strings.extend_from_slice(string.as_bytes());
+        strings.push(0);
+        self.contents[table] = Some(strings);
+        Ok(at)
+    }
+
     /// The file with all changes.
     pub(crate) fn write(mut self) -> Result<Vec<u8>, String> {
         self.contents[self.symtab] = Some(pod::bytes_of_slice(&self.symbols).to_vec());
-        if self.strtab == self.shstrtab {
-            return Err(damaged("symbols and sections share their names"));
-        }
-        self.contents[self.strtab] = Some(std::mem::take(&mut self.strings));
-        self.contents[self.shstrtab] = Some(std::mem::take(&mut self.section_names));
-
         let mut file = self.original.to_vec();
         for (section, contents) in self.sections.iter_mut().zip(&self.contents) {
             if let Some(contents) = contents {
@@ -281,7 +336,7 @@ impl<'a> Elf<'a> {
         let count = u16::try_from(self.sections.len())
             .ok()
             .filter(|count| *count < elf::SHN_LORESERVE);
-        self.header.e_shnum = U16::new(LE, count.ok_or("too many sections")?);
+        self.header.e_shnum = U16::new(LE, count.ok_or(TOO_MANY_SECTIONS)?);
         file.extend_from_slice(pod::bytes_of_slice(&self.sections));
         file[..size_of::<FileHeader64<LE>>()].copy_from_slice(pod::bytes_of(&self.header));
         Ok(file)
@@ -296,14 +351,6 @@ fn string(table: &[u8], offset: u32) -> Result<String, String> {
         (Some(rest), Some(end)) => Ok(String::from_utf8_lossy(&rest[..end]).into_owned()),
         _ => Err(damaged("a name is cut off")),
     }
-}
-
-/// Adds a string to a table; returns where it is.
-fn append_string(table: &mut Vec<u8>, string: &str) -> Result<u32, String> {
-    let at = u32::try_from(table.len()).map_err(|_| damaged("a string table is too long"))?;
-    table.extend_from_slice(string.as_bytes());
-    table.push(0);
-    Ok(at)
 }
 
 fn bytes_of(relas: &[Rela]) -> Vec<u8> {

@@ -27,7 +27,7 @@ const SIGNATURE: &[u8] = b"~Module signature appended~\n";
 /// What [`convert`] did.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// The module has no relocation against any of the symbols.
+    /// None of the symbols is undefined in the module; perhaps it was converted before.
     NothingToDo,
     /// Relocations were moved.
     Converted {
@@ -35,13 +35,14 @@ pub enum Outcome {
         file: Vec<u8>,
         /// How many relocations.
         relocations: usize,
-        /// Against how many symbols.
+        /// How many symbols. One that only debugging information refers to counts, though no relocation moves.
         symbols: usize,
     },
 }
 
 /// Moves the relocations in `file`, a module, against undefined symbols that are in `symbols`.
 ///
+/// All these symbols are marked, even without a relocation: the loader refuses a module with one that it does not know.
 /// With `map`, symbols of vmlinux must be in it, and their positions are checked.
 ///
 /// # Errors
@@ -56,7 +57,8 @@ pub fn convert(file: &[u8], symbols: &Symbols, map: Option<&SymbolMap>) -> Resul
 
     // The new names of the symbols to be converted, by index.
     let mut converted = BTreeMap::new();
-    for (index, symbol) in elf.undefined_symbols()? {
+    for symbol in elf.undefined_symbols()? {
+        let (index, symbol) = symbol?;
         let Some(wanted) = symbols.get(&symbol.name) else {
             continue;
         };
@@ -72,18 +74,28 @@ pub fn convert(file: &[u8], symbols: &Symbols, map: Option<&SymbolMap>) -> Resul
         converted.insert(index, (wanted.object.clone(), name));
     }
 
+    if converted.is_empty() {
+        return Ok(Outcome::NothingToDo);
+    }
+    if !is_marked(&elf)? {
+        return Err(
+            "not marked as a livepatch: add MODULE_INFO(livepatch, \"Y\"), or the loader ignores the relocations"
+                .into(),
+        );
+    }
+
     // Relocations by where they go: the object, and the section that they change.
-    let mut moved: BTreeMap<(String, usize), Vec<Rela>> = BTreeMap::new();
-    let mut used = BTreeMap::new();
+    let mut moved: BTreeMap<(&str, usize), Vec<Rela>> = BTreeMap::new();
     let mut relocations = 0;
     for section in elf.relocation_sections()? {
         let mut kept = Vec::new();
         for rela in section.relas {
             match converted.get(&rela.symbol()) {
-                Some((object, name)) => {
-                    let key = (object.clone(), section.target);
-                    moved.entry(key).or_default().push(rela);
-                    used.insert(rela.symbol(), name.clone());
+                Some((object, _)) => {
+                    moved
+                        .entry((object, section.target))
+                        .or_default()
+                        .push(rela);
                     relocations += 1;
                 }
                 None => kept.push(rela),
@@ -91,14 +103,8 @@ pub fn convert(file: &[u8], symbols: &Symbols, map: Option<&SymbolMap>) -> Resul
         }
         elf.set_relocations(section.index, &kept)?;
     }
-    if moved.is_empty() {
-        return Ok(Outcome::NothingToDo);
-    }
-    if !is_marked(&elf)? {
-        return Err("not marked as a livepatch: add MODULE_INFO(livepatch, \"Y\"), or the loader ignores the sections".into());
-    }
 
-    for (index, name) in &used {
+    for (index, (_, name)) in &converted {
         elf.rename_symbol(*index, name, SHN_LIVEPATCH)?;
     }
     for ((object, target), relas) in moved {
@@ -108,7 +114,7 @@ pub fn convert(file: &[u8], symbols: &Symbols, map: Option<&SymbolMap>) -> Resul
     Ok(Outcome::Converted {
         file: elf.write()?,
         relocations,
-        symbols: used.len(),
+        symbols: converted.len(),
     })
 }
 

@@ -3,10 +3,11 @@
 //! Turns a kernel module's references to unexported symbols into livepatch relocations.
 
 use std::{
-    fs,
-    io::Write,
+    ffi::OsString,
+    fs::{self, File},
+    io::{self, Write},
     path::{Path, PathBuf},
-    process::ExitCode,
+    process::{self, ExitCode},
 };
 
 use clap::Parser;
@@ -47,19 +48,31 @@ fn read(path: &Path) -> Result<Vec<u8>, String> {
     fs::read(path).map_err(|error| format!("{}: {error}", path.display()))
 }
 
-/// Replaces `path` by `contents` at once, or not at all. A new file gets the permissions of `like`.
-fn write(path: &Path, like: &Path, contents: &[u8]) -> Result<(), String> {
-    let fail = |error: std::io::Error| format!("{}: {error}", path.display());
-    let directory = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
+/// Replaces `path` by `contents` at once, or not at all. It gets the permissions of `like`.
+fn write(path: &Path, like: &Path, contents: &[u8]) -> io::Result<()> {
+    // What a link points to is replaced, not the link.
+    let path = match fs::canonicalize(path) {
+        Ok(path) if !path.is_file() => {
+            return Err(io::Error::other("exists and is not a regular file"))
+        }
+        Ok(path) => path,
+        Err(_) => path.into(),
     };
-    let mut file = tempfile::NamedTempFile::new_in(directory).map_err(fail)?;
-    file.write_all(contents).map_err(fail)?;
-    let permissions = fs::metadata(like).map_err(fail)?.permissions();
-    file.as_file().set_permissions(permissions).map_err(fail)?;
-    file.persist(path).map_err(|error| fail(error.error))?;
-    Ok(())
+    let mut name = OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    name.push(format!(".{}.tmp", process::id()));
+    let temporary = path.with_file_name(name);
+
+    let mut file = File::create_new(&temporary)?;
+    let written = file
+        .write_all(contents)
+        .and_then(|()| file.set_permissions(fs::metadata(like)?.permissions()))
+        .and_then(|()| fs::rename(&temporary, &path));
+    if written.is_err() {
+        // The first error is the one to report.
+        let _ = fs::remove_file(&temporary);
+    }
+    written
 }
 
 fn run(arguments: &Arguments) -> Result<(), String> {
@@ -81,22 +94,25 @@ fn run(arguments: &Arguments) -> Result<(), String> {
     let module = &arguments.module;
     let name = module.display();
     let output = arguments.output.as_deref().unwrap_or(module);
+    let write = |contents: &[u8]| {
+        write(output, module, contents).map_err(|error| format!("{}: {error}", output.display()))
+    };
     let file = read(module)?;
     let outcome =
         convert(&file, &symbols, map.as_ref()).map_err(|error| format!("{name}: {error}"))?;
     let summary = match outcome {
         Outcome::NothingToDo => {
             if output != module {
-                write(output, module, &file)?;
+                write(&file)?;
             }
-            format!("{name}: nothing to convert")
+            format!("{name}: nothing to convert, or converted already")
         }
         Outcome::Converted {
             file,
             relocations,
             symbols,
         } => {
-            write(output, module, &file)?;
+            write(&file)?;
             format!("{name}: {relocations} relocations against {symbols} symbols converted")
         }
     };

@@ -30,8 +30,8 @@ impl Wanted {
             (_, Some(position)) if position > count => Err(format!(
                 "the kernel has {count} symbols {name}, and number {position} is asked for"
             )),
+            (1, _) => Ok(0),
             (_, Some(position)) => Ok(position),
-            (1, None) => Ok(0),
             (_, None) => Err(format!(
                 "the kernel has {count} symbols {name}: say which with --position vmlinux:{name}=N"
             )),
@@ -56,7 +56,7 @@ impl FromStr for Position {
             let (name, position) = rest.split_once('=')?;
             let position = position.parse().ok().filter(|position| *position > 0)?;
             (!object.is_empty() && !name.is_empty()).then(|| Self {
-                object: object.into(),
+                object: object_name(object),
                 name: name.into(),
                 position,
             })
@@ -71,7 +71,7 @@ pub struct Symbols(HashMap<String, Wanted>);
 
 impl Symbols {
     /// Adds the symbols of a file in the format of Module.symvers: lines of checksum, symbol, object, kind of export and
-    /// name space, separated by tabs.
+    /// perhaps name space, separated by tabs.
     ///
     /// # Errors
     ///
@@ -79,24 +79,26 @@ impl Symbols {
     pub fn add(&mut self, file: &[u8]) -> Result<(), String> {
         for (number, line) in lines(file)? {
             let fields: Vec<_> = line.split('\t').collect();
-            let [_, name, object, _, ..] = fields[..] else {
+            let ([checksum, name, object, _] | [checksum, name, object, _, _]) = fields[..] else {
                 return Err(format!(
-                    "{number}: expected checksum, symbol, object and kind of export"
+                    "{number}: expected checksum, symbol, object, kind of export and name space"
                 ));
             };
-            let object = object.rsplit('/').next().unwrap_or(object);
-            let object = object
-                .strip_suffix(".ko")
-                .unwrap_or(object)
-                .replace('-', "_");
-            if name.is_empty() || name.len() > SYMBOL_LENGTH || name.contains(',') {
+            let digits = checksum.strip_prefix("0x").unwrap_or(checksum);
+            if u32::from_str_radix(digits, 16).is_err() {
+                return Err(format!("{number}: '{checksum}' is no checksum"));
+            }
+            let object = object_name(object);
+            if !is_expressible(name, SYMBOL_LENGTH, ',') {
                 return Err(format!(
-                    "{number}: no livepatch relocation can refer to a symbol «{name}»"
+                    "{number}: no livepatch relocation can refer to a symbol '{}'",
+                    name.escape_default()
                 ));
             }
-            if object.is_empty() || object.len() > OBJECT_LENGTH || object.contains('.') {
+            if !is_expressible(&object, OBJECT_LENGTH, '.') {
                 return Err(format!(
-                    "{number}: no livepatch relocation can refer to an object «{object}»"
+                    "{number}: no livepatch relocation can refer to an object '{}'",
+                    object.escape_default()
                 ));
             }
             let wanted = Wanted {
@@ -156,16 +158,25 @@ impl SymbolMap {
         let mut map = Self::default();
         for (number, line) in lines(file)? {
             let mut fields = line.split_ascii_whitespace();
-            let (Some(address), Some(_), Some(name)) =
+            let (Some(address), Some(kind), Some(name)) =
                 (fields.next(), fields.next(), fields.next())
             else {
                 return Err(format!("{number}: expected address, type and name"));
             };
             if u64::from_str_radix(address, 16).is_err() {
-                return Err(format!("{number}: «{address}» is no address"));
+                return Err(format!("{number}: '{address}' is no address"));
             }
-            if fields.next().is_none() {
-                *map.0.entry(name.into()).or_default() += 1;
+            if kind.len() != 1 {
+                return Err(format!("{number}: '{kind}' is no type"));
+            }
+            match (fields.next(), fields.next()) {
+                (None, _) => *map.0.entry(name.into()).or_default() += 1,
+                (Some(module), None) if module.starts_with('[') && module.ends_with(']') => (),
+                _ => {
+                    return Err(format!(
+                        "{number}: expected nothing or a module after the name"
+                    ))
+                }
             }
         }
         Ok(map)
@@ -174,6 +185,18 @@ impl SymbolMap {
     pub(crate) fn count(&self, name: &str) -> usize {
         self.0.get(name).copied().unwrap_or(0)
     }
+}
+
+/// The name of an object as the kernel has it, from that of a module or its file.
+fn object_name(path: &str) -> String {
+    let name = path.rsplit_once('/').map_or(path, |(_, name)| name);
+    name.strip_suffix(".ko").unwrap_or(name).replace('-', "_")
+}
+
+/// Whether the kernel's parser, `.klp.sym.%55[^.].%511[^,],%lu`, reads `name` as a whole.
+fn is_expressible(name: &str, length: usize, end: char) -> bool {
+    let ends = |char: char| char == end || char.is_whitespace() || char.is_control();
+    !name.is_empty() && name.len() <= length && !name.contains(ends)
 }
 
 /// The lines of a file that are not empty, with their numbers.
