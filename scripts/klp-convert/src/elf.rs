@@ -2,8 +2,8 @@
 
 //! As much of an ELF relocatable object as is needed to change its relocations.
 //!
-//! The file is kept as it is; what grows is appended, and the section header table is written anew behind it. So the
-//! sections that are not concerned keep their contents, indices and places.
+//! What grows is appended to the file, and the section header table is written anew behind it. So the sections that are
+//! not concerned keep their contents, indices and places.
 
 use object::{
     elf::{self, FileHeader64, Rela64, SectionHeader64, Sym64},
@@ -324,12 +324,24 @@ impl<'a> Elf<'a> {
         self.contents[self.symtab] = Some(pod::bytes_of_slice(&self.symbols).to_vec());
         let mut file = self.original.to_vec();
         for (section, contents) in self.sections.iter_mut().zip(&self.contents) {
-            if let Some(contents) = contents {
-                align(&mut file);
-                section.sh_offset = U64::new(LE, file.len() as u64);
-                section.sh_size = U64::new(LE, contents.len() as u64);
-                file.extend_from_slice(contents);
+            let Some(contents) = contents else {
+                continue;
+            };
+            let (start, size) = (section.sh_offset.get(LE), section.sh_size.get(LE));
+            let place = file.get_mut(start as usize..(start + size) as usize);
+            match place {
+                Some(place) if contents.len() <= place.len() => {
+                    let (new, rest) = place.split_at_mut(contents.len());
+                    new.copy_from_slice(contents);
+                    rest.fill(0);
+                }
+                _ => {
+                    align(&mut file);
+                    section.sh_offset = U64::new(LE, file.len() as u64);
+                    file.extend_from_slice(contents);
+                }
             }
+            section.sh_size = U64::new(LE, contents.len() as u64);
         }
         align(&mut file);
         self.header.e_shoff = U64::new(LE, file.len() as u64);
