@@ -114,6 +114,22 @@ impl Registry {
         self.patches.iter().position(|patch| patch.id() == id)
     }
 
+    /// A patch that is registered.
+    pub(crate) fn patch(&self, id: PatchId) -> Option<&Patch> {
+        self.patches
+            .iter()
+            .find(|patch| patch.id() == id)
+            .map(|patch| &**patch)
+    }
+
+    /// A patch that is registered.
+    pub(crate) fn patch_mut(&mut self, id: PatchId) -> Option<&mut Patch> {
+        self.patches
+            .iter_mut()
+            .find(|patch| patch.id() == id)
+            .map(|patch| &mut **patch)
+    }
+
     /// Moves the patch at `index` to those that are to be freed.
     fn retire(&mut self, index: usize) {
         if let Ok(patch) = self.patches.remove(index) {

@@ -63,6 +63,7 @@ use crate::{
         Pace,
         Signal, //
     },
+    patch::Patch,
     registry::{
         Guard,
         PatchId,
@@ -163,8 +164,7 @@ fn for_each_task(mut f: impl FnMut(&Task)) {
 
 /// For messages.
 fn name_of(registry: &Registry, id: PatchId) -> &CStr {
-    let patch = registry.patches.iter().find(|patch| patch.id() == id);
-    patch.map_or(c"?", |patch| patch.name())
+    registry.patch(id).map_or(c"?", Patch::name)
 }
 
 /// Prepares a transition: all tasks get the state that they are in, and functions of the patch ask for it.
@@ -178,7 +178,7 @@ pub(crate) fn init(registry: &mut Guard, id: PatchId, target: Target) {
         pace: Pace::default(),
         start: Instant::now(),
     });
-    if let Some(patch) = registry.patches.iter_mut().find(|patch| patch.id() == id) {
+    if let Some(patch) = registry.patch_mut(id) {
         Previous::publish(&mut patch.previous);
     }
     // ORDERING: no effect before the pending flags are set, see (A).
@@ -200,7 +200,7 @@ pub(crate) fn init(registry: &mut Guard, id: PatchId, target: Target) {
     // `Slot::select`, with the full barrier in `update_patch_state` and with (C).
     smp_mb(Write);
 
-    if let Some(patch) = registry.patches.iter().find(|patch| patch.id() == id) {
+    if let Some(patch) = registry.patch(id) {
         patch.set_transition(true);
     }
 }
@@ -512,7 +512,7 @@ pub(crate) fn reverse(registry: &mut Guard) {
     if let Some(transition) = &mut registry.transition {
         transition.target = target;
     }
-    if let Some(patch) = registry.patches.iter().find(|patch| patch.id() == id) {
+    if let Some(patch) = registry.patch(id) {
         patch.set_enabled(target == Target::Patched);
     }
     // ORDERING: no task has a pending flag, so nobody looks at it until (B).
