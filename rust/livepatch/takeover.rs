@@ -49,9 +49,14 @@ use kernel::{
 
 /// This module.
 pub(crate) fn this_module() -> ModulePtr {
-    let module = kernel::module::this_module::<crate::LivepatchCore>();
+    extern "C" {
+        // Made by modpost. The `kernel` crate's way to it differs between releases.
+        static __this_module: Opaque<u8>;
+    }
+    // SAFETY: only the address is taken.
+    let module = unsafe { &__this_module }.get().cast();
     // SAFETY: the code that runs belongs to it.
-    match unsafe { ModulePtr::from_raw(module.as_ptr()) } {
+    match unsafe { ModulePtr::from_raw(module) } {
         Some(module) => module,
         None => unreachable!("a loadable module has a structure"),
     }

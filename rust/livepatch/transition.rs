@@ -84,16 +84,9 @@ use crate::{
 use kernel::{
     ffi::c_int,
     prelude::*,
-    sync::{
-        atomic::{
-            Atomic,
-            Relaxed, //
-        },
-        barrier::{
-            smp_mb,
-            Read,
-            Write, //
-        },
+    sync::atomic::{
+        Atomic,
+        Relaxed, //
     },
     task::Task,
     time::{
@@ -198,7 +191,7 @@ pub(crate) fn init(registry: &mut Guard, id: PatchId, target: Target) {
     // ORDERING: (A) tasks' states before transition flags: the handler must not find a function in transition and a
     // task without a state. And the target before pending flags. Pairs with the acquire load of the transition flag in
     // `Slot::select`, with the full barrier in `update_patch_state` and with (C).
-    smp_mb(Write);
+    cpu::write_barrier();
 
     if let Some(patch) = registry.patch(id) {
         patch.set_transition(true);
@@ -226,7 +219,7 @@ pub(crate) fn start(registry: &mut Guard) {
     // ORDERING: (D) transition flags, and what stacks are checked against, before pending flags: a task that has switched
     // in `update_patch_state` and then calls a function must see that it is in transition. Pairs with the full barrier
     // there and with (C).
-    smp_mb(Write);
+    cpu::write_barrier();
 
     for_each_task(|task| {
         if task.patch_state() != target.state() {
@@ -519,7 +512,7 @@ pub(crate) fn reverse(registry: &mut Guard) {
     TARGET.store(target.state(), Relaxed);
 
     // ORDERING: (B) the target before pending flags; pairs with the full barrier in `update_patch_state` and with (C).
-    smp_mb(Write);
+    cpu::write_barrier();
     start(registry);
 
     // Tasks that had not switched are there already; what remains may be few.
@@ -585,7 +578,7 @@ pub(crate) fn sched_try_switch() {
         if task.is_pending() {
             // ORDERING: (C) the target, and what the stack is checked against, are read after the flag; pairs with (A),
             // (B) and (D).
-            smp_mb(Read);
+            cpu::read_barrier();
             try_switch(task);
         }
     });

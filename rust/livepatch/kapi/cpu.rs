@@ -104,3 +104,15 @@ pub(crate) fn synchronize_tasks() {
     // SAFETY: we may sleep.
     unsafe { bindings::synchronize_rcu_tasks() };
 }
+
+/// `smp_wmb()`. The `kernel` crate's names for it differ between releases.
+pub(crate) fn write_barrier() {
+    // SAFETY: no requirement.
+    unsafe { bindings::smp_wmb() };
+}
+
+/// `smp_rmb()`.
+pub(crate) fn read_barrier() {
+    // SAFETY: no requirement.
+    unsafe { bindings::smp_rmb() };
+}
