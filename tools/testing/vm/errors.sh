@@ -85,23 +85,19 @@ position_one() {
 test_position_of_a_unique_function() { with_core position_one; }
 
 unhookable() {
-	refused "$EINVAL" name=klp_test_notrace
-	expect_log <<-END
-		livepatch: enabling patch 'klp_test_patch'
-		livepatch: failed to find location for function 'klp_test_notrace'
-		livepatch: failed to patch object 'klp_test_target'
-		livepatch: failed to enable patch 'klp_test_patch'
-		livepatch: 'klp_test_patch': unpatching complete
-	END
-	# The function before it had been redirected already.
-	refused "$EINVAL" mode=second-notrace
-	expect_log <<-END
-		livepatch: enabling patch 'klp_test_patch'
-		livepatch: failed to find location for function 'klp_test_notrace'
-		livepatch: failed to patch object 'klp_test_target'
-		livepatch: failed to enable patch 'klp_test_patch'
-		livepatch: 'klp_test_patch': unpatching complete
-	END
+	local wrong
+	# Alone, and behind a function that has been redirected already.
+	for wrong in name=klp_test_notrace mode=second-notrace; do
+		say "$wrong"
+		refused "$EINVAL" $wrong
+		expect_log <<-END
+			livepatch: enabling patch 'klp_test_patch'
+			livepatch: failed to find location for function 'klp_test_notrace'
+			livepatch: failed to patch object 'klp_test_target'
+			livepatch: failed to enable patch 'klp_test_patch'
+			livepatch: 'klp_test_patch': unpatching complete
+		END
+	done
 }
 test_function_without_ftrace() { with_core unhookable; }
 

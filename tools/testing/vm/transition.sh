@@ -116,18 +116,31 @@ test_reversal() {
 
 naps_in_patch() { grep -q wait_no_longer "/proc/$1/stack"; }
 
+# A task that sleeps in the new function; its process ID is in $napper.
+start_napper() {
+	cat /proc/sleeper >/dev/null &
+	napper=$!
+	wait_until 10 "task asleep in the new function" naps_in_patch $napper
+}
+
+# The core with the patch enabled, and a task asleep in it.
+patched_with_napper() {
+	load livepatch
+	load livepatch-sleeper
+	load livepatch-sleeper-fix nap=600
+	wait_until 10 settled settled livepatch_sleeper_fix
+	start_napper
+}
+
 # One task sleeps in the old function and holds up patching, another in the new one and holds up unpatching: the
 # transition is turned round again and again and cannot complete either way.
 test_reversal_there_and_back() {
-	local napper
 	load livepatch
 	start_sleeper
 	mark
 	load livepatch-sleeper-fix nap=600
 	wait_until 10 "only the sleeper left" only_one_left
-	cat /proc/sleeper >/dev/null &
-	napper=$!
-	wait_until 10 "task asleep in the new function" naps_in_patch $napper
+	start_napper
 	for _ in 1 2 3; do
 		echo 0 >$fix/enabled
 		in_transition livepatch_sleeper_fix
@@ -159,14 +172,7 @@ test_reversal_there_and_back() {
 
 # A task sleeps in the new function while the patch is disabled: the code must stay until it has left.
 test_unpatching_waits() {
-	local napper
-	load livepatch
-	load livepatch-sleeper
-	load livepatch-sleeper-fix nap=600
-	wait_until 10 settled settled livepatch_sleeper_fix
-	cat /proc/sleeper >/dev/null &
-	napper=$!
-	wait_until 10 "task asleep in the new function" naps_in_patch $napper
+	patched_with_napper
 	echo 0 >$fix/enabled
 	in_transition livepatch_sleeper_fix
 	expect_error 'in use' rmmod livepatch-sleeper-fix
@@ -323,14 +329,7 @@ test_forced_patching() {
 
 # Last, since it cannot be undone: nobody knows whether a task still runs the code, so the module stays for ever.
 test_zz_forced_unpatching() {
-	local napper
-	load livepatch
-	load livepatch-sleeper
-	load livepatch-sleeper-fix nap=600
-	wait_until 10 settled settled livepatch_sleeper_fix
-	cat /proc/sleeper >/dev/null &
-	napper=$!
-	wait_until 10 "task asleep in the new function" naps_in_patch $napper
+	patched_with_napper
 	mark
 	echo 0 >$fix/enabled
 	in_transition livepatch_sleeper_fix
