@@ -10,7 +10,9 @@
 
 #include <linux/ftrace.h>
 #include <linux/livepatch.h>
+#include <linux/moduleloader.h>
 #include <linux/sched.h>
+#include <linux/spinlock.h>
 
 /* The longest stack trace that is searched; a deeper stack counts as unreliable. */
 #define LIVEPATCH_MAX_STACK_ENTRIES 100
@@ -57,6 +59,24 @@ extern struct klp_patch *klp_transition_patch;
 extern struct kobject *klp_root_kobj;
 void livepatch_builtin_lock(void);
 void livepatch_builtin_unlock(void);
+
+/* The built-in core's shadow variables: the table, its lock, and what is in it. */
+struct livepatch_shadow {
+	struct hlist_node node;
+	struct rcu_head rcu;
+	void *obj;
+	unsigned long id;
+	char data[];
+};
+
+extern struct hlist_head klp_shadow_hash[];
+extern spinlock_t klp_shadow_lock;
+unsigned long livepatch_shadow_lock(void);
+void livepatch_shadow_unlock(unsigned long flags);
+void livepatch_shadow_free_rcu(struct livepatch_shadow *shadow);
+void livepatch_shadow_warn_duplicate(const void *obj, unsigned long id);
+/* The bucket of @obj in a table of 2^@bits. */
+unsigned int livepatch_hash(const void *obj, unsigned int bits);
 
 /* Only to take their addresses: <linux/livepatch.h> and <linux/livepatch_sched.h> declare the rest. */
 void clear_relocate_add(Elf_Shdr *sechdrs, const char *strtab, unsigned int symindex, unsigned int relsec,

@@ -8,8 +8,9 @@
 //! # Contexts
 //!
 //! The first three sleep, in process context: under the module loader or a module's init function. They may still be
-//! asleep here when the core is handed back, so they are counted ([`User`]), and then go on in the built-in core. The
-//! others do not sleep; see [`crate::transition`].
+//! asleep here when the core is handed back, so they are counted ([`User`]), and then go on in the built-in core. So are
+//! those of relocations and shadow variables, which may sleep too; they do the same whoever is in charge. The others do
+//! not sleep; see [`crate::transition`].
 
 use crate::{
     bindings,
@@ -18,10 +19,12 @@ use crate::{
             PatchDescriptor,
             StateDescriptor, //
         },
+        elf::Sections,
         module::{
             ModulePtr,
             State, //
         },
+        shadow::Key,
         task,
         user::User, //
     },
@@ -29,12 +32,21 @@ use crate::{
         self,
         Outcome, //
     },
+    reloc,
+    shadow::{
+        self,
+        Existing, //
+    },
     state, transition,
 };
+use core::ptr::NonNull;
 use kernel::{
     ffi::{
+        c_char,
         c_int,
-        c_ulong, //
+        c_uint,
+        c_ulong,
+        c_void, //
     },
     prelude::*, //
 };
@@ -148,6 +160,181 @@ pub(crate) unsafe extern "C" fn klp_get_prev_state(id: c_ulong) -> *mut bindings
     state::previous(id).map_or(core::ptr::null_mut(), StateDescriptor::as_ptr)
 }
 
+/// `int klp_apply_section_relocs(struct module *pmod, Elf_Shdr *sechdrs, const char *shstrtab, const char *strtab,
+/// unsigned int symndx, unsigned int secndx, const char *objname)`
+///
+/// # Safety
+///
+/// `pmod` must be a module that is being loaded, and the rest its sections, symbols and their names, which the loader has
+/// checked; `secndx` one of livepatch relocations. `objname` must be null or a string.
+pub(crate) unsafe extern "C" fn klp_apply_section_relocs(
+    pmod: *mut bindings::module,
+    sechdrs: *mut bindings::elf64_shdr,
+    shstrtab: *const c_char,
+    strtab: *const c_char,
+    symndx: c_uint,
+    secndx: c_uint,
+    objname: *const c_char,
+) -> c_int {
+    let _user = User::new();
+    // SAFETY: the loader waits for us.
+    let Some(pmod) = (unsafe { ModulePtr::from_raw(pmod) }) else {
+        return EINVAL.to_errno();
+    };
+    let count = symndx.max(secndx) + 1;
+    // SAFETY: promised by the caller; nobody else knows of the module yet.
+    let sections = unsafe { Sections::from_raw(pmod, sechdrs, count, shstrtab, strtab, symndx) };
+    let Some(sections) = sections else {
+        return EINVAL.to_errno();
+    };
+    // SAFETY: a string that stays during the call, if it is one, says the caller.
+    let object = (!objname.is_null()).then(|| unsafe { CStr::from_char_ptr(objname) });
+    errno(reloc::apply(&sections, secndx, object))
+}
+
+/// `struct klp_state *klp_get_state(struct klp_patch *patch, unsigned long id)`
+///
+/// # Safety
+///
+/// `patch` must be null or as `include/linux/livepatch.h` demands, and exist during the call.
+pub(crate) unsafe extern "C" fn klp_get_state(
+    patch: *mut bindings::klp_patch,
+    id: c_ulong,
+) -> *mut bindings::klp_state {
+    // SAFETY: it exists, says the caller.
+    let patch = unsafe { PatchDescriptor::from_raw(patch) };
+    patch
+        .and_then(|patch| state::of(patch, id))
+        .map_or(core::ptr::null_mut(), StateDescriptor::as_ptr)
+}
+
+/// `void *klp_shadow_get(void *obj, unsigned long id)`
+///
+/// # Safety
+///
+/// None needed.
+pub(crate) unsafe extern "C" fn klp_shadow_get(object: *mut c_void, id: c_ulong) -> *mut c_void {
+    as_ptr(shadow::get(Key { object, id }))
+}
+
+fn as_ptr(data: Option<NonNull<c_void>>) -> *mut c_void {
+    data.map_or(core::ptr::null_mut(), NonNull::as_ptr)
+}
+
+/// What [`klp_shadow_alloc`] and [`klp_shadow_get_or_alloc`] share.
+///
+/// # Safety
+///
+/// As for these.
+unsafe fn shadow_alloc(
+    key: Key,
+    size: usize,
+    flags: bindings::gfp_t,
+    existing: Existing,
+    ctor: bindings::klp_shadow_ctor_t,
+    ctor_data: *mut c_void,
+) -> *mut c_void {
+    let _user = User::new();
+    let construct = |data: NonNull<c_void>| match ctor {
+        // SAFETY: the caller's function, called as it expects.
+        Some(ctor) => unsafe { ctor(key.object, data.as_ptr(), ctor_data) },
+        None => 0,
+    };
+    as_ptr(shadow::alloc(key, size, flags, existing, construct))
+}
+
+/// `void *klp_shadow_alloc(void *obj, unsigned long id, size_t size, gfp_t gfp_flags, klp_shadow_ctor_t ctor,
+/// void *ctor_data)`
+///
+/// # Safety
+///
+/// `flags` must suit the context. `ctor` must be callable with `object`, `size` bytes of zeroes and `ctor_data`, under a
+/// spinlock.
+pub(crate) unsafe extern "C" fn klp_shadow_alloc(
+    object: *mut c_void,
+    id: c_ulong,
+    size: usize,
+    flags: bindings::gfp_t,
+    ctor: bindings::klp_shadow_ctor_t,
+    ctor_data: *mut c_void,
+) -> *mut c_void {
+    // SAFETY: promised by the caller.
+    unsafe {
+        shadow_alloc(
+            Key { object, id },
+            size,
+            flags,
+            Existing::Refuse,
+            ctor,
+            ctor_data,
+        )
+    }
+}
+
+/// `void *klp_shadow_get_or_alloc(void *obj, unsigned long id, size_t size, gfp_t gfp_flags, klp_shadow_ctor_t ctor,
+/// void *ctor_data)`
+///
+/// # Safety
+///
+/// As for [`klp_shadow_alloc`].
+pub(crate) unsafe extern "C" fn klp_shadow_get_or_alloc(
+    object: *mut c_void,
+    id: c_ulong,
+    size: usize,
+    flags: bindings::gfp_t,
+    ctor: bindings::klp_shadow_ctor_t,
+    ctor_data: *mut c_void,
+) -> *mut c_void {
+    // SAFETY: promised by the caller.
+    unsafe {
+        shadow_alloc(
+            Key { object, id },
+            size,
+            flags,
+            Existing::Take,
+            ctor,
+            ctor_data,
+        )
+    }
+}
+
+/// `void klp_shadow_free(void *obj, unsigned long id, klp_shadow_dtor_t dtor)`
+///
+/// # Safety
+///
+/// `dtor` must be callable with the object and the data of such a variable, under a spinlock.
+pub(crate) unsafe extern "C" fn klp_shadow_free(
+    object: *mut c_void,
+    id: c_ulong,
+    dtor: bindings::klp_shadow_dtor_t,
+) {
+    let _user = User::new();
+    shadow::free(Key { object, id }, |object, data| {
+        if let Some(dtor) = dtor {
+            // SAFETY: the caller's function, called as it expects.
+            unsafe { dtor(object, data.as_ptr()) };
+        }
+    });
+}
+
+/// `void klp_shadow_free_all(unsigned long id, klp_shadow_dtor_t dtor)`
+///
+/// # Safety
+///
+/// As for [`klp_shadow_free`].
+pub(crate) unsafe extern "C" fn klp_shadow_free_all(
+    id: c_ulong,
+    dtor: bindings::klp_shadow_dtor_t,
+) {
+    let _user = User::new();
+    shadow::free_all(id, |object, data| {
+        if let Some(dtor) = dtor {
+            // SAFETY: the caller's function, called as it expects.
+            unsafe { dtor(object, data.as_ptr()) };
+        }
+    });
+}
+
 /// Makes sure that a function has the type that C calls it by.
 macro_rules! same_type {
     ($($name:ident: $type:ty;)+) => { $(
@@ -164,4 +351,36 @@ same_type! {
     klp_update_patch_state: unsafe extern "C" fn(*mut bindings::task_struct);
     __klp_sched_try_switch: unsafe extern "C" fn();
     klp_get_prev_state: unsafe extern "C" fn(c_ulong) -> *mut bindings::klp_state;
+    klp_apply_section_relocs: unsafe extern "C" fn(
+        *mut bindings::module,
+        *mut bindings::elf64_shdr,
+        *const c_char,
+        *const c_char,
+        c_uint,
+        c_uint,
+        *const c_char,
+    ) -> c_int;
+    klp_get_state: unsafe extern "C" fn(
+        *mut bindings::klp_patch,
+        c_ulong,
+    ) -> *mut bindings::klp_state;
+    klp_shadow_get: unsafe extern "C" fn(*mut c_void, c_ulong) -> *mut c_void;
+    klp_shadow_alloc: unsafe extern "C" fn(
+        *mut c_void,
+        c_ulong,
+        usize,
+        bindings::gfp_t,
+        bindings::klp_shadow_ctor_t,
+        *mut c_void,
+    ) -> *mut c_void;
+    klp_shadow_get_or_alloc: unsafe extern "C" fn(
+        *mut c_void,
+        c_ulong,
+        usize,
+        bindings::gfp_t,
+        bindings::klp_shadow_ctor_t,
+        *mut c_void,
+    ) -> *mut c_void;
+    klp_shadow_free: unsafe extern "C" fn(*mut c_void, c_ulong, bindings::klp_shadow_dtor_t);
+    klp_shadow_free_all: unsafe extern "C" fn(c_ulong, bindings::klp_shadow_dtor_t);
 }

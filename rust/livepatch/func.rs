@@ -14,6 +14,10 @@ use crate::{
         kobject::Kobject, //
     },
     ops::Hook,
+    position::{
+        Miss,
+        Wanted, //
+    },
     symbols,
     sysfs::{
         FuncDirectory,
@@ -117,13 +121,19 @@ impl Func {
         )
     }
 
-    /// Finds the original code and sizes, now that `object` is loaded.
+    /// The symbol of the original code, to be looked for.
+    pub(crate) fn wanted(&self, order: usize) -> Wanted<'_> {
+        Wanted::new(self.name().to_bytes(), self.sympos, order)
+    }
+
+    /// Takes the address of the original code in `object`, which is loaded, and finds sizes.
     ///
     /// # Errors
     ///
     /// `EINVAL` if the symbol is not clear, `ENOENT` if a size is unknown, after a message.
-    pub(crate) fn locate(&mut self, object: Option<&CStr>) -> Result {
-        let address = symbols::find(object, self.name(), self.sympos)?;
+    pub(crate) fn locate(&mut self, object: Option<&[u8]>, found: Result<usize, Miss>) -> Result {
+        let address = found
+            .map_err(|miss| symbols::report(miss, object, self.name().to_bytes(), self.sympos))?;
         let size = kallsyms::size_at(address).ok_or_else(|| {
             pr_err!("kallsyms size lookup failed for '{}'\n", self.name());
             ENOENT

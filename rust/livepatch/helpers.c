@@ -5,13 +5,17 @@
  */
 #include <linux/cpumask.h>
 #include <linux/ftrace.h>
+#include <linux/hashtable.h>
 #include <linux/jump_label.h>
 #include <linux/livepatch.h>
 #include <linux/module.h>
 #include <linux/mutex.h>
 #include <linux/percpu.h>
+#include <linux/rcupdate.h>
 #include <linux/sched/signal.h>
 #include <linux/sched/task.h>
+#include <linux/slab.h>
+#include <linux/spinlock.h>
 #include <linux/trace_recursion.h>
 
 #include "../../include/livepatch_helpers.h"
@@ -151,4 +155,32 @@ void livepatch_builtin_lock(void)
 void livepatch_builtin_unlock(void)
 {
 	mutex_unlock(&klp_mutex);
+}
+
+unsigned long livepatch_shadow_lock(void)
+{
+	unsigned long flags;
+
+	spin_lock_irqsave(&klp_shadow_lock, flags);
+	return flags;
+}
+
+void livepatch_shadow_unlock(unsigned long flags)
+{
+	spin_unlock_irqrestore(&klp_shadow_lock, flags);
+}
+
+void livepatch_shadow_free_rcu(struct livepatch_shadow *shadow)
+{
+	kfree_rcu(shadow, rcu);
+}
+
+void livepatch_shadow_warn_duplicate(const void *obj, unsigned long id)
+{
+	WARN(1, "Duplicate shadow variable <%p, %lx>\n", obj, id);
+}
+
+unsigned int livepatch_hash(const void *obj, unsigned int bits)
+{
+	return hash_min((unsigned long)obj, bits);
 }

@@ -8,11 +8,13 @@
 pub(crate) mod cpu;
 pub(crate) mod descriptor;
 pub(crate) mod dyndbg;
+pub(crate) mod elf;
 pub(crate) mod ftrace;
 pub(crate) mod kallsyms;
 pub(crate) mod kobject;
 pub(crate) mod module;
 pub(crate) mod published;
+pub(crate) mod shadow;
 pub(crate) mod task;
 pub(crate) mod user;
 pub(crate) mod warn;

@@ -22,7 +22,8 @@
 //! * [`mod@patch`], [`mod@object`], [`mod@func`]: one patch. Owned by the core: nothing of it lives in module memory.
 //! * [`mod@ops`], [`mod@table`]: redirecting functions, and the handler.
 //! * [`mod@transition`], [`mod@stack`], [`mod@ranges`], [`mod@pace`]: moving tasks to the new code.
-//! * [`mod@symbols`], [`mod@position`]: finding functions. [`mod@state`]: which patches go together.
+//! * [`mod@symbols`], [`mod@position`]: finding functions. [`mod@reloc`], [`mod@names`]: relocations of patch modules.
+//! * [`mod@state`]: which patches go together. [`mod@shadow`]: data that patches attach to objects.
 //! * [`mod@sysfs`]: what users see. [`mod@trace`]: debug messages.
 //! * [`mod@kapi`]: safe wrappers over the kernel. It, `abi`, `ops`, `table` and `takeover` contain unsafe code; all other
 //!   modules deny it.
@@ -33,6 +34,7 @@ mod abi;
 mod bindings;
 mod func;
 mod kapi;
+mod names;
 mod object;
 mod ops;
 mod pace;
@@ -40,6 +42,8 @@ mod patch;
 mod position;
 mod ranges;
 mod registry;
+mod reloc;
+mod shadow;
 mod stack;
 mod state;
 mod symbols;

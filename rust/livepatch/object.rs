@@ -21,6 +21,7 @@ use crate::{
         Hook,
         Ops, //
     },
+    reloc, symbols,
     sysfs::{
         ObjectDirectory,
         PatchDirectory, //
@@ -168,15 +169,29 @@ impl Object {
     }
 
     /// Writes the relocations of the patch module `pmod` for this object and finds the functions.
+    ///
+    /// # Errors
+    ///
+    /// What [`reloc::apply_for`] and [`Func::locate`] give; `ENOMEM`.
     #[doc(alias = "klp_init_object_loaded")]
     pub(crate) fn locate(&mut self, pmod: ModulePtr) -> Result {
         if let Some(name) = self.module_name() {
             // Those for vmlinux were written when the patch module was loaded.
-            pmod.relocate_for(name, true)?;
+            reloc::apply_for(pmod, name)?;
         }
-        let name = self.name.as_deref();
-        for func in &mut self.funcs {
-            func.locate(name)?;
+        let object = self.name.as_deref().map(CStr::to_bytes);
+        let mut wanted = KVec::with_capacity(self.funcs.len(), GFP_KERNEL)?;
+        for (order, func) in self.funcs.iter().enumerate() {
+            wanted.push(func.wanted(order), GFP_KERNEL)?;
+        }
+        symbols::find_all(object, &mut wanted)?;
+        let mut found = KVec::with_capacity(self.funcs.len(), GFP_KERNEL)?;
+        for wanted in &wanted {
+            found.push(wanted.result(), GFP_KERNEL)?;
+        }
+        drop(wanted);
+        for (func, found) in self.funcs.iter_mut().zip(found) {
+            func.locate(object, found)?;
         }
         Ok(())
     }
@@ -185,8 +200,7 @@ impl Object {
     #[doc(alias = "klp_free_object_loaded")]
     pub(crate) fn forget(&mut self, pmod: ModulePtr) {
         if let Some(name) = self.module_name() {
-            // Clearing finds the sections by name only and cannot fail.
-            let _ = pmod.relocate_for(name, false);
+            reloc::clear_for(pmod, name);
         }
         self.set_module(None);
         for func in &mut self.funcs {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Which one of several symbols of the same name is meant.
+//! Which one of several symbols of the same name is meant, and looking for many symbols at once.
 //!
 //! Free of the kernel: `tools/testing/host` tests it on the host.
 
@@ -14,6 +14,7 @@ pub(crate) struct Matcher {
     wanted: usize,
     count: usize,
     address: usize,
+    decided: bool,
 }
 
 /// Why there is no address.
@@ -34,19 +35,22 @@ impl Matcher {
             wanted,
             count: 0,
             address: 0,
+            decided: false,
         }
     }
 
-    /// To be called for every symbol of the name; breaks when the answer is known.
+    /// To be called for every symbol of the name; breaks when the answer is known, and ignores what comes after that.
     pub(crate) fn saw(&mut self, address: usize) -> ControlFlow<()> {
-        self.address = address;
-        self.count += 1;
-        let decided = if self.wanted == 0 {
-            self.count > 1
-        } else {
-            self.count == self.wanted
-        };
-        if decided {
+        if !self.decided {
+            self.address = address;
+            self.count += 1;
+            self.decided = if self.wanted == 0 {
+                self.count > 1
+            } else {
+                self.count == self.wanted
+            };
+        }
+        if self.decided {
             ControlFlow::Break(())
         } else {
             ControlFlow::Continue(())
@@ -64,5 +68,74 @@ impl Matcher {
         } else {
             Ok(self.address)
         }
+    }
+}
+
+/// A symbol that is looked for together with others.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wanted<'a> {
+    name: &'a [u8],
+    order: usize,
+    matcher: Matcher,
+}
+
+impl<'a> Wanted<'a> {
+    /// The symbol called `name` at `position`; `order` is the caller's.
+    pub(crate) fn new(name: &'a [u8], position: usize, order: usize) -> Self {
+        Self {
+            name,
+            order,
+            matcher: Matcher::new(position),
+        }
+    }
+
+    /// The symbol's name.
+    pub(crate) fn name(&self) -> &'a [u8] {
+        self.name
+    }
+
+    /// Its place among the others, as the caller counts.
+    pub(crate) fn order(&self) -> usize {
+        self.order
+    }
+
+    /// To be called for every symbol of the name; breaks when the answer is known.
+    pub(crate) fn saw(&mut self, address: usize) -> ControlFlow<()> {
+        self.matcher.saw(address)
+    }
+
+    /// The address of the symbol.
+    pub(crate) fn result(&self) -> Result<usize, Miss> {
+        self.matcher.result()
+    }
+}
+
+/// Looks for all of several symbols in one pass over a symbol table.
+#[derive(Debug)]
+pub(crate) struct Search<'s, 'a> {
+    /// Sorted by name.
+    wanted: &'s mut [Wanted<'a>],
+}
+
+impl<'s, 'a> Search<'s, 'a> {
+    /// Looks for `wanted`.
+    pub(crate) fn new(wanted: &'s mut [Wanted<'a>]) -> Self {
+        wanted.sort_unstable_by_key(|wanted| wanted.name);
+        Self { wanted }
+    }
+
+    /// To be called for every symbol, in the order of the table.
+    pub(crate) fn saw(&mut self, name: &[u8], address: usize) {
+        let first = self.wanted.partition_point(|wanted| wanted.name < name);
+        let rest = self.wanted.get_mut(first..).unwrap_or_default();
+        for wanted in rest.iter_mut().take_while(|wanted| wanted.name == name) {
+            // Others may still be looked for.
+            let _ = wanted.saw(address);
+        }
+    }
+
+    /// Ends the search: the symbols are in the caller's order again.
+    pub(crate) fn end(self) {
+        self.wanted.sort_unstable_by_key(|wanted| wanted.order);
     }
 }

@@ -32,9 +32,7 @@ use kernel::prelude::*;
 #[doc(alias = "klp_is_patch_compatible")]
 pub(crate) fn is_compatible(new: PatchDescriptor, installed: PatchDescriptor) -> bool {
     installed.states().all(|old| {
-        new.states()
-            .find(|known| known.id() == old.id())
-            .map_or(!new.replace(), |known| known.version() >= old.version())
+        of(new, old.id()).map_or(!new.replace(), |known| known.version() >= old.version())
     })
 }
 
@@ -75,6 +73,12 @@ impl Previous {
 /// Takes back what [`Previous::publish`] published, if anything.
 pub(crate) fn withdraw() -> Option<KBox<Previous>> {
     PREVIOUS.replace(None)
+}
+
+/// The state `id` of `patch`. Any context.
+#[doc(alias = "klp_get_state")]
+pub(crate) fn of(patch: PatchDescriptor, id: usize) -> Option<StateDescriptor> {
+    patch.states().find(|state| state.id() == id)
 }
 
 /// The latest version of the state `id` that a patch older than the one in transition has.

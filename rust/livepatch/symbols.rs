@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Finding the functions that a patch names.
+//! Finding the symbols that a patch names.
 //!
 //! Process context; sleeps.
 
@@ -9,49 +9,65 @@
 use crate::{
     kapi::kallsyms,
     position::{
-        Matcher,
-        Miss, //
+        Miss,
+        Search,
+        Wanted, //
     },
 };
-use core::ops::ControlFlow;
-use kernel::prelude::*;
+use kernel::{
+    prelude::*,
+    str::BStr, //
+};
 
-/// Returns the address of the symbol `name` in `object`, a module, or in vmlinux.
+/// Looks for symbols in `object`, a module, or in vmlinux; [`Wanted::result`] tells what came of it.
 ///
-/// `position` says which one if there are several; 0 if there must be only one.
+/// In a module, all are found in one pass over its symbols; in vmlinux, each by a binary search.
 ///
 /// # Errors
 ///
-/// `EINVAL` after a message if there is no such symbol, or which one is meant is not clear.
+/// `ENOMEM`.
 #[doc(alias = "klp_find_object_symbol")]
-pub(crate) fn find(object: Option<&CStr>, name: &CStr, position: usize) -> Result<usize> {
-    let mut matcher = Matcher::new(position);
-    match object {
-        Some(object) => kallsyms::for_each_in_module(object, |symbol, address| {
-            if symbol == name {
-                matcher.saw(address)
-            } else {
-                ControlFlow::Continue(())
-            }
-        }),
-        None => kallsyms::for_each_in_vmlinux(name, |address| matcher.saw(address)),
-    }
-    matcher.result().map_err(|miss| {
-        match miss {
-            Miss::NotFound => pr_err!("symbol '{}' not found in symbol table\n", name),
-            // For vmlinux the C core prints a null pointer here, and tools know the line.
-            Miss::Ambiguous => pr_err!(
-                "unresolvable ambiguity for symbol '{}' in object '{}'\n",
-                name,
-                object.unwrap_or(c"(null)")
-            ),
-            Miss::NoSuchPosition => pr_err!(
-                "symbol position {} for symbol '{}' in object '{}' not found\n",
-                position,
-                name,
-                object.unwrap_or(c"vmlinux")
-            ),
+pub(crate) fn find_all(object: Option<&[u8]>, wanted: &mut [Wanted<'_>]) -> Result {
+    let mut buffer = KVec::new();
+    if let Some(object) = object {
+        let object = terminated(&mut buffer, object)?;
+        let mut search = Search::new(wanted);
+        kallsyms::for_each_in_module(object, |name, address| search.saw(name.to_bytes(), address));
+        search.end();
+    } else {
+        for wanted in wanted {
+            let name = terminated(&mut buffer, wanted.name())?;
+            kallsyms::for_each_in_vmlinux(name, |address| wanted.saw(address));
         }
-        EINVAL
-    })
+    }
+    Ok(())
+}
+
+/// A C string of `bytes`, in `buffer`.
+fn terminated<'b>(buffer: &'b mut KVec<u8>, bytes: &[u8]) -> Result<&'b CStr> {
+    buffer.clear();
+    buffer.extend_from_slice(bytes, GFP_KERNEL)?;
+    buffer.push(0, GFP_KERNEL)?;
+    CStr::from_bytes_with_nul(buffer).map_err(|_| EINVAL)
+}
+
+/// Says why there is no symbol `name` at `position`, and gives the error that this means.
+pub(crate) fn report(miss: Miss, object: Option<&[u8]>, name: &[u8], position: usize) -> Error {
+    let name = BStr::from_bytes(name);
+    match miss {
+        Miss::NotFound => pr_err!("symbol '{}' not found in symbol table\n", name),
+        // For vmlinux the C core prints a null pointer here, and tools know the line.
+        Miss::Ambiguous => pr_err!(
+            "unresolvable ambiguity for symbol '{}' in object '{}'\n",
+            name,
+            BStr::from_bytes(object.unwrap_or(b"(null)"))
+        ),
+        Miss::NoSuchPosition => pr_err!(
+            "symbol position {} for symbol '{}' in object '{}' not found\n",
+            position,
+            name,
+            BStr::from_bytes(object.unwrap_or(b"vmlinux"))
+        ),
+    }
+    EINVAL
 }

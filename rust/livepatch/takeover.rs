@@ -20,6 +20,9 @@
 //!   ([`crate::kapi::user`]), and then for tasks that were preempted in their last instructions. The same after a take-over that
 //!   failed when functions had been redirected.
 //!
+//! Relocations and shadow variables do not depend on who is in charge: both cores' functions may run at the same time. The
+//! variables are in one table, the built-in core's ([`crate::kapi::shadow`]).
+//!
 //! The functions that do not sleep are covered by ftrace's own wait for all tasks and CPUs when an ops is unregistered.
 
 use crate::{
@@ -29,6 +32,7 @@ use crate::{
         ftrace,
         kobject::Kobject,
         module::ModulePtr,
+        shadow,
         user,
         workqueue::OwnedQueue, //
     },
@@ -166,7 +170,7 @@ impl Drop for Builtin {
 }
 
 /// The functions that the kernel calls, by name, with what runs instead.
-fn redirections() -> [(&'static CStr, usize, usize); 7] {
+fn redirections() -> [(&'static CStr, usize, usize); 14] {
     macro_rules! redirect {
         ($name:ident) => {{
             let name = $crate::kapi::dyndbg::cstr(concat!(stringify!($name), "\0"));
@@ -185,6 +189,13 @@ fn redirections() -> [(&'static CStr, usize, usize); 7] {
         redirect!(klp_update_patch_state),
         redirect!(__klp_sched_try_switch),
         redirect!(klp_get_prev_state),
+        redirect!(klp_apply_section_relocs),
+        redirect!(klp_get_state),
+        redirect!(klp_shadow_get),
+        redirect!(klp_shadow_alloc),
+        redirect!(klp_shadow_get_or_alloc),
+        redirect!(klp_shadow_free),
+        redirect!(klp_shadow_free_all),
     ]
 }
 
@@ -221,6 +232,12 @@ impl TakeOver {
             hook.aim(ip, to, 0);
             redirects.push(hook, GFP_KERNEL)?;
         }
+        shadow::init().inspect_err(|error| {
+            pr_err!(
+                "cannot take over: the built-in core's shadow variables ({})\n",
+                error.to_errno()
+            );
+        })?;
         let root = Kobject::new(RootDirectory)?;
         let queue = OwnedQueue::new(c"livepatch")?;
         let mut ops = Ops::new()?;

@@ -40,12 +40,12 @@ where
     };
 }
 
-/// Calls `f` with the name and address of every symbol of `module`, until it breaks. May sleep.
+/// Calls `f` with the name and address of every symbol of `module`. May sleep.
 ///
 /// Modules that are being loaded are searched too.
 pub(crate) fn for_each_in_module<F>(module: &CStr, mut f: F)
 where
-    F: FnMut(&CStr, usize) -> ControlFlow<()>,
+    F: FnMut(&CStr, usize),
 {
     /// # Safety
     ///
@@ -56,13 +56,14 @@ where
         address: c_ulong,
     ) -> c_int
     where
-        F: FnMut(&CStr, usize) -> ControlFlow<()>,
+        F: FnMut(&CStr, usize),
     {
         // SAFETY: `data` is the `f` below, which nobody else uses during the call.
         let f = unsafe { &mut *data.cast::<F>() };
         // SAFETY: kallsyms passes a NUL-terminated name that stays during the call.
         let name = unsafe { CStr::from_char_ptr(name) };
-        f(name, address).is_break().into()
+        f(name, address);
+        0
     }
 
     let data = core::ptr::from_mut(&mut f).cast();

@@ -4,6 +4,7 @@
 //!
 //! C header: [`include/linux/module.h`](srctree/include/linux/module.h)
 
+use super::elf::Sections;
 use crate::bindings;
 use core::ptr::NonNull;
 use kernel::{
@@ -100,65 +101,25 @@ impl ModulePtr {
     }
 
     /// The sections of a livepatch module's ELF file, which the loader keeps for late relocations.
-    fn info(&self) -> Option<&bindings::klp_modinfo> {
+    ///
+    /// Only under the core's lock, once the module has been loaded.
+    pub(crate) fn sections(&self) -> Option<Sections<'_>> {
         // SAFETY: the module exists; the loader set the pointer before anybody could patch with it.
-        unsafe { (*self.as_ptr()).klp_info.as_ref() }
-    }
-
-    /// Writes this patch module's relocations for `object`, or clears them.
-    ///
-    /// The kernel's own function does the writing; it knows nothing of patches.
-    ///
-    /// # Errors
-    ///
-    /// `EINVAL` for a malformed section or symbol and for a symbol that is not there, after a message.
-    pub(crate) fn relocate_for(self, object: &CStr, apply: bool) -> Result {
-        let Some(info) = self.info() else {
-            return Ok(());
-        };
-        for index in 1..u32::from(info.hdr.e_shnum) {
-            // SAFETY: the table has `e_shnum` entries.
-            let section = unsafe { &*info.sechdrs.add(index as usize) };
-            if section.sh_flags & u64::from(bindings::SHF_RELA_LIVEPATCH) == 0 {
-                continue;
-            }
-            if apply {
-                // SAFETY: all of it belongs to the module, which exists; the kernel checks the contents.
-                kernel::error::to_result(unsafe {
-                    bindings::klp_apply_section_relocs(
-                        self.as_ptr(),
-                        info.sechdrs,
-                        info.secstrings,
-                        (*self.as_ptr()).core_kallsyms.strtab,
-                        info.symndx,
-                        index,
-                        object.as_char_ptr(),
-                    )
-                })?;
-                continue;
-            }
-            // SAFETY: the name is in the section string table, NUL-terminated.
-            let name =
-                unsafe { CStr::from_char_ptr(info.secstrings.add(section.sh_name as usize)) };
-            let wanted = name
-                .to_bytes()
-                .strip_prefix(b".klp.rela.".as_slice())
-                .and_then(|rest| rest.strip_prefix(object.to_bytes()))
-                .is_some_and(|rest| rest.is_empty() || rest[0] == b'.');
-            if wanted {
-                // SAFETY: as above; the section was applied before.
-                unsafe {
-                    bindings::clear_relocate_add(
-                        info.sechdrs,
-                        (*self.as_ptr()).core_kallsyms.strtab,
-                        info.symndx,
-                        index,
-                        self.as_ptr(),
-                    )
-                };
-            }
+        let info = unsafe { (*self.as_ptr()).klp_info.as_ref() }?;
+        // SAFETY: as above.
+        let strings = unsafe { (*self.as_ptr()).core_kallsyms.strtab };
+        // SAFETY: the loader keeps all of this as long as the module exists, and moved the symbol table there; the lock
+        // keeps others from using the symbols.
+        unsafe {
+            Sections::from_raw(
+                *self,
+                info.sechdrs,
+                u32::from(info.hdr.e_shnum),
+                info.secstrings,
+                strings,
+                info.symndx,
+            )
         }
-        Ok(())
     }
 }
 

@@ -56,8 +56,12 @@ mark() {
 	echo "$mark_text" >/dev/kmsg
 }
 
-# The livepatch core's messages since then, without time stamps.
-log() { dmesg | sed -n "/$mark_text/,\$p" | sed 's/^\[[^]]*\] //' | grep '^livepatch: ' || true; }
+# The livepatch core's messages since then, without time stamps, and without what the module loader says of the module
+# once in a boot.
+log() {
+	dmesg | sed -n "/$mark_text/,\$p" | sed 's/^\[[^]]*\] //' | grep '^livepatch: ' |
+		grep -v '^livepatch: .*taint' || true
+}
 
 # Compares the core's messages since the mark with standard input.
 expect_log() {

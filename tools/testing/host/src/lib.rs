@@ -3,7 +3,11 @@
 //! Tests of those parts of the livepatch core that do not need the kernel, compiled from the very same files.
 
 #![cfg(test)]
+// Not everything that the core uses is tested here.
+#![allow(dead_code)]
 
+#[path = "../../../../rust/livepatch/names.rs"]
+mod names;
 #[path = "../../../../rust/livepatch/pace.rs"]
 mod pace;
 #[path = "../../../../rust/livepatch/position.rs"]
@@ -13,6 +17,7 @@ mod ranges;
 #[path = "../../../../rust/livepatch/table.rs"]
 mod table;
 
+mod names_tests;
 mod pace_tests;
 mod position_tests;
 mod ranges_tests;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-use crate::position::{Matcher, Miss};
+use crate::position::{Matcher, Miss, Search, Wanted};
 
 /// Shows symbols at the given addresses to a search for position `wanted`; returns the answer and how many it looked at.
 fn search(wanted: usize, addresses: &[usize]) -> (Result<usize, Miss>, usize) {
@@ -44,4 +44,42 @@ fn position_behind_the_last() {
         (Err(Miss::NoSuchPosition), 3)
     );
     assert_eq!(search(usize::MAX, &[0x10]), (Err(Miss::NoSuchPosition), 1));
+}
+
+/// Looks for names at positions in a table of names, whose addresses are 1, 2, ...
+fn search_all(wanted: &[(&str, usize)], table: &[&str]) -> Vec<Result<usize, Miss>> {
+    let entries = wanted.iter().enumerate();
+    let mut wanted: Vec<_> = entries
+        .map(|(order, (name, position))| Wanted::new(name.as_bytes(), *position, order))
+        .collect();
+    let mut search = Search::new(&mut wanted);
+    for (index, name) in table.iter().enumerate() {
+        search.saw(name.as_bytes(), index + 1);
+    }
+    search.end();
+    wanted.iter().map(Wanted::result).collect()
+}
+
+#[test]
+fn many_at_once_keep_their_order() {
+    let table = ["x", "a", "b", "c", "a", "d"];
+    assert_eq!(
+        search_all(&[("d", 0), ("b", 1), ("a", 0), ("e", 0)], &table),
+        [Ok(6), Ok(3), Err(Miss::Ambiguous), Err(Miss::NotFound)]
+    );
+}
+
+#[test]
+fn one_name_several_times() {
+    let table = ["a", "b", "a", "a"];
+    assert_eq!(
+        search_all(&[("a", 3), ("a", 1), ("a", 2), ("a", 4), ("a", 1)], &table),
+        [Ok(4), Ok(1), Ok(3), Err(Miss::NoSuchPosition), Ok(1)]
+    );
+}
+
+#[test]
+fn nothing_wanted_nothing_there() {
+    assert_eq!(search_all(&[], &["a"]), []);
+    assert_eq!(search_all(&[("a", 0)], &[]), [Err(Miss::NotFound)]);
 }

@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The sections of a livepatch module's ELF file, and its relocations.
+//!
+//! C headers: [`include/linux/elf.h`](srctree/include/linux/elf.h),
+//! [`include/linux/moduleloader.h`](srctree/include/linux/moduleloader.h)
+//!
+//! # Concurrency
+//!
+//! The loader reads a module's sections before anybody else knows of the module; after that, everything here happens
+//! under the core's lock.
+
+use super::module::ModulePtr;
+use crate::bindings;
+use core::{
+    marker::PhantomData,
+    ptr::NonNull, //
+};
+use kernel::{
+    error::to_result,
+    ffi::c_char,
+    prelude::*, //
+};
+
+type Header = bindings::elf64_shdr;
+type Relocation = bindings::elf64_rela;
+type RawSymbol = bindings::elf64_sym;
+
+/// The section headers of a module.
+///
+/// # Invariants
+///
+/// `headers` points to `count` headers, which describe memory of `module` that exists for `'a`, as far as they are marked
+/// `SHF_ALLOC` or are the symbol table, whose index `symbols` is. Names are offsets into `names` and `strings`, which
+/// hold NUL-terminated strings: the loader has checked that. Nobody else uses the values of the symbols meanwhile.
+pub(crate) struct Sections<'a> {
+    module: ModulePtr,
+    headers: NonNull<Header>,
+    count: u32,
+    names: *const c_char,
+    strings: *const c_char,
+    symbols: u32,
+    _lifetime: PhantomData<&'a Header>,
+}
+
+impl Sections<'_> {
+    /// Wraps what the loader passes.
+    ///
+    /// # Safety
+    ///
+    /// The type's invariants must hold.
+    pub(crate) unsafe fn from_raw(
+        module: ModulePtr,
+        headers: *mut Header,
+        count: u32,
+        names: *const c_char,
+        strings: *const c_char,
+        symbols: u32,
+    ) -> Option<Self> {
+        // INVARIANT: the caller says so.
+        Some(Self {
+            module,
+            headers: NonNull::new(headers)?,
+            count,
+            names,
+            strings,
+            symbols,
+            _lifetime: PhantomData,
+        })
+    }
+
+    fn header(&self, index: u32) -> Option<&Header> {
+        // SAFETY: there are `count` headers, by the type's invariant.
+        (index < self.count).then(|| unsafe { self.headers.add(index as usize).as_ref() })
+    }
+
+    /// The section at `index`.
+    pub(crate) fn get(&self, index: u32) -> Option<Section<'_>> {
+        Some(Section {
+            all: self,
+            index,
+            header: self.header(index)?,
+        })
+    }
+
+    /// All sections.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Section<'_>> {
+        (1..self.count).filter_map(|index| self.get(index))
+    }
+
+    /// The index of the symbol table.
+    pub(crate) fn symbol_table(&self) -> u32 {
+        self.symbols
+    }
+}
+
+/// One section.
+pub(crate) struct Section<'a> {
+    all: &'a Sections<'a>,
+    index: u32,
+    header: &'a Header,
+}
+
+impl<'a> Section<'a> {
+    /// Whether it is one of livepatch relocations.
+    pub(crate) fn is_livepatch(&self) -> bool {
+        self.header.sh_flags & u64::from(bindings::SHF_RELA_LIVEPATCH) != 0
+    }
+
+    /// Whether it stays when the module has been loaded.
+    pub(crate) fn is_allocated(&self) -> bool {
+        self.header.sh_flags & u64::from(bindings::SHF_ALLOC) != 0
+    }
+
+    /// Its name.
+    pub(crate) fn name(&self) -> &'a CStr {
+        let name = self.all.names.wrapping_add(self.header.sh_name as usize);
+        // SAFETY: a string among the section names, by the invariant of `Sections`.
+        unsafe { CStr::from_char_ptr(name) }
+    }
+
+    /// The symbol of each of its relocations; `None` if there is no such symbol. Must be allocated, or the module be
+    /// loading.
+    pub(crate) fn symbols(&self) -> impl Iterator<Item = Option<Symbol<'a>>> {
+        let count = self.header.sh_size as usize / size_of::<Relocation>();
+        let first = self.header.sh_addr as *const Relocation;
+        let all = self.all;
+        (0..count).map(move |index| {
+            // SAFETY: the section has `count` entries and exists, by the invariant of `Sections`.
+            let info = unsafe { (*first.add(index)).r_info };
+            let table = all.header(all.symbols)?;
+            let symbol = (info >> 32) as usize;
+            if symbol >= table.sh_size as usize / size_of::<RawSymbol>() {
+                return None;
+            }
+            Some(Symbol {
+                // SAFETY: the table has that many entries and exists, by the invariant of `Sections`.
+                raw: unsafe { NonNull::new(table.sh_addr as *mut RawSymbol)?.add(symbol) },
+                strings: all.strings,
+                _lifetime: PhantomData,
+            })
+        })
+    }
+
+    /// Writes the relocations: every symbol must have its value. Sleeps.
+    ///
+    /// # Errors
+    ///
+    /// `ENOEXEC` if a place does not hold what it should or a value does not fit, after a message.
+    pub(crate) fn relocate(&self) -> Result {
+        // SAFETY: all of it belongs to the module, by the invariant of `Sections`.
+        to_result(unsafe {
+            bindings::apply_relocate_add(
+                self.all.headers.as_ptr(),
+                self.all.strings,
+                self.all.symbols,
+                self.index,
+                self.all.module.as_ptr(),
+            )
+        })
+    }
+
+    /// Undoes [`Self::relocate`]. Sleeps.
+    pub(crate) fn clear(&self) {
+        // SAFETY: as above; the section was written before.
+        unsafe {
+            bindings::clear_relocate_add(
+                self.all.headers.as_ptr(),
+                self.all.strings,
+                self.all.symbols,
+                self.index,
+                self.all.module.as_ptr(),
+            )
+        };
+    }
+}
+
+/// A symbol of the module.
+#[derive(Clone, Copy)]
+pub(crate) struct Symbol<'a> {
+    raw: NonNull<RawSymbol>,
+    strings: *const c_char,
+    _lifetime: PhantomData<&'a RawSymbol>,
+}
+
+impl<'a> Symbol<'a> {
+    /// Whether it is marked to be resolved by the core.
+    pub(crate) fn is_livepatch(&self) -> bool {
+        // SAFETY: it exists, by the invariant of `Sections`.
+        let section = unsafe { (*self.raw.as_ptr()).st_shndx };
+        u32::from(section) == bindings::SHN_LIVEPATCH
+    }
+
+    /// Its name.
+    pub(crate) fn name(&self) -> &'a CStr {
+        // SAFETY: it exists, by the invariant of `Sections`.
+        let offset = unsafe { (*self.raw.as_ptr()).st_name };
+        // SAFETY: a string among the names, by the same invariant.
+        unsafe { CStr::from_char_ptr(self.strings.wrapping_add(offset as usize)) }
+    }
+
+    /// What distinguishes it from other symbols of the module.
+    pub(crate) fn identity(&self) -> usize {
+        self.raw.as_ptr() as usize
+    }
+
+    /// Sets its value.
+    pub(crate) fn set_value(&self, value: usize) {
+        // SAFETY: it exists, and nobody else uses its value, by the invariant of `Sections`.
+        unsafe { (*self.raw.as_ptr()).st_value = value as u64 };
+    }
+}

@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Livepatch relocations: references of a patch module to symbols that are not exported, or whose module may come later.
+//!
+//! The format is described in `Documentation/livepatch/module-elf-format.rst`. Those for vmlinux are written when the
+//! patch module is loaded, by the loader ([`apply`]); those for a module when both are there, and cleared when it goes.
+//!
+//! # Contexts
+//!
+//! Process context; sleeps. [`apply`] needs no lock: nobody else knows of the module yet. The others run under the
+//! registry's.
+
+#![deny(unsafe_code)]
+
+use crate::{
+    kapi::{
+        elf::{
+            Section,
+            Sections,
+            Symbol, //
+        },
+        module::ModulePtr, //
+    },
+    names::{
+        section_object,
+        SymbolName, //
+    },
+    position::Wanted,
+    symbols,
+};
+use kernel::{
+    prelude::*,
+    str::BStr, //
+};
+
+/// Writes the relocations in the section at `index` if they are for `object`, a module, or for vmlinux.
+///
+/// # Errors
+///
+/// `EINVAL` for a malformed section or symbol name and for a symbol that is not clear, `ENOEXEC` if a place cannot be
+/// relocated; after a message. `ENOMEM`.
+#[doc(alias = "klp_apply_section_relocs")]
+pub(crate) fn apply(sections: &Sections<'_>, index: u32, object: Option<&CStr>) -> Result {
+    let section = sections.get(index).ok_or(EINVAL)?;
+    let table = sections.symbol_table();
+    if is_for(&section, object.unwrap_or(c"vmlinux"))? {
+        resolve(&section, table)?;
+        section.relocate()?;
+    }
+    Ok(())
+}
+
+/// Writes the relocations of the patch module `pmod` for the module called `object`.
+///
+/// # Errors
+///
+/// As [`apply`]; also `EINVAL` for a section that is not in memory any more.
+#[doc(alias = "klp_apply_object_relocs")]
+pub(crate) fn apply_for(pmod: ModulePtr, object: &CStr) -> Result {
+    let Some(sections) = pmod.sections() else {
+        return Ok(());
+    };
+    for section in sections.iter().filter(Section::is_livepatch) {
+        if !is_for(&section, object)? {
+            continue;
+        }
+        if !section.is_allocated() {
+            pr_err!("section {} is not kept in memory\n", section.name());
+            return Err(EINVAL);
+        }
+        resolve(&section, sections.symbol_table())?;
+        section.relocate()?;
+    }
+    Ok(())
+}
+
+/// Clears the relocations of the patch module `pmod` for the module called `object`, which goes.
+#[doc(alias = "klp_clear_object_relocs")]
+pub(crate) fn clear_for(pmod: ModulePtr, object: &CStr) {
+    let Some(sections) = pmod.sections() else {
+        return;
+    };
+    for section in sections.iter().filter(Section::is_livepatch) {
+        match is_for(&section, object) {
+            Ok(true) if section.is_allocated() => section.clear(),
+            Ok(_) => (),
+            // As far as `apply_for` got.
+            Err(_) => return,
+        }
+    }
+}
+
+fn is_for(section: &Section<'_>, object: &CStr) -> Result<bool> {
+    let name = section.name();
+    let Some(found) = section_object(name.to_bytes()) else {
+        pr_err!("section {} has an incorrectly formatted name\n", name);
+        return Err(EINVAL);
+    };
+    Ok(found == object.to_bytes())
+}
+
+/// What is wrong with a relocation.
+enum Fault<'a> {
+    NoSymbol,
+    Unmarked(Symbol<'a>),
+    Malformed(Symbol<'a>),
+    Vmlinux(&'a [u8]),
+}
+
+impl Fault<'_> {
+    /// Says so. `table` is the index of the symbol table, `index` that of the relocation.
+    fn report(&self, section: &Section<'_>, table: u32, index: usize) {
+        match self {
+            Self::NoSymbol => pr_err!(
+                "section {} idx {} refers to a symbol that is not there\n",
+                section.name(),
+                index
+            ),
+            Self::Unmarked(symbol) => pr_err!(
+                "symbol {} at rela sec {} idx {} is not marked as a livepatch symbol\n",
+                symbol.name(),
+                table,
+                index
+            ),
+            Self::Malformed(symbol) => pr_err!(
+                "symbol {} has an incorrectly formatted name\n",
+                symbol.name()
+            ),
+            Self::Vmlinux(name) => pr_err!(
+                "invalid access to vmlinux symbol '{}' from module-specific livepatch relocation section\n",
+                BStr::from_bytes(name)
+            ),
+        }
+    }
+}
+
+/// Checks a relocation's symbol by itself.
+fn examine<'a>(
+    symbol: Option<Symbol<'a>>,
+    for_vmlinux: bool,
+) -> Result<(Symbol<'a>, SymbolName<'a>), Fault<'a>> {
+    let symbol = symbol.ok_or(Fault::NoSymbol)?;
+    if !symbol.is_livepatch() {
+        return Err(Fault::Unmarked(symbol));
+    }
+    let name = SymbolName::parse(symbol.name().to_bytes()).ok_or(Fault::Malformed(symbol))?;
+    // The order in which a module and its special sections come up leaves no good time for these.
+    if name.object == b"vmlinux" && !for_vmlinux {
+        return Err(Fault::Vmlinux(name.name));
+    }
+    Ok((symbol, name))
+}
+
+/// Gives the symbols of a section's relocations their values. The first fault in the section's order is reported.
+#[doc(alias = "klp_resolve_symbols")]
+fn resolve(section: &Section<'_>, table: u32) -> Result {
+    let for_vmlinux = section_object(section.name().to_bytes()) == Some(b"vmlinux");
+    let mut symbols = KVec::new();
+    let mut fault = None;
+    for (index, symbol) in section.symbols().enumerate() {
+        match examine(symbol, for_vmlinux) {
+            Ok((symbol, name)) => symbols.push((index, symbol, name), GFP_KERNEL)?,
+            Err(found) => {
+                fault = Some((index, found));
+                break;
+            }
+        }
+    }
+
+    // Many relocations may share a symbol: the first one counts.
+    symbols.sort_unstable_by_key(|(index, symbol, _)| (symbol.identity(), *index));
+    let mut last = 0;
+    symbols.retain(|(_, symbol, _)| {
+        core::mem::replace(&mut last, symbol.identity()) != symbol.identity()
+    });
+    symbols.sort_unstable_by_key(|(index, ..)| *index);
+
+    // One search for each object that they are in; mostly there is one.
+    let mut wanted = KVec::with_capacity(symbols.len(), GFP_KERNEL)?;
+    let mut addresses = KVec::from_elem(None, symbols.len(), GFP_KERNEL)?;
+    while let Some(next) = addresses.iter().position(Option::is_none) {
+        let Some((.., SymbolName { object, .. })) = symbols.get(next) else {
+            break;
+        };
+        wanted.clear();
+        for (order, (.., name)) in symbols.iter().enumerate() {
+            if name.object == *object {
+                wanted.push(Wanted::new(name.name, name.position, order), GFP_KERNEL)?;
+            }
+        }
+        symbols::find_all(object_of(object), &mut wanted)?;
+        for found in &wanted {
+            if let Some(address) = addresses.get_mut(found.order()) {
+                *address = Some(found.result());
+            }
+        }
+    }
+
+    for ((_, symbol, name), address) in symbols.iter().zip(addresses) {
+        let address = match address {
+            Some(Ok(address)) => address,
+            Some(Err(miss)) => {
+                return Err(symbols::report(
+                    miss,
+                    object_of(name.object),
+                    name.name,
+                    name.position,
+                ))
+            }
+            None => return Err(EINVAL),
+        };
+        symbol.set_value(address);
+    }
+    match fault {
+        Some((index, fault)) => {
+            fault.report(section, table, index);
+            Err(EINVAL)
+        }
+        None => Ok(()),
+    }
+}
+
+/// What the symbol search calls an object: vmlinux is none.
+fn object_of(name: &[u8]) -> Option<&[u8]> {
+    (name != b"vmlinux").then_some(name)
+}
