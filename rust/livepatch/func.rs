@@ -7,6 +7,10 @@
 #![deny(unsafe_code)]
 
 use crate::{
+    account::{
+        self,
+        Counted, //
+    },
     kapi::{
         descriptor::FuncDescriptor,
         ftrace,
@@ -52,6 +56,7 @@ pub(crate) struct Func {
     /// What runs instead; the original code for one that goes back.
     pub(crate) new: Code,
     directory: Kobject<FuncDirectory>,
+    _counted: Counted<account::Functions>,
 }
 
 impl Func {
@@ -68,6 +73,7 @@ impl Func {
                 size: 0,
             },
             directory: Kobject::new(FuncDirectory)?,
+            _counted: Counted::new(),
         })
     }
 
@@ -80,6 +86,7 @@ impl Func {
             old: Code::default(),
             new: Code::default(),
             directory: Kobject::new(FuncDirectory)?,
+            _counted: Counted::new(),
         })
     }
 

@@ -24,13 +24,14 @@
 //! * [`mod@transition`], [`mod@stack`], [`mod@ranges`], [`mod@pace`]: moving tasks to the new code.
 //! * [`mod@symbols`], [`mod@position`]: finding functions. [`mod@reloc`], [`mod@names`]: relocations of patch modules.
 //! * [`mod@state`]: which patches go together. [`mod@shadow`]: data that patches attach to objects.
-//! * [`mod@sysfs`]: what users see. [`mod@trace`]: debug messages.
+//! * [`mod@sysfs`]: what users see. [`mod@trace`]: debug messages. [`mod@account`]: finding leaks.
 //! * [`mod@kapi`]: safe wrappers over the kernel. It, `abi`, `ops`, `table` and `takeover` contain unsafe code; all other
 //!   modules deny it.
 
 use kernel::prelude::*;
 
 mod abi;
+mod account;
 mod bindings;
 mod func;
 mod kapi;
@@ -95,6 +96,7 @@ impl Work for Burial {
 /// The module: loading it takes over, unloading it hands back.
 struct LivepatchCore {
     _take_over: takeover::TakeOver,
+    _nothing_left: account::NothingLeft,
 }
 
 impl kernel::Module for LivepatchCore {
@@ -107,6 +109,7 @@ impl kernel::Module for LivepatchCore {
         unsafe { BURIAL.init::<Burial>() };
         Ok(Self {
             _take_over: takeover::TakeOver::new()?,
+            _nothing_left: account::NothingLeft,
         })
     }
 }

@@ -7,6 +7,10 @@
 #![deny(unsafe_code)]
 
 use crate::{
+    account::{
+        self,
+        Counted, //
+    },
     func::Func,
     kapi::{
         descriptor::ObjectDescriptor,
@@ -44,6 +48,7 @@ pub(crate) struct Object {
     /// What redirects each of `funcs`.
     hooks: KVec<Hook>,
     directory: Kobject<ObjectDirectory>,
+    _counted: Counted<account::Objects>,
 }
 
 impl Object {
@@ -73,6 +78,7 @@ impl Object {
             funcs: KVec::new(),
             hooks: KVec::new(),
             directory: Kobject::new(ObjectDirectory::new())?,
+            _counted: Counted::new(),
         })
     }
 

@@ -18,6 +18,10 @@
 //! with an address that is in no filter any more: it finds an empty stack and goes on in the original function.
 
 use crate::{
+    account::{
+        self,
+        Counted, //
+    },
     bindings,
     kapi::{
         cpu,
@@ -88,6 +92,7 @@ pub(crate) struct Hook {
     node: KBox<Node>,
     ip: usize,
     attached: bool,
+    _counted: Counted<account::Hooks>,
 }
 
 impl Hook {
@@ -97,6 +102,7 @@ impl Hook {
             node: KBox::new(Node::new(), GFP_KERNEL)?,
             ip: 0,
             attached: false,
+            _counted: Counted::new(),
         })
     }
 

@@ -8,6 +8,10 @@
 #![deny(unsafe_code)]
 
 use crate::{
+    account::{
+        self,
+        Counted, //
+    },
     kapi::{
         descriptor::PatchDescriptor,
         kobject::Kobject,
@@ -74,6 +78,7 @@ pub(crate) struct Patch {
     directory: Kobject<PatchDirectory>,
     _gone: Gone,
     module: PatchModule,
+    _counted: Counted<account::Patches>,
     /// Keeps the code of the core.
     _core: ModuleRef,
 }
@@ -112,6 +117,7 @@ impl Patch {
                     reference: Some(reference),
                     forced: false,
                 },
+                _counted: Counted::new(),
                 _core: core,
             },
             GFP_KERNEL,

@@ -9,6 +9,10 @@
 #![deny(unsafe_code)]
 
 use crate::{
+    account::{
+        self,
+        Counted, //
+    },
     kapi::published::Published,
     ranges::{
         self,
@@ -28,6 +32,7 @@ pub(crate) static FORBIDDEN: Published<Forbidden> = Published::new();
 pub(crate) struct Forbidden {
     ranges: KVec<Range<usize>>,
     names: KVec<Arc<CString>>,
+    _counted: Counted<account::StackLists>,
 }
 
 impl Forbidden {
@@ -37,6 +42,7 @@ impl Forbidden {
             Self {
                 ranges: KVec::with_capacity(functions, GFP_KERNEL)?,
                 names: KVec::with_capacity(functions, GFP_KERNEL)?,
+                _counted: Counted::new(),
             },
             GFP_KERNEL,
         )?)

@@ -13,6 +13,10 @@
 #![deny(unsafe_code)]
 
 use crate::{
+    account::{
+        self,
+        Counted, //
+    },
     kapi::{
         cpu::PreemptGuard,
         descriptor::{
@@ -40,7 +44,10 @@ pub(crate) fn is_compatible(new: PatchDescriptor, installed: PatchDescriptor) ->
 static PREVIOUS: Published<Previous> = Published::new();
 
 /// The states that patches changed before a certain one came, oldest first.
-pub(crate) struct Previous(KVec<(PatchId, StateDescriptor)>);
+pub(crate) struct Previous {
+    states: KVec<(PatchId, StateDescriptor)>,
+    _counted: Counted<account::StateLists>,
+}
 
 impl Previous {
     /// Collects the states of `patches`, oldest first.
@@ -53,17 +60,26 @@ impl Previous {
                 states.push((id, state), GFP_KERNEL)?;
             }
         }
-        Ok(KBox::new(Self(states), GFP_KERNEL)?)
+        Ok(KBox::new(
+            Self {
+                states,
+                _counted: Counted::new(),
+            },
+            GFP_KERNEL,
+        )?)
     }
 
     /// Forgets the states of a patch that goes.
     pub(crate) fn forget(&mut self, patch: PatchId) {
-        self.0.retain(|(id, _)| *id != patch);
+        self.states.retain(|(id, _)| *id != patch);
     }
 
     /// Shows the list to callbacks, until [`withdraw`]. Costs nothing if there are no states.
     pub(crate) fn publish(this: &mut Option<KBox<Self>>) {
-        if this.as_ref().is_some_and(|previous| !previous.0.is_empty()) {
+        if this
+            .as_ref()
+            .is_some_and(|previous| !previous.states.is_empty())
+        {
             let before = PREVIOUS.replace(this.take());
             kernel::warn_on!(before.is_some());
         }
@@ -89,7 +105,11 @@ pub(crate) fn previous(id: usize) -> Option<StateDescriptor> {
         return None;
     }
     let preempt = PreemptGuard::new();
-    let states = PREVIOUS.get(&preempt)?;
-    let latest = states.0.iter().rev().find(|(_, state)| state.id() == id);
+    let previous = PREVIOUS.get(&preempt)?;
+    let latest = previous
+        .states
+        .iter()
+        .rev()
+        .find(|(_, state)| state.id() == id);
     latest.map(|(_, state)| *state)
 }

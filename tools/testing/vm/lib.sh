@@ -111,6 +111,9 @@ expect_clean() {
 	# A test may say that a module must stay.
 	left=$(awk -v stays="${stays:-}" '/^(livepatch|klp_test|test_klp)/ && $1 != stays { print $1 }' /proc/modules)
 	[ -z "$left" ] || fail "still loaded:" "$left"
+	# The core counts what it allocates and says what is left when it goes.
+	left=$(dmesg | sed -n "/vm-test: $name\$/,\$p" | grep 'livepatch: [0-9]* .* left$' || true)
+	[ -z "$left" ] || fail "$left"
 }
 
 run_tests() {
