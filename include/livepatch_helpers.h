@@ -35,8 +35,13 @@ bool livepatch_test_and_clear_task_pending(struct task_struct *task);
 void livepatch_notify_task(struct task_struct *task);
 bool livepatch_have_reliable_stack(void);
 
-/* Calls @fn for every thread of every process. tasklist_lock must be held. */
-void livepatch_for_each_thread(void (*fn)(struct task_struct *task, void *arg), void *arg);
+/*
+ * The task behind @task on the list of all threads of all processes, the first one for NULL; NULL at the end.
+ * tasklist_lock must be held and @task be on the list.
+ */
+struct task_struct *livepatch_next_task(struct task_struct *task);
+bool livepatch_task_listed(struct task_struct *task);
+void livepatch_cond_resched(void);
 void livepatch_tasklist_read_lock(void);
 void livepatch_tasklist_read_unlock(void);
 

@@ -93,12 +93,33 @@ bool livepatch_have_reliable_stack(void)
 	return klp_have_reliable_stack();
 }
 
-void livepatch_for_each_thread(void (*fn)(struct task_struct *task, void *arg), void *arg)
+struct task_struct *livepatch_next_task(struct task_struct *task)
 {
-	struct task_struct *process, *task;
+	struct task_struct *next;
 
-	for_each_process_thread(process, task)
-		fn(task, arg);
+	lockdep_assert_held(&tasklist_lock);
+	if (task) {
+		next = __next_thread(task);
+		if (next)
+			return next;
+	}
+
+	next = next_task(task ? task->group_leader : &init_task);
+	if (next == &init_task)
+		return NULL;
+	return list_first_entry(&next->signal->thread_head, struct task_struct, thread_node);
+}
+
+/* Under tasklist_lock a task has its pid exactly while it is on the list. */
+bool livepatch_task_listed(struct task_struct *task)
+{
+	lockdep_assert_held(&tasklist_lock);
+	return pid_alive(task);
+}
+
+void livepatch_cond_resched(void)
+{
+	cond_resched();
 }
 
 void livepatch_tasklist_read_lock(void)

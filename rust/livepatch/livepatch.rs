@@ -21,7 +21,7 @@
 //! * [`mod@registry`]: all patches; enabling, disabling, modules that come and go. The one lock.
 //! * [`mod@patch`], [`mod@object`], [`mod@func`]: one patch. Owned by the core: nothing of it lives in module memory.
 //! * [`mod@ops`], [`mod@table`]: redirecting functions, and the handler.
-//! * [`mod@transition`], [`mod@stack`], [`mod@ranges`], [`mod@pace`]: moving tasks to the new code.
+//! * [`mod@transition`], [`mod@walk`], [`mod@stack`], [`mod@ranges`], [`mod@pace`]: moving tasks to the new code.
 //! * [`mod@symbols`], [`mod@position`]: finding functions. [`mod@reloc`], [`mod@names`]: relocations of patch modules.
 //! * [`mod@state`]: which patches go together. [`mod@shadow`]: data that patches attach to objects.
 //! * [`mod@sysfs`]: what users see. [`mod@trace`]: debug messages. [`mod@account`]: finding leaks.
@@ -53,8 +53,10 @@ mod table;
 mod takeover;
 mod trace;
 mod transition;
+mod walk;
 
 use kapi::workqueue::{
+    StaticTrigger,
     StaticWork,
     Work, //
 };
@@ -71,6 +73,10 @@ module! {
 // SAFETY: `LivepatchCore::init` initialises it first thing.
 static PASS: StaticWork = unsafe { StaticWork::uninit() };
 
+/// The last task that a pass left behind has switched itself.
+// SAFETY: as above.
+static LAST_ARRIVAL: StaticTrigger = unsafe { StaticTrigger::uninit() };
+
 /// Frees retired patches.
 // SAFETY: as above.
 static BURIAL: StaticWork = unsafe { StaticWork::uninit() };
@@ -81,6 +87,15 @@ struct Pass;
 impl Work for Pass {
     fn run() {
         transition::try_complete(&mut registry::REGISTRY.lock());
+    }
+}
+
+/// What [`LAST_ARRIVAL`] does.
+struct LastArrival;
+
+impl Work for LastArrival {
+    fn run() {
+        PASS.run_now();
     }
 }
 
@@ -105,6 +120,8 @@ impl kernel::Module for LivepatchCore {
         unsafe { registry::init() };
         // SAFETY: as above.
         unsafe { PASS.init::<Pass>() };
+        // SAFETY: as above.
+        unsafe { LAST_ARRIVAL.init::<LastArrival>() };
         // SAFETY: as above.
         unsafe { BURIAL.init::<Burial>() };
         Ok(Self {

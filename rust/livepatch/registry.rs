@@ -16,6 +16,7 @@
 
 use crate::{
     kapi::{
+        cpu,
         descriptor::PatchDescriptor,
         kobject::Kobject,
         module::{
@@ -161,13 +162,20 @@ impl Registry {
 }
 
 /// Frees retired patches. Process context, without the lock.
+///
+/// The transition has made sure that no task on the list runs their code. Those that exit have left the list before they
+/// are done; they are waited for here, for all patches at once.
 pub(crate) fn bury() {
     loop {
-        let patch = REGISTRY.lock().graveyard.pop();
-        match patch {
+        let waiting = REGISTRY.lock().graveyard.len();
+        if waiting == 0 {
+            return;
+        }
+        cpu::synchronize_tasks();
+        for _ in 0..waiting {
+            let patch = REGISTRY.lock().graveyard.remove(0);
             // Dropped here, without the lock.
-            Some(patch) => drop(patch),
-            None => return,
+            drop(patch);
         }
     }
 }

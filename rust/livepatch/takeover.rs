@@ -297,6 +297,7 @@ impl Drop for TakeOver {
         drop(builtin);
         drop(registry);
 
+        crate::LAST_ARRIVAL.synchronize();
         crate::PASS.cancel();
         crate::BURIAL.cancel();
         drop(queue);

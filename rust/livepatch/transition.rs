@@ -34,6 +34,17 @@
 //!   cleared on all tasks, followed by a wait for all CPUs, before [`TARGET`] is reversed.
 //! * `copy_process` runs with `tasklist_lock` held for writing, so a new task is on the list with its parent's state, or
 //!   not there yet, whenever we walk the list. A parent that switches before it copies makes a child in the new state.
+//! * The list of tasks is walked in pieces, so tasks come and go behind the walk. A new task has its maker's state and
+//!   pending flag, and is ahead of the walk if its maker has not been met; so a walk leaves nobody behind
+//!   ([`crate::walk`]). If a pass could not switch a task, or has met its like, the transition goes on. Nothing but a pass
+//!   ever completes it, and the target does not change during one, since both hold the registry's lock.
+//!
+//! # Tasks that exit
+//!
+//! A task on its way through `do_exit()` leaves the list before it stops running. It may have left without having
+//! switched, and go on in the kernel for a moment in the old state, as with the C core. What it could run is not freed
+//! under it: patches that are disabled or replaced are released only when every task has scheduled voluntarily or gone
+//! ([`crate::registry::bury`]).
 //!
 //! | write | barrier | read |
 //! | --- | --- | --- |
@@ -53,8 +64,7 @@ use crate::{
         },
         task::{
             self,
-            TaskExt,
-            TasklistGuard, //
+            TaskExt, //
         },
         warn::warn_once,
     },
@@ -79,13 +89,15 @@ use crate::{
         PATCHED,
         UNPATCHED, //
     },
-    trace, //
+    trace,
+    walk::Effort, //
 };
 use kernel::{
     ffi::c_int,
     prelude::*,
     sync::atomic::{
         Atomic,
+        Full,
         Relaxed, //
     },
     task::Task,
@@ -136,6 +148,13 @@ static TARGET: Atomic<i32> = Atomic::new(IDLE);
 /// The patch in transition, 0 if there is none.
 static PATCH: Atomic<u64> = Atomic::new(0);
 
+/// How many tasks have switched themselves, ever.
+static ARRIVALS: Atomic<usize> = Atomic::new(0);
+
+/// The value of [`ARRIVALS`] at which the tasks that the last pass left behind have all switched themselves, as far as is
+/// known: tasks may be forked or exit meanwhile. So it only says when another pass is worth it.
+static AWAITED: Atomic<usize> = Atomic::new(0);
+
 /// The transition that goes on.
 pub(crate) struct Transition {
     target: Target,
@@ -149,9 +168,12 @@ pub(crate) fn is_of(id: PatchId) -> bool {
     PATCH.load(Relaxed) == id
 }
 
-/// Calls `f` for every task there is, idle tasks too.
+/// Calls `f` for every task there is, idle tasks too. Sleeps, `f` must not.
 fn for_each_task(mut f: impl FnMut(&Task)) {
-    TasklistGuard::new().for_each(&mut f);
+    task::for_each(|task| {
+        f(task);
+        Effort::Light
+    });
     cpu::possible_cpus().for_each(|cpu| f(task::idle(cpu)));
 }
 
@@ -182,7 +204,9 @@ pub(crate) fn init(registry: &mut Guard, id: PatchId, target: Target) {
 
     let initial = target.reversed().state();
     for_each_task(|task| {
-        if task.patch_state() != IDLE {
+        // Forked by one that has been here before, perhaps.
+        let state = task.patch_state();
+        if state != IDLE && state != initial {
             warn_once(c"a task has a state outside a transition");
         }
         task.set_patch_state(initial);
@@ -251,6 +275,17 @@ fn publish_forbidden(registry: &mut Guard) {
     }
 }
 
+/// What came of an attempt to switch a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Attempt {
+    /// It had switched before.
+    Before,
+    /// It has switched now.
+    Now,
+    /// It has not switched.
+    Failed,
+}
+
 /// Why a task does not switch.
 enum Obstacle<'a> {
     Running,
@@ -258,22 +293,22 @@ enum Obstacle<'a> {
     Function(&'a CStr),
 }
 
-/// Tries to switch a task by its stack. True if it has switched, now or before.
+/// Tries to switch a task by its stack.
 #[doc(alias = "klp_try_switch_task")]
-fn try_switch(task: &Task) -> bool {
+fn try_switch(task: &Task) -> Attempt {
     // ORDERING: the caller holds the registry's lock, or has read the pending flag and passed (C).
     let target = TARGET.load(Relaxed);
     if task.patch_state() == target {
-        return true;
+        return Attempt::Before;
     }
     // Without reliable stacks, tasks switch only on their way out of the kernel.
     if !task::have_reliable_stacks() {
-        return false;
+        return Attempt::Failed;
     }
 
     let preempt = PreemptGuard::new();
     let Some(forbidden) = FORBIDDEN.get(&preempt) else {
-        return false;
+        return Attempt::Failed;
     };
     let is_current = task::with_current(|current| current == task);
     let mut obstacle = None;
@@ -302,14 +337,16 @@ fn try_switch(task: &Task) -> bool {
         task::call_on(task, attempt)
     };
 
+    if errno == 0 {
+        return Attempt::Now;
+    }
     match obstacle {
-        _ if errno == 0 => (),
         Some(Obstacle::Running) => trace::running(task),
         Some(Obstacle::Unreliable) => trace::unreliable(task),
         Some(Obstacle::Function(name)) => trace::sleeping_on(task, name),
         None => trace::unknown(task, errno),
     }
-    errno == 0
+    Attempt::Failed
 }
 
 /// Tries to switch all remaining tasks. Completes the transition if none is left, else arranges for another pass.
@@ -323,8 +360,17 @@ pub(crate) fn try_complete(registry: &mut Guard) {
         return;
     };
 
-    let mut complete = true;
-    TasklistGuard::new().for_each(|task| complete &= try_switch(task));
+    // ORDERING: before any task is looked at, so that one that switches itself meanwhile counts; see `arrive`.
+    let arrivals = ARRIVALS.load(Relaxed);
+    let mut left = 0;
+    task::for_each(|task| match try_switch(task) {
+        Attempt::Before => Effort::Light,
+        Attempt::Now => Effort::Heavy,
+        Attempt::Failed => {
+            left += 1;
+            Effort::Heavy
+        }
+    });
 
     let cpus = CpusReadGuard::new();
     for cpu in cpu::possible_cpus() {
@@ -335,15 +381,21 @@ pub(crate) fn try_complete(registry: &mut Guard) {
                 task.clear_pending();
                 task.set_patch_state(target.state());
             }
-        } else if !try_switch(task) {
-            complete = false;
+        } else if try_switch(task) == Attempt::Failed {
+            left += 1;
             cpus.wake_if_idle(cpu);
         }
     }
     drop(cpus);
 
-    if !complete {
+    if left > 0 {
         retry(registry);
+        let awaited = arrivals.wrapping_add(left);
+        // ORDERING: full, as in `arrive`: either that sees this value, or we see what it has counted.
+        AWAITED.xchg(awaited, Full);
+        if awaited.wrapping_sub(ARRIVALS.load(Relaxed)) as isize <= 0 {
+            crate::PASS.run_now();
+        }
         return;
     }
 
@@ -378,15 +430,16 @@ fn send_signals(signal: Signal) {
     if signal == Signal::First {
         pr_notice!("signaling remaining tasks\n");
     }
-    TasklistGuard::new().for_each(|task| {
+    task::for_each(|task| {
         if !task.is_pending() {
-            return;
+            return Effort::Light;
         }
         if task.is_kthread() {
             task.wake_interruptible();
         } else {
             task.notify();
         }
+        Effort::Heavy
     });
 }
 
@@ -566,6 +619,16 @@ pub(crate) fn update_patch_state(task: &Task) {
     // a transition flag, by a handler that runs later on this CPU, pairs with (D).
     if task.test_and_clear_pending() {
         task.set_patch_state(TARGET.load(Relaxed));
+        arrive();
+    }
+}
+
+/// Counts a task that has switched itself, and has another pass made when it may have been the last one. Any context.
+fn arrive() {
+    // ORDERING: full, so that either this sees what `try_complete` waits for, or that sees this arrival.
+    let arrivals = ARRIVALS.fetch_add(1, Full).wrapping_add(1);
+    if arrivals == AWAITED.load(Relaxed) {
+        crate::LAST_ARRIVAL.trigger();
     }
 }
 
@@ -579,7 +642,9 @@ pub(crate) fn sched_try_switch() {
             // ORDERING: (C) the target, and what the stack is checked against, are read after the flag; pairs with (A),
             // (B) and (D).
             cpu::read_barrier();
-            try_switch(task);
+            if try_switch(task) == Attempt::Now {
+                arrive();
+            }
         }
     });
 }

@@ -98,8 +98,8 @@ pub(crate) fn synchronize_all() {
     }
 }
 
-/// Returns when every task has scheduled voluntarily or run in user space: nothing is left preempted in module code
-/// that nothing can enter any more. Sleeps, for long.
+/// Returns when every task has scheduled voluntarily, run in user space, or exited for good: nothing is left preempted in
+/// module code that nothing can enter any more. Sleeps, for long.
 pub(crate) fn synchronize_tasks() {
     // SAFETY: we may sleep.
     unsafe { bindings::synchronize_rcu_tasks() };

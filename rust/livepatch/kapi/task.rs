@@ -7,7 +7,14 @@
 //! [`include/linux/stacktrace.h`](srctree/include/linux/stacktrace.h)
 
 use super::cpu::PreemptGuard;
-use crate::bindings;
+use crate::{
+    bindings,
+    walk::{
+        Effort,
+        Progress,
+        Walk, //
+    },
+};
 use core::sync::atomic::{
     AtomicI32,
     Ordering, //
@@ -18,6 +25,7 @@ use kernel::{
         c_void, //
     },
     prelude::*,
+    sync::aref::ARef,
     task::Task,
     types::NotThreadSafe, //
 };
@@ -150,34 +158,30 @@ pub(crate) fn with_current<R>(f: impl FnOnce(&Task) -> R) -> R {
 /// # Invariants
 ///
 /// `tasklist_lock` is held for reading while a value of this type exists; so preemption is disabled.
-pub(crate) struct TasklistGuard(NotThreadSafe);
+struct TasklistGuard(NotThreadSafe);
 
 impl TasklistGuard {
     /// Takes the lock. Any context but one that holds it for writing.
-    pub(crate) fn new() -> Self {
+    fn new() -> Self {
         // SAFETY: no requirement; `Drop` balances it.
         unsafe { bindings::livepatch_tasklist_read_lock() };
         // INVARIANT: just taken.
         Self(NotThreadSafe)
     }
 
-    /// Calls `f` for every thread of every process. Idle tasks are not among them.
-    pub(crate) fn for_each<F: FnMut(&Task)>(&self, mut f: F) {
-        /// # Safety
-        ///
-        /// `data` must point to the closure, which nobody else may use; `task` must exist.
-        unsafe extern "C" fn trampoline<F: FnMut(&Task)>(
-            task: *mut bindings::task_struct,
-            data: *mut c_void,
-        ) {
-            // SAFETY: `data` is the `f` above, which nobody else uses during the call.
-            let f = unsafe { &mut *data.cast::<F>() };
-            // SAFETY: the lock keeps the task on the list, so it exists.
-            f(unsafe { from_raw(task) });
-        }
-        let data = core::ptr::from_mut(&mut f).cast();
+    /// The task behind `task` on the list, the first one for `None`. Idle tasks are not on it.
+    fn next<'a>(&'a self, task: Option<&'a Task>) -> Option<&'a Task> {
+        let task = task.map_or(core::ptr::null_mut(), Task::as_ptr);
+        // SAFETY: the lock is held, by the type's invariant, and the task is on the list: it came from here.
+        let next = unsafe { bindings::livepatch_next_task(task) };
+        // SAFETY: the lock keeps the task on the list, so it exists.
+        (!next.is_null()).then(|| unsafe { from_raw(next) })
+    }
+
+    /// `task`, if it is on the list.
+    fn find<'a>(&'a self, task: &'a Task) -> Option<&'a Task> {
         // SAFETY: the lock is held, by the type's invariant.
-        unsafe { bindings::livepatch_for_each_thread(Some(trampoline::<F>), data) };
+        unsafe { bindings::livepatch_task_listed(task.as_ptr()) }.then_some(task)
     }
 }
 
@@ -185,6 +189,31 @@ impl Drop for TasklistGuard {
     fn drop(&mut self) {
         // SAFETY: balances `new`.
         unsafe { bindings::livepatch_tasklist_read_unlock() };
+    }
+}
+
+/// Calls `f` for every thread of every process, in pieces between which `tasklist_lock` is not held; what this means for
+/// tasks that come and go is said in [`crate::walk`]. Idle tasks are not among them. Sleeps, `f` must not.
+pub(crate) fn for_each(mut f: impl FnMut(&Task) -> Effort) {
+    let mut walk: Walk<ARef<Task>> = Walk::new();
+    loop {
+        let list = TasklistGuard::new();
+        let progress = walk.piece(
+            |cursor| {
+                // SAFETY: only used while `list` is held; the walk keeps its reference until it has another cursor.
+                list.find(unsafe { from_raw(cursor.as_ptr()) })
+            },
+            |task| list.next(task),
+            ARef::from,
+            &mut f,
+        );
+        drop(list);
+        match progress {
+            Progress::End => return,
+            Progress::More(cursor) => drop(cursor),
+        }
+        // SAFETY: we may sleep.
+        unsafe { bindings::livepatch_cond_resched() };
     }
 }
 

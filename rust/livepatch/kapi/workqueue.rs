@@ -8,7 +8,13 @@
 //! C header: [`include/linux/workqueue.h`](srctree/include/linux/workqueue.h)
 
 use crate::bindings;
-use core::ptr::NonNull;
+use core::{
+    ptr::NonNull,
+    sync::atomic::{
+        AtomicPtr,
+        Ordering, //
+    },
+};
 use kernel::{
     prelude::*,
     time::Jiffies,
@@ -57,6 +63,8 @@ impl Drop for OwnedQueue {
 /// [`Self::init`] has been called before anything else, once; the value never moves afterwards.
 pub(crate) struct StaticWork {
     inner: Opaque<bindings::delayed_work>,
+    /// Where it was put last; null if that may not exist any more.
+    queue: AtomicPtr<bindings::workqueue_struct>,
 }
 
 // SAFETY: work items have their own locks.
@@ -71,6 +79,7 @@ impl StaticWork {
     pub(crate) const unsafe fn uninit() -> Self {
         Self {
             inner: Opaque::uninit(),
+            queue: AtomicPtr::new(core::ptr::null_mut()),
         }
     }
 
@@ -105,6 +114,8 @@ impl StaticWork {
 
     /// Runs the function on `queue` after `delay`, earlier or later than a previous call asked for. Any context.
     pub(crate) fn run_after(&'static self, queue: &OwnedQueue, delay: Jiffies) {
+        // ORDERING: the queue was there before anybody could know of it.
+        self.queue.store(queue.0.as_ptr(), Ordering::Relaxed);
         // SAFETY: initialised, by the type's invariant; both exist.
         unsafe {
             bindings::mod_delayed_work_on(
@@ -116,16 +127,37 @@ impl StaticWork {
         };
     }
 
+    /// Runs the function at once on the queue where it was put last, if any. Any context but NMI.
+    pub(crate) fn run_now(&'static self) {
+        let queue = self.queue.load(Ordering::Relaxed);
+        if queue.is_null() {
+            return;
+        }
+        // SAFETY: initialised, by the type's invariant; the queue exists, since `cancel` comes before it goes, and then
+        // nobody calls this any more.
+        unsafe {
+            bindings::mod_delayed_work_on(
+                bindings::wq_misc_consts_WORK_CPU_UNBOUND as i32,
+                queue,
+                self.inner.get(),
+                0,
+            )
+        };
+    }
+
     /// Takes the item off its queue and waits until it does not run. Sleeps.
+    ///
+    /// Nobody may use the item at the same time.
     pub(crate) fn cancel(&'static self) {
+        self.queue.store(core::ptr::null_mut(), Ordering::Relaxed);
         // SAFETY: initialised, by the type's invariant.
         unsafe { bindings::cancel_delayed_work_sync(self.inner.get()) };
     }
 }
 
-/// What a [`StaticWork`] does.
+/// What a [`StaticWork`] or [`StaticTrigger`] does.
 pub(crate) trait Work {
-    /// Runs in process context; may sleep.
+    /// Runs in process context and may sleep, or with interrupts disabled and must not.
     fn run();
 }
 
@@ -136,4 +168,55 @@ pub(crate) trait Work {
 /// None needed: the item is not looked at.
 unsafe extern "C" fn run<F: Work>(_work: *mut bindings::work_struct) {
     F::run();
+}
+
+/// Runs a function soon, with interrupts disabled, on behalf of a context in which little is allowed.
+///
+/// C header: [`include/linux/irq_work.h`](srctree/include/linux/irq_work.h)
+///
+/// # Invariants
+///
+/// [`Self::init`] has been called before anything else, once; the value never moves afterwards.
+pub(crate) struct StaticTrigger(Opaque<bindings::irq_work>);
+
+// SAFETY: such items are made to be queued from anywhere.
+unsafe impl Sync for StaticTrigger {}
+
+impl StaticTrigger {
+    /// Space for one.
+    ///
+    /// # Safety
+    ///
+    /// [`Self::init`] must be called before any other method.
+    pub(crate) const unsafe fn uninit() -> Self {
+        Self(Opaque::zeroed())
+    }
+
+    /// Sets the function, which must not sleep.
+    ///
+    /// # Safety
+    ///
+    /// Must be called once only, before any other method.
+    pub(crate) unsafe fn init<F: Work>(&'static self) {
+        /// # Safety
+        ///
+        /// None needed: the item is not looked at.
+        unsafe extern "C" fn run<F: Work>(_work: *mut bindings::irq_work) {
+            F::run();
+        }
+        // SAFETY: the memory is ours, and nobody uses it yet; the rest of an unused item is zeroes.
+        unsafe { (*self.0.get()).func = Some(run::<F>) };
+    }
+
+    /// Has the function run. Any context.
+    pub(crate) fn trigger(&'static self) {
+        // SAFETY: initialised, by the type's invariant.
+        unsafe { bindings::irq_work_queue(self.0.get()) };
+    }
+
+    /// Waits until the function does not run and is not about to. Sleeps. Nobody may trigger it at the same time.
+    pub(crate) fn synchronize(&'static self) {
+        // SAFETY: initialised, by the type's invariant.
+        unsafe { bindings::irq_work_sync(self.0.get()) };
+    }
 }

@@ -16,9 +16,12 @@ mod position;
 mod ranges;
 #[path = "../../../../rust/livepatch/table.rs"]
 mod table;
+#[path = "../../../../rust/livepatch/walk.rs"]
+mod walk;
 
 mod names_tests;
 mod pace_tests;
 mod position_tests;
 mod ranges_tests;
 mod table_tests;
+mod walk_tests;

@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: GPL-2.0
+
+use crate::walk::{Effort, Progress, Walk};
+use std::collections::{BTreeSet, HashMap};
+
+/// A list of numbered entries, new ones at the end.
+#[derive(Default)]
+struct List {
+    entries: BTreeSet<u32>,
+    last: u32,
+    /// What each entry, also one that has gone, is like.
+    done: HashMap<u32, bool>,
+}
+
+impl List {
+    fn add(&mut self, done: bool) -> u32 {
+        self.last += 1;
+        self.entries.insert(self.last);
+        self.done.insert(self.last, done);
+        self.last
+    }
+
+    fn next(&self, entry: Option<u32>) -> Option<u32> {
+        if let Some(entry) = entry {
+            assert!(self.entries.contains(&entry), "{entry} is not on the list");
+        }
+        self.entries
+            .range(entry.map_or(0, |entry| entry + 1)..)
+            .next()
+            .copied()
+    }
+}
+
+/// Walks over the list, with `between` called between pieces; returns the visits and the number of pieces.
+fn walk(
+    list: &mut List,
+    effort: Effort,
+    mut between: impl FnMut(&mut List, u32),
+) -> (Vec<u32>, u32) {
+    let mut walk = Walk::new();
+    let mut visited = Vec::new();
+    let mut all = Vec::new();
+    let mut pieces = 0;
+    loop {
+        pieces += 1;
+        let progress = walk.piece(
+            |cursor: &u32| list.entries.get(cursor).copied(),
+            |entry| list.next(entry),
+            |entry| entry,
+            |entry| {
+                visited.push(entry);
+                effort
+            },
+        );
+        for entry in visited.drain(..) {
+            list.done.insert(entry, true);
+            all.push(entry);
+        }
+        if progress == Progress::End {
+            return (all, pieces);
+        }
+        let last = *all.last().unwrap();
+        between(list, last);
+    }
+}
+
+fn list_of(count: u32) -> List {
+    let mut list = List::default();
+    for _ in 0..count {
+        list.add(false);
+    }
+    list
+}
+
+#[test]
+fn everything_once_in_order() {
+    for count in [0, 1, 511, 512, 513, 5000] {
+        let mut list = list_of(count);
+        let (visited, pieces) = walk(&mut list, Effort::Light, |_, _| ());
+        assert_eq!(visited, (1..=count).collect::<Vec<_>>());
+        assert_eq!(pieces, count / 512 + 1);
+    }
+}
+
+#[test]
+fn heavy_visits_make_small_pieces() {
+    let (visited, pieces) = walk(&mut list_of(320), Effort::Heavy, |_, _| ());
+    assert_eq!((visited.len(), pieces), (320, 11));
+}
+
+#[test]
+fn starts_over_when_its_entry_has_gone() {
+    let mut list = list_of(1000);
+    let mut first = true;
+    let (visited, _) = walk(&mut list, Effort::Light, |list, last| {
+        if std::mem::take(&mut first) {
+            list.entries.remove(&last);
+        }
+    });
+    assert_eq!(visited[..512], (1..=512).collect::<Vec<_>>());
+    assert_eq!(
+        visited[512..],
+        (1..=1000).filter(|entry| *entry != 512).collect::<Vec<_>>()
+    );
+}
+
+#[test]
+fn comes_to_an_end_though_its_entry_always_goes() {
+    let mut list = list_of(10_000);
+    let (visited, pieces) = walk(&mut list, Effort::Light, |list, last| {
+        list.entries.remove(&last);
+    });
+    assert_eq!(pieces, 5);
+    let visited = BTreeSet::from_iter(visited);
+    assert!(list.entries.is_subset(&visited));
+}
+
+/// Between pieces entries go and make others that are like themselves; none that is not done may be left.
+#[test]
+fn nothing_is_missed() {
+    for seed in 1..200u64 {
+        let mut random = seed;
+        let mut next = move |limit: usize| {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            (random % limit as u64) as usize
+        };
+        let mut list = list_of(3000);
+        walk(&mut list, Effort::Light, |list, last| {
+            for _ in 0..next(200) {
+                let somewhere = next(list.last as usize) as u32;
+                let Some(&entry) = list.entries.range(somewhere..).next() else {
+                    continue;
+                };
+                if next(2) == 0 {
+                    let like = list.done[&entry];
+                    list.add(like);
+                } else {
+                    list.entries.remove(&entry);
+                }
+            }
+            if next(4) == 0 {
+                list.entries.remove(&last);
+            }
+        });
+        assert!(
+            list.entries.iter().all(|entry| list.done[entry]),
+            "seed {seed}"
+        );
+    }
+}
