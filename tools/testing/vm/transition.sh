@@ -49,6 +49,31 @@ test_waits_and_completes_when_the_task_leaves() {
 	stop_fix
 }
 
+# When the task in sleeper_wait was in the way: the times of the last two passes over the tasks.
+last_passes() { dmesg | sed -n 's/^\[ *\([0-9.]*\)\] .* is sleeping on function sleeper_wait$/\1/p' | tail -n 2; }
+slow_passes() { last_passes | awk 'NR == 1 { first = $1 } END { exit !(NR == 2 && $1 - first > 0.9) }'; }
+another_pass() { [ "$(last_passes | tail -n 1)" != "$1" ]; }
+
+test_completes_as_soon_as_the_last_task_leaves() {
+	local last complete
+	mount -t debugfs debugfs /sys/kernel/debug 2>/dev/null || true
+	load livepatch
+	start_sleeper
+	load livepatch-sleeper-fix
+	echo 'func klp_try_switch_task +p' >/sys/kernel/debug/dynamic_debug/control
+	# The core looks once a second by now. Directly after it did, the task leaves.
+	wait_until 20 "passes a second apart" slow_passes
+	wait_until 5 "another pass" another_pass "$(last_passes | tail -n 1)"
+	last=$(last_passes | tail -n 1)
+	mark
+	echo go >/proc/sleeper
+	wait $sleeper
+	wait_until 5 settled settled livepatch_sleeper_fix
+	complete=$(dmesg | sed -n "/$mark_text/,\$ s/^\[ *\([0-9.]*\)\] .*patching complete$/\1/p")
+	awk -v last="$last" -v complete="$complete" 'BEGIN { exit !(complete - last < 0.7) }'
+	stop_fix
+}
+
 only_one_left() { [ "$(cat /proc/[0-9]*/task/*/patch_state 2>/dev/null | grep -c '^0$')" = 1 ]; }
 
 test_nobody_has_a_state_afterwards() {
