@@ -105,9 +105,14 @@ impl Func {
         self.descriptor.is_none()
     }
 
-    /// Whether `other` means the same function of the same object. A unique symbol is also the first one.
-    pub(crate) fn is_same(&self, other: &Func) -> bool {
-        self.name() == other.name() && self.sympos.max(1) == other.sympos.max(1)
+    /// What identifies the function in its object: its name and which one of that name it is.
+    pub(crate) fn identity(&self) -> (&[u8], usize) {
+        (self.name().to_bytes(), self.position())
+    }
+
+    /// Which symbol of the name it is; a unique symbol is also the first one.
+    fn position(&self) -> usize {
+        self.sympos.max(1)
     }
 
     /// Checks the description and shows the function in sysfs.
@@ -124,7 +129,7 @@ impl Func {
         }
         self.directory.add(
             object.as_parent(),
-            fmt!("{},{}", self.name(), self.sympos.max(1)),
+            fmt!("{},{}", self.name(), self.position()),
         )
     }
 

@@ -90,10 +90,21 @@ impl Object {
 
     /// Adds functions that go back to their original code for those that `replaced` changes and this does not.
     pub(crate) fn add_nops(&mut self, replaced: &Object) -> Result {
+        // Nops that this adds are for functions that `replaced` changes only once, so they need not be searched too.
+        let mut own = KVec::with_capacity(self.funcs.len(), GFP_KERNEL)?;
+        for func in &self.funcs {
+            own.push(func.identity(), GFP_KERNEL)?;
+        }
+        own.sort_unstable();
+        let mut missing = KVec::new();
         for func in &replaced.funcs {
-            if !self.funcs.iter().any(|own| own.is_same(func)) {
-                self.push(Func::new_nop(func)?)?;
+            if own.binary_search(&func.identity()).is_err() {
+                missing.push(Func::new_nop(func)?, GFP_KERNEL)?;
             }
+        }
+        drop(own);
+        for func in missing {
+            self.push(func)?;
         }
         Ok(())
     }

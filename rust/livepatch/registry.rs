@@ -131,6 +131,11 @@ impl Registry {
             .map(|patch| &mut **patch)
     }
 
+    /// The patch's name, for messages.
+    pub(crate) fn name_of(&self, id: PatchId) -> &CStr {
+        self.patch(id).map_or(c"?", Patch::name)
+    }
+
     /// Moves the patch at `index` to those that are to be freed.
     fn retire(&mut self, index: usize) {
         if let Ok(patch) = self.patches.remove(index) {
@@ -317,7 +322,7 @@ fn start_enabling(registry: &mut Guard, id: PatchId) -> Result {
         return Err(EBUSY);
     }
     let index = registry.position(id).ok_or(EINVAL)?;
-    pr_notice!("enabling patch '{}'\n", pr_name(registry, index));
+    pr_notice!("enabling patch '{}'\n", registry.name_of(id));
 
     transition::init(registry, id, Target::Patched);
     // ORDERING: the write barrier at the end of `transition::init` and the release store in `Slot::push` put the
@@ -335,7 +340,7 @@ fn start_enabling(registry: &mut Guard, id: PatchId) -> Result {
         _ => Err(EINVAL),
     };
     if let Err(error) = result {
-        pr_warn!("failed to enable patch '{}'\n", pr_name(registry, index));
+        pr_warn!("failed to enable patch '{}'\n", registry.name_of(id));
         transition::cancel(registry);
         return Err(error);
     }
@@ -346,14 +351,6 @@ fn start_enabling(registry: &mut Guard, id: PatchId) -> Result {
     }
     transition::try_complete(registry);
     Ok(())
-}
-
-/// For messages.
-fn pr_name(registry: &Registry, index: usize) -> &CStr {
-    registry
-        .patches
-        .get(index)
-        .map_or(c"?", |patch| patch.name())
 }
 
 fn patch_object(object: &mut Object, ops: &mut Ops) -> Result {
@@ -455,9 +452,10 @@ pub(crate) fn module_coming(module: ModulePtr) -> Outcome<Result> {
     let mut result = Ok(());
     for index in 0..registry.patches.len() {
         if let Err(error) = patch_coming(&mut registry, index, module) {
+            let patch = registry.patches.get(index);
             pr_warn!(
                 "patch '{}' failed for module '{}', refusing to load module '{}'\n",
-                pr_name(&registry, index),
+                patch.map_or(c"?", |patch| patch.name()),
                 module.name(),
                 module.name()
             );

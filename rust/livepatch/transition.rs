@@ -73,7 +73,6 @@ use crate::{
         Pace,
         Signal, //
     },
-    patch::Patch,
     registry::{
         Guard,
         PatchId,
@@ -177,11 +176,6 @@ fn for_each_task(mut f: impl FnMut(&Task)) {
     cpu::possible_cpus().for_each(|cpu| f(task::idle(cpu)));
 }
 
-/// For messages.
-fn name_of(registry: &Registry, id: PatchId) -> &CStr {
-    registry.patch(id).map_or(c"?", Patch::name)
-}
-
 /// Prepares a transition: all tasks get the state that they are in, and functions of the patch ask for it.
 ///
 /// When patching, the functions become visible to the handler only afterwards; when unpatching, they are already.
@@ -200,7 +194,7 @@ pub(crate) fn init(registry: &mut Guard, id: PatchId, target: Target) {
     PATCH.store(id, Relaxed);
     // ORDERING: as above.
     TARGET.store(target.state(), Relaxed);
-    trace::initializing(name_of(registry, id), target.verb());
+    trace::initializing(registry.name_of(id), target.verb());
 
     let initial = target.reversed().state();
     for_each_task(|task| {
@@ -235,7 +229,7 @@ pub(crate) fn start(registry: &mut Guard) {
     let target = transition.target;
     pr_notice!(
         "'{}': starting {} transition\n",
-        name_of(registry, id),
+        registry.name_of(id),
         target.verb()
     );
     publish_forbidden(registry);
@@ -454,7 +448,7 @@ fn complete(registry: &mut Guard) {
     else {
         return;
     };
-    trace::completing(name_of(registry, id), target.verb());
+    trace::completing(registry.name_of(id), target.verb());
 
     let Some(index) = registry.position(id) else {
         kernel::warn_on!(true);
@@ -524,7 +518,7 @@ fn complete(registry: &mut Guard) {
 #[doc(alias = "klp_cancel_transition")]
 pub(crate) fn cancel(registry: &mut Guard) {
     let id = PATCH.load(Relaxed);
-    trace::canceling(name_of(registry, id));
+    trace::canceling(registry.name_of(id));
     if let Some(transition) = &mut registry.transition {
         transition.target = Target::Unpatched;
         // ORDERING: no task has a pending flag, so nobody looks at it.
@@ -545,7 +539,7 @@ pub(crate) fn reverse(registry: &mut Guard) {
         return;
     };
     trace::reversing(
-        name_of(registry, id),
+        registry.name_of(id),
         target.verb(),
         target.reversed().verb(),
     );
