@@ -11,12 +11,12 @@
 #include <linux/module.h>
 #include <linux/mutex.h>
 #include <linux/percpu.h>
+#include <linux/preempt.h>
 #include <linux/rcupdate.h>
 #include <linux/sched/signal.h>
 #include <linux/sched/task.h>
 #include <linux/slab.h>
 #include <linux/spinlock.h>
-#include <linux/trace_recursion.h>
 
 #include "../../include/livepatch_helpers.h"
 
@@ -31,18 +31,16 @@ notrace void livepatch_ftrace_thunk(unsigned long ip, unsigned long parent_ip, s
 				    struct ftrace_regs *fregs)
 {
 	unsigned long target;
-	int bit;
 
-	/* Disables preemption too, which is what the core's synchronisation waits for. */
-	bit = ftrace_test_recursion_trylock(ip, parent_ip);
-	if (WARN_ON_ONCE(bit < 0))
-		return;
-
+	/*
+	 * This is what the core's synchronisation waits for. Nothing from here to there can be intercepted, so there is
+	 * no recursion to protect against; an interrupt in between may come here on its own.
+	 */
+	preempt_disable_notrace();
 	target = livepatch_select(ip, &current->patch_state);
 	if (target)
 		ftrace_regs_set_instruction_pointer(fregs, target);
-
-	ftrace_test_recursion_unlock(bit);
+	preempt_enable_notrace();
 }
 
 unsigned long livepatch_ftrace_flags(void)

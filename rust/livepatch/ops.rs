@@ -35,12 +35,14 @@ use crate::{
         Choice,
         Node,
         Slot,
+        StableDeref,
         Table,
         ORIGINAL, //
     },
 };
 use core::{
     marker::PhantomData,
+    ops::Deref,
     sync::atomic::{
         AtomicI32,
         AtomicPtr,
@@ -49,7 +51,21 @@ use core::{
 };
 use kernel::prelude::*;
 
-type Functions = Table<KVec<Slot>>;
+type Functions = Table<Slots>;
+
+/// The slots of a table.
+struct Slots(KVec<Slot>);
+
+impl Deref for Slots {
+    type Target = [Slot];
+
+    fn deref(&self) -> &[Slot] {
+        &self.0
+    }
+}
+
+// SAFETY: the vector is never changed, so its memory stays.
+unsafe impl StableDeref for Slots {}
 
 /// The table that handlers use; null while nothing is intercepted.
 static TABLE: AtomicPtr<Functions> = AtomicPtr::new(core::ptr::null_mut());
@@ -416,7 +432,10 @@ fn new_table(slots: usize) -> Result<KBox<Functions>> {
     for _ in 0..count {
         vec.push(Slot::default(), GFP_KERNEL)?;
     }
-    Ok(KBox::new(Table::new(vec).ok_or(EINVAL)?, GFP_KERNEL)?)
+    Ok(KBox::new(
+        Table::new(Slots(vec)).ok_or(EINVAL)?,
+        GFP_KERNEL,
+    )?)
 }
 
 // The declaration that the C side has.

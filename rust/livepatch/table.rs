@@ -16,7 +16,10 @@
 
 use core::{
     ops::Deref,
-    ptr,
+    ptr::{
+        self,
+        NonNull, //
+    },
     sync::atomic::{
         AtomicBool,
         AtomicI32,
@@ -205,25 +208,46 @@ impl Slot {
     }
 }
 
+/// Owns slots that stay where they are while they are owned, wherever the owner goes.
+///
+/// # Safety
+///
+/// Every call of `deref` must give the same slots at the same place.
+pub(crate) unsafe trait StableDeref: Deref<Target = [Slot]> {}
+
 /// Slots by intercepted address: open addressing, never more than half full, nothing is ever moved.
 ///
 /// # Invariants
 ///
-/// The number of slots is a power of two, and some slot is free.
+/// The number of slots is a power of two, and some slot is free. `first` points to the first of `slots`, which stay where
+/// they are, and `mask` is their number less one.
 #[derive(Debug)]
 pub(crate) struct Table<S> {
+    /// Apart from `slots`, so that the handler has little to load.
+    first: NonNull<Slot>,
+    mask: usize,
     slots: S,
     claimed: usize,
 }
 
-impl<S: Deref<Target = [Slot]>> Table<S> {
+// SAFETY: `first` is what `slots` gives access to anyway.
+unsafe impl<S: Send> Send for Table<S> {}
+// SAFETY: as above, and slots are made for concurrent use.
+unsafe impl<S: Sync> Sync for Table<S> {}
+
+impl<S: StableDeref> Table<S> {
     /// Makes a table of free slots, `None` if their number is not a power of two.
     pub(crate) fn new(slots: S) -> Option<Self> {
-        // INVARIANT: checked here; `claim` leaves half of the slots free.
-        slots
-            .len()
-            .is_power_of_two()
-            .then_some(Self { slots, claimed: 0 })
+        if !slots.len().is_power_of_two() {
+            return None;
+        }
+        // INVARIANT: checked here; `claim` leaves half of the slots free. The slots stay by the trait's promise.
+        Some(Self {
+            first: NonNull::from(slots.first()?),
+            mask: slots.len() - 1,
+            slots,
+            claimed: 0,
+        })
     }
 
     /// How many more functions fit in.
@@ -236,25 +260,27 @@ impl<S: Deref<Target = [Slot]>> Table<S> {
         &self.slots
     }
 
-    /// The slots of a chain that starts where `ip` belongs.
+    /// The slots from where `ip` belongs on, round and round.
     #[inline(always)]
     fn chain(&self, ip: usize) -> impl Iterator<Item = &Slot> {
-        let slots: &[Slot] = &self.slots;
-        let mask = slots.len().wrapping_sub(1);
         // Fibonacci hashing: functions lie at multiples of 16, so the low bits say little.
         let start = (ip as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
-        (0..slots.len())
-            .filter_map(move |step| slots.get((start as usize).wrapping_add(step) & mask))
+        (start as usize..).map(|index| {
+            let slot = self.first.as_ptr().wrapping_add(index & self.mask);
+            // SAFETY: masked, the index is one of a slot, by the type's invariant.
+            unsafe { &*slot }
+        })
     }
 
-    /// The slot of `ip`, if it has one.
+    /// The slot of `ip`, if it has one. `ip` must not be 0.
     #[inline(always)]
     pub(crate) fn find(&self, ip: usize) -> Option<&Slot> {
+        // Ends, since some slot is free.
         for slot in self.chain(ip) {
             // ORDERING: pairs with the release store in `claim`.
             match slot.ip.load(Ordering::Acquire) {
-                0 => return None,
                 here if here == ip => return Some(slot),
+                0 => return None,
                 _ => (),
             }
         }
@@ -263,8 +289,11 @@ impl<S: Deref<Target = [Slot]>> Table<S> {
 
     /// The slot of `ip`, a free one if it has none yet; `None` if there is no room.
     pub(crate) fn claim(&mut self, ip: usize) -> Option<&Slot> {
+        if ip == 0 {
+            return None;
+        }
         if self.find(ip).is_none() {
-            if self.room() == 0 || ip == 0 {
+            if self.room() == 0 {
                 return None;
             }
             let free = self.chain(ip).find(|slot| slot.ip() == 0)?;

@@ -6,7 +6,10 @@ use std::{
     thread,
 };
 
-use crate::table::{Choice, Node, Slot, Table, IDLE, PATCHED, UNPATCHED};
+use crate::table::{Choice, Node, Slot, StableDeref, Table, IDLE, PATCHED, UNPATCHED};
+
+// SAFETY: the tests do not change the vector of a table.
+unsafe impl StableDeref for Vec<Slot> {}
 
 fn table(slots: usize) -> Table<Vec<Slot>> {
     Table::new((0..slots).map(|_| Slot::default()).collect()).expect("a power of two")
