@@ -77,6 +77,7 @@ help:
 	@echo '  KDIR=dir             kernel build directory'
 	@echo '  KERNEL_VERSION=7.N   test kernel: this release instead of the newest 7.x'
 	@echo '  KERNEL_SOURCE=dir    test kernel: this source tree'
+	@echo '  KERNEL_CONFIG=file   test kernel: with these options too, such as scripts/debug.config'
 	@echo '  LIVEPATCH_CACHE=dir  where sources, kernels and tools are kept'
 
 .PHONY: all modules klp-convert setup kdir demo test format doc rust-analyzer clean help

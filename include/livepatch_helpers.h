@@ -18,12 +18,14 @@
 #define LIVEPATCH_MAX_STACK_ENTRIES 100
 
 /* ops.rs: where a call that arrived at @ip goes; 0 leaves it alone. Called with preemption disabled. */
-unsigned long livepatch_select(unsigned long ip, const int *patch_state);
+unsigned long livepatch_select(unsigned long ip);
 
 /* The function of every ftrace_ops of the core. */
 void livepatch_ftrace_thunk(unsigned long ip, unsigned long parent_ip, struct ftrace_ops *ops,
 			    struct ftrace_regs *fregs);
 unsigned long livepatch_ftrace_flags(void);
+/* The calling task's; for the handler, so not to be traced. */
+int livepatch_current_patch_state(void);
 
 /* This CPU's buffer for a stack trace. Preemption must be disabled. */
 unsigned long *livepatch_stack_entries(void);

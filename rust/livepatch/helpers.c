@@ -37,10 +37,15 @@ notrace void livepatch_ftrace_thunk(unsigned long ip, unsigned long parent_ip, s
 	 * no recursion to protect against; an interrupt in between may come here on its own.
 	 */
 	preempt_disable_notrace();
-	target = livepatch_select(ip, &current->patch_state);
+	target = livepatch_select(ip);
 	if (target)
 		ftrace_regs_set_instruction_pointer(fregs, target);
 	preempt_enable_notrace();
+}
+
+notrace int livepatch_current_patch_state(void)
+{
+	return READ_ONCE(current->patch_state);
 }
 
 unsigned long livepatch_ftrace_flags(void)

@@ -32,11 +32,12 @@ use crate::{
         warn::warn_once, //
     },
     table::{
-        Choice,
         Node,
         Slot,
         StableDeref,
+        Stateless,
         Table,
+        View,
         ORIGINAL, //
     },
 };
@@ -44,7 +45,6 @@ use core::{
     marker::PhantomData,
     ops::Deref,
     sync::atomic::{
-        AtomicI32,
         AtomicPtr,
         Ordering, //
     },
@@ -67,8 +67,11 @@ impl Deref for Slots {
 // SAFETY: the vector is never changed, so its memory stays.
 unsafe impl StableDeref for Slots {}
 
-/// The table that handlers use; null while nothing is intercepted.
-static TABLE: AtomicPtr<Functions> = AtomicPtr::new(core::ptr::null_mut());
+/// The table that handlers use.
+static TABLE: AtomicPtr<View> = AtomicPtr::new((&raw const NOTHING).cast_mut());
+
+/// What handlers use while nothing is intercepted.
+static NOTHING: View = View::of_nothing();
 
 /// Size of the first table: the redirections and a few functions.
 const FIRST_SLOTS: usize = 64;
@@ -77,26 +80,26 @@ const FIRST_SLOTS: usize = 64;
 ///
 /// # Safety
 ///
-/// Preemption must be disabled until the decision has been carried out; `patch_state` must be the calling task's.
+/// Preemption must be disabled until the decision has been carried out.
 #[no_mangle]
-unsafe extern "C" fn livepatch_select(ip: usize, patch_state: *const kernel::ffi::c_int) -> usize {
-    // ORDERING: pairs with the release store in `Ops::grow`.
+unsafe extern "C" fn livepatch_select(ip: usize) -> usize {
+    // ORDERING: pairs with the release stores of this.
     let table = TABLE.load(Ordering::Acquire);
     // SAFETY: a table that was reachable with preemption disabled is alive until it is enabled again.
-    let Some(slot) = (unsafe { table.as_ref() }).and_then(|table| table.find(ip)) else {
-        return 0;
+    let Some(slot) = (unsafe { &*table }).find(ip) else {
+        return ORIGINAL;
     };
-    // SAFETY: the current task's, so it exists; others access it atomically.
-    let patch_state = unsafe { AtomicI32::from_ptr(patch_state.cast_mut()) };
+    // SAFETY: no requirement.
+    let patch_state = || unsafe { bindings::livepatch_current_patch_state() };
     // SAFETY: preemption is disabled, says the caller.
-    match unsafe { slot.select(patch_state) } {
-        Choice::Replace(target) => target,
-        Choice::Original => 0,
-        Choice::Stateless => {
-            warn_once(c"a function is in transition and the task has no state");
-            0
-        }
-    }
+    unsafe { slot.select(patch_state) }.unwrap_or_else(stateless)
+}
+
+/// The original code, and worth a warning.
+#[cold]
+fn stateless(_: Stateless) -> usize {
+    warn_once(c"a function is in transition and the task has no state");
+    ORIGINAL
 }
 
 /// The replacement of one function: what [`Ops`] puts on the function's stack.
@@ -163,7 +166,7 @@ pub(crate) struct AttachError {
 ///
 /// # Invariants
 ///
-/// [`TABLE`] points to `table`. `shared` is registered exactly while `in_shared` is not 0, and every address in a
+/// [`TABLE`] points to the view of `table`. `shared` is registered exactly while `in_shared` is not 0, and every address in a
 /// filter has a slot. `scratch` has room for every intercepted address.
 pub(crate) struct Ops {
     shared: Pin<KBox<FtraceOps>>,
@@ -187,7 +190,10 @@ impl Ops {
             scratch: KVec::new(),
         };
         // ORDERING: publishes the empty table; pairs with the acquire load in `livepatch_select`.
-        TABLE.store((&raw const *ops.table).cast_mut(), Ordering::Release);
+        TABLE.store(
+            core::ptr::from_ref(ops.table.view()).cast_mut(),
+            Ordering::Release,
+        );
         // INVARIANT: nothing is registered, no address is in a filter.
         Ok(ops)
     }
@@ -207,7 +213,10 @@ impl Ops {
             kernel::warn_on!(!fits);
         }
         // ORDERING: publishes the slots; pairs with the acquire load in `livepatch_select`.
-        TABLE.store((&raw const *table).cast_mut(), Ordering::Release);
+        TABLE.store(
+            core::ptr::from_ref(table.view()).cast_mut(),
+            Ordering::Release,
+        );
         let old = core::mem::replace(&mut self.table, table);
         cpu::synchronize_all();
         drop(old);
@@ -386,7 +395,7 @@ impl Drop for Ops {
         self.singles.clear();
         self.shared.as_mut().unregister();
         // ORDERING: nobody publishes through this; handlers that still have the old value are waited for below.
-        TABLE.store(core::ptr::null_mut(), Ordering::Release);
+        TABLE.store((&raw const NOTHING).cast_mut(), Ordering::Release);
         cpu::synchronize_all();
     }
 }
@@ -430,7 +439,7 @@ fn new_table(slots: usize) -> Result<KBox<Functions>> {
     let count = slots.max(FIRST_SLOTS).next_power_of_two();
     let mut vec = KVec::with_capacity(count, GFP_KERNEL)?;
     for _ in 0..count {
-        vec.push(Slot::default(), GFP_KERNEL)?;
+        vec.push(Slot::new(), GFP_KERNEL)?;
     }
     Ok(KBox::new(
         Table::new(Slots(vec)).ok_or(EINVAL)?,
@@ -439,6 +448,6 @@ fn new_table(slots: usize) -> Result<KBox<Functions>> {
 }
 
 // The declaration that the C side has.
-const _: unsafe extern "C" fn(usize, *const kernel::ffi::c_int) -> usize = livepatch_select;
+const _: unsafe extern "C" fn(usize) -> usize = livepatch_select;
 const _: unsafe extern "C" fn(usize, usize, *mut bindings::ftrace_ops, *mut bindings::ftrace_regs) =
     bindings::livepatch_ftrace_thunk;

@@ -22,7 +22,6 @@ use core::{
     },
     sync::atomic::{
         AtomicBool,
-        AtomicI32,
         AtomicPtr,
         AtomicUsize,
         Ordering, //
@@ -88,19 +87,12 @@ impl Node {
     }
 }
 
-/// What [`Slot::select`] found.
+/// The function is in transition and the task has no state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Choice {
-    /// Run this address instead.
-    Replace(usize),
-    /// Run the original code.
-    Original,
-    /// The function is in transition and the task has no state: the original code, and worth a warning.
-    Stateless,
-}
+pub(crate) struct Stateless;
 
 /// One intercepted function.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Slot {
     /// Where ftrace intercepts it; 0 in a free slot. Set once.
     ip: AtomicUsize,
@@ -109,6 +101,14 @@ pub(crate) struct Slot {
 }
 
 impl Slot {
+    /// A free one.
+    pub(crate) const fn new() -> Self {
+        Self {
+            ip: AtomicUsize::new(0),
+            top: AtomicPtr::new(ptr::null_mut()),
+        }
+    }
+
     /// The intercepted address.
     pub(crate) fn ip(&self) -> usize {
         self.ip.load(Ordering::Relaxed)
@@ -169,42 +169,128 @@ impl Slot {
         unsafe { node.below.load(Ordering::Relaxed).as_ref() }
     }
 
-    /// Chooses what a call runs. `patch_state` is the calling task's.
+    /// Chooses what a call runs: an address, or [`ORIGINAL`].
+    ///
+    /// `patch_state` gives the calling task's state; it is asked only if that decides.
     ///
     /// # Safety
     ///
     /// Preemption must be disabled, and stay so while the choice is used.
     #[inline(always)]
-    pub(crate) unsafe fn select(&self, patch_state: &AtomicI32) -> Choice {
+    pub(crate) unsafe fn select(
+        &self,
+        patch_state: impl FnOnce() -> i32,
+    ) -> Result<usize, Stateless> {
         // ORDERING: pairs with the release stores in `push` and `remove`. When patching, it also puts the read of the
         // transition flag behind that of the stack.
         let top = self.top.load(Ordering::Acquire);
         // SAFETY: a node that was reachable with preemption disabled is alive until it is enabled again.
         let Some(mut node) = (unsafe { top.as_ref() }) else {
-            return Choice::Original;
+            return Ok(ORIGINAL);
         };
 
         // ORDERING: pairs with the release store in `Node::set_transition`: a task whose function is in transition has
         // its state set.
         if node.transition.load(Ordering::Acquire) {
-            let state = patch_state.load(Ordering::Relaxed);
+            let state = patch_state();
             if state == UNPATCHED {
                 // ORDERING: pairs with the release store in `push`.
                 let below = node.below.load(Ordering::Acquire);
                 // SAFETY: as for `top`.
                 match unsafe { below.as_ref() } {
                     Some(below) => node = below,
-                    None => return Choice::Original,
+                    None => return Ok(ORIGINAL),
                 }
             } else if state == IDLE {
-                return Choice::Stateless;
+                return Err(Stateless);
             }
         }
+        Ok(node.target())
+    }
+}
 
-        match node.target() {
-            ORIGINAL => Choice::Original,
-            target => Choice::Replace(target),
+/// What the handler needs of a [`Table`]. What it finds is alive as long as the table is.
+///
+/// # Invariants
+///
+/// `first` points to the first of a number of slots that is a power of two and of which some are free; `mask` is the offset
+/// of the last one in bytes. They exist as long as this.
+#[derive(Debug)]
+pub(crate) struct View {
+    first: NonNull<Slot>,
+    mask: usize,
+}
+
+// SAFETY: slots are made for concurrent use.
+unsafe impl Send for View {}
+// SAFETY: as above.
+unsafe impl Sync for View {}
+
+impl View {
+    /// A table in which nothing is found.
+    pub(crate) const fn of_nothing() -> Self {
+        static FREE: Slot = Slot::new();
+        let first = (&raw const FREE).cast_mut();
+        // INVARIANT: one free slot, which always exists.
+        Self {
+            // SAFETY: a static has an address.
+            first: unsafe { NonNull::new_unchecked(first) },
+            mask: 0,
         }
+    }
+
+    /// Where the search for `ip` starts, in bytes, before it is masked.
+    #[inline(always)]
+    fn start(ip: usize) -> usize {
+        // Fibonacci hashing: functions lie at multiples of 16, so the low bits say little.
+        ((ip as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize
+    }
+
+    /// The slot at an offset in bytes, before it is masked.
+    #[inline(always)]
+    fn slot(&self, offset: usize) -> &Slot {
+        // SAFETY: masked, it is the offset of a slot, by the type's invariant.
+        unsafe { self.first.byte_add(offset & self.mask).as_ref() }
+    }
+
+    /// The slot of `ip`, if it has one. `ip` must not be 0.
+    #[inline(always)]
+    pub(crate) fn find(&self, ip: usize) -> Option<&Slot> {
+        let start = Self::start(ip);
+        let slot = self.slot(start);
+        // ORDERING: pairs with the release store in `claim`.
+        if slot.ip.load(Ordering::Acquire) == ip {
+            Some(slot)
+        } else {
+            self.find_behind(ip, start)
+        }
+    }
+
+    /// The slot of `ip`, if it is not the one where the search starts.
+    #[cold]
+    #[inline(never)]
+    fn find_behind(&self, ip: usize, start: usize) -> Option<&Slot> {
+        let mut offset = start;
+        // Ends, since some slot is free.
+        loop {
+            let slot = self.slot(offset);
+            // ORDERING: pairs with the release store in `claim`.
+            match slot.ip.load(Ordering::Acquire) {
+                here if here == ip => return Some(slot),
+                0 => return None,
+                _ => offset = offset.wrapping_add(size_of::<Slot>()),
+            }
+        }
+    }
+
+    /// The free slot for an `ip` that has none.
+    fn find_free(&self, ip: usize) -> &Slot {
+        let mut offset = Self::start(ip);
+        // Ends, since some slot is free.
+        while self.slot(offset).ip() != 0 {
+            offset = offset.wrapping_add(size_of::<Slot>());
+        }
+        self.slot(offset)
     }
 }
 
@@ -216,24 +302,12 @@ impl Slot {
 pub(crate) unsafe trait StableDeref: Deref<Target = [Slot]> {}
 
 /// Slots by intercepted address: open addressing, never more than half full, nothing is ever moved.
-///
-/// # Invariants
-///
-/// The number of slots is a power of two, and some slot is free. `first` points to the first of `slots`, which stay where
-/// they are, and `mask` is their number less one.
 #[derive(Debug)]
 pub(crate) struct Table<S> {
-    /// Apart from `slots`, so that the handler has little to load.
-    first: NonNull<Slot>,
-    mask: usize,
+    view: View,
     slots: S,
     claimed: usize,
 }
-
-// SAFETY: `first` is what `slots` gives access to anyway.
-unsafe impl<S: Send> Send for Table<S> {}
-// SAFETY: as above, and slots are made for concurrent use.
-unsafe impl<S: Sync> Sync for Table<S> {}
 
 impl<S: StableDeref> Table<S> {
     /// Makes a table of free slots, `None` if their number is not a power of two.
@@ -241,13 +315,22 @@ impl<S: StableDeref> Table<S> {
         if !slots.len().is_power_of_two() {
             return None;
         }
-        // INVARIANT: checked here; `claim` leaves half of the slots free. The slots stay by the trait's promise.
-        Some(Self {
+        // INVARIANT: checked here; `claim` leaves half of the slots free. They stay where they are by the trait's
+        // promise.
+        let view = View {
             first: NonNull::from(slots.first()?),
-            mask: slots.len() - 1,
+            mask: (slots.len() - 1) * size_of::<Slot>(),
+        };
+        Some(Self {
+            view,
             slots,
             claimed: 0,
         })
+    }
+
+    /// What the handler needs.
+    pub(crate) fn view(&self) -> &View {
+        &self.view
     }
 
     /// How many more functions fit in.
@@ -260,31 +343,9 @@ impl<S: StableDeref> Table<S> {
         &self.slots
     }
 
-    /// The slots from where `ip` belongs on, round and round.
-    #[inline(always)]
-    fn chain(&self, ip: usize) -> impl Iterator<Item = &Slot> {
-        // Fibonacci hashing: functions lie at multiples of 16, so the low bits say little.
-        let start = (ip as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
-        (start as usize..).map(|index| {
-            let slot = self.first.as_ptr().wrapping_add(index & self.mask);
-            // SAFETY: masked, the index is one of a slot, by the type's invariant.
-            unsafe { &*slot }
-        })
-    }
-
     /// The slot of `ip`, if it has one. `ip` must not be 0.
-    #[inline(always)]
     pub(crate) fn find(&self, ip: usize) -> Option<&Slot> {
-        // Ends, since some slot is free.
-        for slot in self.chain(ip) {
-            // ORDERING: pairs with the release store in `claim`.
-            match slot.ip.load(Ordering::Acquire) {
-                here if here == ip => return Some(slot),
-                0 => return None,
-                _ => (),
-            }
-        }
-        None
+        self.view.find(ip)
     }
 
     /// The slot of `ip`, a free one if it has none yet; `None` if there is no room.
@@ -296,9 +357,8 @@ impl<S: StableDeref> Table<S> {
             if self.room() == 0 {
                 return None;
             }
-            let free = self.chain(ip).find(|slot| slot.ip() == 0)?;
             // ORDERING: nothing to publish yet, the stack is empty; release for symmetry with `find`.
-            free.ip.store(ip, Ordering::Release);
+            self.view.find_free(ip).ip.store(ip, Ordering::Release);
             self.claimed += 1;
         }
         self.find(ip)

@@ -2,17 +2,19 @@
 
 use std::{
     collections::HashMap,
-    sync::atomic::{AtomicBool, AtomicI32, Ordering},
+    sync::atomic::{AtomicBool, Ordering},
     thread,
 };
 
-use crate::table::{Choice, Node, Slot, StableDeref, Table, IDLE, PATCHED, UNPATCHED};
+use crate::table::{
+    Node, Slot, StableDeref, Stateless, Table, View, IDLE, ORIGINAL, PATCHED, UNPATCHED,
+};
 
 // SAFETY: the tests do not change the vector of a table.
 unsafe impl StableDeref for Vec<Slot> {}
 
 fn table(slots: usize) -> Table<Vec<Slot>> {
-    Table::new((0..slots).map(|_| Slot::default()).collect()).expect("a power of two")
+    Table::new((0..slots).map(|_| Slot::new()).collect()).expect("a power of two")
 }
 
 fn node(target: usize) -> Node {
@@ -21,15 +23,15 @@ fn node(target: usize) -> Node {
     node
 }
 
-fn select(slot: &Slot, state: i32) -> Choice {
+fn select(slot: &Slot, state: i32) -> Result<usize, Stateless> {
     // SAFETY: nothing is freed while the test holds the nodes.
-    unsafe { slot.select(&AtomicI32::new(state)) }
+    unsafe { slot.select(|| state) }
 }
 
 #[test]
 fn size_must_be_a_power_of_two() {
     for slots in [0, 3, 6, 100] {
-        let slots: Vec<Slot> = (0..slots).map(|_| Slot::default()).collect();
+        let slots: Vec<Slot> = (0..slots).map(|_| Slot::new()).collect();
         assert!(Table::new(slots).is_none());
     }
 }
@@ -58,6 +60,11 @@ fn finds_what_was_claimed() {
 }
 
 #[test]
+fn nothing_is_found_in_a_view_of_nothing() {
+    assert!(View::of_nothing().find(0x10).is_none());
+}
+
+#[test]
 fn zero_is_no_address() {
     assert!(table(8).claim(0).is_none());
 }
@@ -76,63 +83,63 @@ fn adopts_whole_stacks() {
         .filter(|slot| !slot.top().is_null())
         .all(|slot| large.adopt(slot)));
     let slot = large.find(0x40).unwrap();
-    assert_eq!(select(slot, IDLE), Choice::Replace(2));
+    assert_eq!(select(slot, IDLE), Ok(2));
     // SAFETY: both nodes are alive.
     assert!(unsafe { slot.remove(&new) });
-    assert_eq!(select(slot, IDLE), Choice::Replace(1));
+    assert_eq!(select(slot, IDLE), Ok(1));
 }
 
 #[test]
 fn newest_wins_and_the_next_shows_again() {
     let (a, b, c) = (node(1), node(2), node(3));
-    let slot = Slot::default();
-    assert_eq!(select(&slot, IDLE), Choice::Original);
+    let slot = Slot::new();
+    assert_eq!(select(&slot, IDLE), Ok(ORIGINAL));
     for node in [&a, &b, &c] {
         slot.push(node);
     }
-    assert_eq!(select(&slot, IDLE), Choice::Replace(3));
+    assert_eq!(select(&slot, IDLE), Ok(3));
     // From the middle, from the top, and the last one.
     // SAFETY: all nodes are alive.
     unsafe {
         assert!(slot.remove(&b));
         assert!(!slot.remove(&b), "not there any more");
-        assert_eq!(select(&slot, IDLE), Choice::Replace(3));
+        assert_eq!(select(&slot, IDLE), Ok(3));
         assert!(slot.remove(&c));
-        assert_eq!(select(&slot, IDLE), Choice::Replace(1));
+        assert_eq!(select(&slot, IDLE), Ok(1));
         assert!(slot.holds_only(&a));
         assert!(slot.remove(&a));
     }
-    assert_eq!(select(&slot, IDLE), Choice::Original);
+    assert_eq!(select(&slot, IDLE), Ok(ORIGINAL));
 }
 
 #[test]
 fn the_task_decides_in_a_transition() {
     let (old, new) = (node(1), node(2));
-    let slot = Slot::default();
+    let slot = Slot::new();
     new.set_transition(true);
     slot.push(&new);
-    assert_eq!(select(&slot, PATCHED), Choice::Replace(2));
-    assert_eq!(select(&slot, UNPATCHED), Choice::Original);
-    assert_eq!(select(&slot, IDLE), Choice::Stateless);
+    assert_eq!(select(&slot, PATCHED), Ok(2));
+    assert_eq!(select(&slot, UNPATCHED), Ok(ORIGINAL));
+    assert_eq!(select(&slot, IDLE), Err(Stateless));
 
-    let slot = Slot::default();
+    let slot = Slot::new();
     slot.push(&old);
     slot.push(&new);
-    assert_eq!(select(&slot, PATCHED), Choice::Replace(2));
-    assert_eq!(select(&slot, UNPATCHED), Choice::Replace(1));
+    assert_eq!(select(&slot, PATCHED), Ok(2));
+    assert_eq!(select(&slot, UNPATCHED), Ok(1));
     new.set_transition(false);
-    assert_eq!(select(&slot, UNPATCHED), Choice::Replace(2));
+    assert_eq!(select(&slot, UNPATCHED), Ok(2));
 }
 
 #[test]
 fn function_that_goes_back() {
     let (old, nop) = (node(1), Node::new());
-    let slot = Slot::default();
+    let slot = Slot::new();
     slot.push(&old);
     nop.set_transition(true);
     slot.push(&nop);
-    assert_eq!(select(&slot, PATCHED), Choice::Original);
-    assert_eq!(select(&slot, UNPATCHED), Choice::Replace(1));
+    assert_eq!(select(&slot, PATCHED), Ok(ORIGINAL));
+    assert_eq!(select(&slot, UNPATCHED), Ok(1));
 }
 
 /// One writer, many readers: a reader must never see anything but the replacements that were there.
@@ -150,7 +157,7 @@ fn readers_and_a_writer() {
                 while !done.load(Ordering::Relaxed) {
                     let slot = table.find(16 * 7).expect("claimed");
                     match select(slot, UNPATCHED) {
-                        Choice::Original | Choice::Replace(1..=4) => (),
+                        Ok(0..=4) => (),
                         other => panic!("{other:?}"),
                     }
                     assert!(table.find(16 * 101).is_none());
