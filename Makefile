@@ -16,6 +16,8 @@ SYSTEM_MAP = $(wildcard $(KDIR)/System.map)
 KBUILD = scripts/kmake -s -C $(KDIR) M=$(CURDIR) KBUILD_EXTRA_SYMBOLS="$(abspath $(SYMVERS))"
 KLP_CONVERT = $(shell scripts/cargo --target-dir)/release/klp-convert
 
+KTAP ?= selftests.ktap
+
 all: modules
 
 modules: klp-convert
@@ -47,6 +49,10 @@ test: setup
 	+@$(MAKE) --no-print-directory modules KDIR="$$(scripts/kernel --path)"
 	tools/testing/run
 
+selftests: setup
+	+@$(MAKE) --no-print-directory modules KDIR="$$(scripts/kernel --path)"
+	tools/testing/selftests --ktap $(KTAP) $(SCRIPT)
+
 format:
 	rustfmt=$$(scripts/kmake --print | sed -n 's/^RUSTFMT=//p'); \
 	git ls-files '*.rs' | xargs "$$rustfmt" --edition 2021
@@ -66,6 +72,7 @@ help:
 	@echo '  all            livepatch.ko and the samples, for KDIR (default)'
 	@echo '  demo           from a bare machine to a live-patched kernel, in a virtual machine'
 	@echo '  test           formatting, lints, host tests and tests in the virtual machine'
+	@echo '  selftests      the kernel's own livepatch selftests, on the built-in core and on the Rust core'
 	@echo '  setup          only install what is missing and build the test kernel'
 	@echo '  kdir           print the kernel build directory in use'
 	@echo '  format         format the Rust code'
@@ -74,10 +81,12 @@ help:
 	@echo '  clean          remove what was built in this directory'
 	@echo
 	@echo 'Variables:'
+	@echo '  SCRIPT=name          selftests: only this one, such as test-callbacks.sh'
+	@echo '  KTAP=file            selftests: where to write the results ($(KTAP))'
 	@echo '  KDIR=dir             kernel build directory'
 	@echo '  KERNEL_VERSION=7.N   test kernel: this release instead of the newest 7.x'
 	@echo '  KERNEL_SOURCE=dir    test kernel: this source tree'
 	@echo '  KERNEL_CONFIG=file   test kernel: with these options too, such as scripts/debug.config'
 	@echo '  LIVEPATCH_CACHE=dir  where sources, kernels and tools are kept'
 
-.PHONY: all modules klp-convert setup kdir demo test format doc rust-analyzer clean help
+.PHONY: all modules klp-convert setup kdir demo test selftests format doc rust-analyzer clean help

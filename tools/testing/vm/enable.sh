@@ -22,7 +22,7 @@ test_function_of_vmlinux() {
 	[ "$(cat $lp/livepatch_cmdline/stack_order)" = 1 ]
 	[ "$(cat $lp/livepatch_cmdline/vmlinux/patched)" = 1 ]
 	[ "$(refs livepatch_cmdline)" = 1 ]
-	expect_error 'in use' rmmod livepatch_cmdline
+	expect_error 'in use' command rmmod livepatch_cmdline
 	remove livepatch-cmdline
 	[ "$(cat /proc/cmdline)" = "$before" ]
 	expect_log <<-END

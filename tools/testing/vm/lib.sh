@@ -26,6 +26,17 @@ is_loaded() { grep -q "^${1//-/_} " /proc/modules; }
 
 refs() { awk -v name="${1//-/_}" '$1 == name { print $3 }' /proc/modules; }
 
+# Unloads modules. A patch's directory is gone a moment before the last reference on its module.
+rmmod() {
+	local name
+	for name; do
+		wait_until 10 "no references on $name" unreferenced "$name"
+		command rmmod "$name"
+	done
+}
+
+unreferenced() { [ "$(refs "$1")" = 0 ] || ! is_loaded "$1"; }
+
 # wait_until SECONDS WHAT COMMAND...: until COMMAND succeeds.
 wait_until() {
 	local seconds=$1 what=$2 end
@@ -141,7 +152,7 @@ run_tests() {
 				[ -z "$(ls "$lp")" ] && break
 				sleep 0.1
 			done
-			rmmod livepatch_sleeper_fix livepatch_cmdline klp_test_patch livepatch_sample livepatch_sleeper \
+			command rmmod livepatch_sleeper_fix livepatch_cmdline klp_test_patch livepatch_sample livepatch_sleeper \
 				klp_test_target livepatch 2>/dev/null
 		fi
 		rm -f "$output"

@@ -82,7 +82,7 @@ test_patches_keep_the_core() {
 	[ "$(refs livepatch)" = 0 ]
 	load livepatch-cmdline
 	[ "$(refs livepatch)" = 1 ]
-	expect_error 'in use' rmmod livepatch
+	expect_error 'in use' command rmmod livepatch
 	load klp_test_patch
 	[ "$(refs livepatch)" = 2 ]
 	wait_until 10 settled settled klp_test_patch

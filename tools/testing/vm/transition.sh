@@ -200,7 +200,7 @@ test_unpatching_waits() {
 	patched_with_napper
 	echo 0 >$fix/enabled
 	in_transition livepatch_sleeper_fix
-	expect_error 'in use' rmmod livepatch-sleeper-fix
+	expect_error 'in use' command rmmod livepatch-sleeper-fix
 	expect_error 'Invalid argument' put 0 $fix/enabled
 	kill $napper
 	wait $napper || true
@@ -367,7 +367,7 @@ test_zz_forced_unpatching() {
 	END
 	stays=livepatch_sleeper_fix
 	[ "$(refs $stays)" = 1 ]
-	expect_error 'in use' rmmod livepatch-sleeper-fix
+	expect_error 'in use' command rmmod livepatch-sleeper-fix
 	naps_in_patch $napper
 	kill $napper
 	wait $napper || true
