@@ -9,8 +9,10 @@ KDIR := $(if $(wildcard $(RUNNING)/rust/libkernel.rmeta),$(RUNNING),$(shell scri
 endif
 
 # Symbols that modules use though the kernel does not export them, and the modules that do.
-SYMVERS := rust/livepatch/vmlinux.symvers samples/samples.symvers
-CONVERTED := livepatch.ko samples/livepatch-cmdline.ko
+SYMVERS := rust/livepatch/vmlinux.symvers samples/samples.symvers tools/testing/modules/tests.symvers
+CONVERTED := livepatch.ko samples/livepatch-cmdline.ko tools/testing/modules/klp_test_reloc.ko
+# Which one where a module has several of a name.
+POSITIONS := klp_test_target:klp_test_twin=2
 SYSTEM_MAP = $(wildcard $(KDIR)/System.map)
 
 KBUILD = scripts/kmake -s -C $(KDIR) M=$(CURDIR) KBUILD_EXTRA_SYMBOLS="$(abspath $(SYMVERS))"
@@ -27,7 +29,8 @@ ifeq ($(KDIR),)
 else
 	+$(KBUILD) modules
 	@for module in $(CONVERTED); do \
-		$(KLP_CONVERT) --quiet $(SYMVERS:%=--symbols %) $(SYSTEM_MAP:%=--system-map %) $$module || exit; \
+		$(KLP_CONVERT) --quiet $(SYMVERS:%=--symbols %) $(SYSTEM_MAP:%=--system-map %) \
+			$(POSITIONS:%=--position %) $$module || exit; \
 	done
 endif
 

@@ -114,6 +114,16 @@ not() {
 
 put() { echo "$1" >"$2"; }
 
+# on_both_cores COMMAND...: on the built-in core, then on the Rust core; what it demands is what they have in common.
+on_both_cores() {
+	say "on the built-in core"
+	"$@"
+	say "on the Rust core"
+	load livepatch
+	"$@"
+	rmmod livepatch
+}
+
 # Nothing of ours is left.
 expect_clean() {
 	local left

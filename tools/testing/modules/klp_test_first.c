@@ -5,6 +5,8 @@
 #include <linux/module.h>
 #include <linux/moduleparam.h>
 
+#include "klp_test_target.h"
+
 noinline int klp_test_value(void);
 noinline int klp_test_other(void);
 notrace noinline int klp_test_notrace(void);
@@ -29,6 +31,25 @@ static int get_value(char *buffer, const struct kernel_param *kp)
 {
 	return sysfs_emit(buffer, "%d\n", klp_test_value() + klp_test_other() + klp_test_notrace());
 }
+
+/* For relocations against symbols that are not exported. */
+static noinline int klp_test_hidden(void)
+{
+	return 5;
+}
+
+static noinline int klp_test_twin(void)
+{
+	return 1000;
+}
+
+static int get_hidden(char *buffer, const struct kernel_param *kp)
+{
+	return sysfs_emit(buffer, "%d\n", klp_test_hidden() + klp_test_twin() + klp_test_second_twin());
+}
+
+static const struct kernel_param_ops hidden_ops = { .get = get_hidden };
+module_param_cb(hidden, &hidden_ops, NULL, 0444);
 
 static const struct kernel_param_ops value_ops = { .get = get_value };
 module_param_cb(value, &value_ops, NULL, 0444);
