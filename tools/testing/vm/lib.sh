@@ -74,6 +74,30 @@ log() {
 		grep -v '^livepatch: .*taint' || true
 }
 
+# The same with those of patch modules and targets.
+all_messages() {
+	dmesg | sed -n "/$mark_text/,\$p" | sed 's/^\[[^]]*\] //' | grep -E '^(livepatch|klp_test|livepatch_[a-z0-9_]*)' |
+		grep -v -e 'taint' -e '^livepatch: the .* core is in charge' || true
+}
+
+# same_on_both_cores COMMAND...: does the same on both cores; output and messages must be the same, and not few.
+same_on_both_cores() {
+	local dir
+	dir=$(mktemp -d)
+	mark
+	"$@" >"$dir/c"
+	all_messages >>"$dir/c"
+	load livepatch
+	mark
+	"$@" >"$dir/rust"
+	rmmod livepatch
+	all_messages >>"$dir/rust"
+	diff -U 3 "$dir/c" "$dir/rust"
+	[ "$(wc -l <"$dir/c")" -gt 5 ]
+	cp "$dir/rust" "${same_log:-/dev/null}"
+	rm -r "$dir"
+}
+
 # Compares the core's messages since the mark with standard input.
 expect_log() {
 	local expected actual
