@@ -1,0 +1,3 @@
+// SPDX-License-Identifier: GPL-2.0
+#define NUMBER 1
+#include "klp_test_stack.h"
