@@ -24,6 +24,7 @@ unsigned long livepatch_select(unsigned long ip);
 void livepatch_ftrace_thunk(unsigned long ip, unsigned long parent_ip, struct ftrace_ops *ops,
 			    struct ftrace_regs *fregs);
 unsigned long livepatch_ftrace_flags(void);
+bool livepatch_has_direct_call(unsigned long ip);
 /* The calling task's; for the handler, so not to be traced. */
 int livepatch_current_patch_state(void);
 

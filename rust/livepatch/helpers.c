@@ -58,6 +58,11 @@ unsigned long livepatch_ftrace_flags(void)
 	return flags;
 }
 
+bool livepatch_has_direct_call(unsigned long ip)
+{
+	return ftrace_find_rec_direct(ip);
+}
+
 static DEFINE_PER_CPU(unsigned long[LIVEPATCH_MAX_STACK_ENTRIES], stack_entries);
 
 unsigned long *livepatch_stack_entries(void)

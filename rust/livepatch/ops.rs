@@ -7,6 +7,10 @@
 //! The redirections of the take-over are in it for as long as the module is loaded, so the filter never becomes empty
 //! before the end (an empty filter means every function).
 //!
+//! A function that has a direct call, a BPF trampoline for example, gets an ops of its own: ftrace asks the owner of the
+//! call to make room for us when an ops is registered, but not when a filter grows. A call that is attached later finds
+//! us there and makes room by itself.
+//!
 //! # Contexts and concurrency
 //!
 //! * [`Ops`] is changed under the registry's lock, in process context; it sleeps.
@@ -26,6 +30,7 @@ use crate::{
     kapi::{
         cpu,
         ftrace::{
+            self,
             Change,
             FtraceOps, //
         },
@@ -248,24 +253,30 @@ impl Ops {
             slot.push(&hook.node);
             hook.attached = true;
         }
-        if fresh == 0 || self.intercept_batch(fresh).is_ok() {
+        if fresh == 0 || self.intercept_all(fresh).is_ok() {
             return Ok(());
         }
 
-        // One of them cannot be intercepted like this. Find out which, in the order of the patch.
-        let mut done = 0;
+        // One of them cannot be intercepted. Find out which, in the order of the patch.
+        self.scratch.clear();
         let mut failed = None;
-        while let Some(&ip) = self.scratch.get(done) {
-            if let Err(error) = self.intercept(ip) {
-                let index = hooks.iter().position(|hook| hook.ip == ip).unwrap_or(0);
+        for (index, hook) in hooks.iter().enumerate() {
+            let slot = self.table.find(hook.ip);
+            if !slot.is_some_and(|slot| slot.holds_only(&hook.node)) {
+                // Intercepted before.
+                continue;
+            }
+            if let Err(error) = self.intercept(hook.ip) {
                 failed = Some(AttachError { index, error });
                 break;
             }
-            done += 1;
+            let fits = self.scratch.push_within_capacity(hook.ip);
+            kernel::warn_on!(fits.is_err());
         }
         let Some(failed) = failed else {
             return Ok(());
         };
+        let done = self.scratch.len();
         self.release(done);
         for hook in hooks.iter_mut() {
             if let Some(slot) = self.table.find(hook.ip) {
@@ -276,6 +287,47 @@ impl Ops {
         }
         cpu::synchronize_all();
         Err(failed)
+    }
+
+    /// Intercepts the first `count` addresses in `scratch`, all or none.
+    fn intercept_all(&mut self, count: usize) -> Result {
+        // Bring those for the shared ops to the front.
+        let ips = self.scratch.get_mut(..count).unwrap_or_default();
+        let mut shared = 0;
+        for index in 0..ips.len() {
+            if !ftrace::has_direct_call(ips[index]) {
+                ips.swap(shared, index);
+                shared += 1;
+            }
+        }
+        if shared > 0 {
+            self.intercept_batch(shared)?;
+        }
+        for done in shared..count {
+            let ip = self.scratch.get(done).copied().unwrap_or_default();
+            self.intercept_single(ip)
+                .inspect_err(|_| self.release(done))?;
+        }
+        // A direct call may have come before the filter grew, and not have made room: those move, too. (The last one in
+        // the filter has just been registered with it, and that asks everybody to make room.)
+        for index in 0..shared {
+            let ip = self.scratch.get(index).copied().unwrap_or_default();
+            if self.in_shared < 2 || !ftrace::has_direct_call(ip) {
+                continue;
+            }
+            self.shared
+                .as_mut()
+                .filter(&mut [ip], Change::Remove)
+                .inspect_err(|_| self.release(count))?;
+            self.in_shared -= 1;
+            if let Err(error) = self.intercept_single(ip) {
+                // In no filter any more.
+                self.scratch.swap(index, count - 1);
+                self.release(count - 1);
+                return Err(error);
+            }
+        }
+        Ok(())
     }
 
     /// Intercepts the first `count` addresses in `scratch` with the shared ops.
@@ -295,10 +347,16 @@ impl Ops {
 
     /// Intercepts one function, with an ops of its own if need be.
     fn intercept(&mut self, ip: usize) -> Result {
-        if self.in_shared > 0 && self.shared.as_mut().filter(&mut [ip], Change::Add).is_ok() {
-            self.in_shared += 1;
-            return Ok(());
+        if self.in_shared == 0 || ftrace::has_direct_call(ip) {
+            return self.intercept_single(ip);
         }
+        self.shared.as_mut().filter(&mut [ip], Change::Add)?;
+        self.in_shared += 1;
+        Ok(())
+    }
+
+    /// Intercepts one function with an ops of its own.
+    fn intercept_single(&mut self, ip: usize) -> Result {
         self.singles.reserve(1, GFP_KERNEL)?;
         let mut single = FtraceOps::new()?;
         single.as_mut().filter(&mut [ip], Change::Add)?;

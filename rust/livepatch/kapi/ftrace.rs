@@ -63,8 +63,10 @@ impl FtraceOps {
     ///
     /// # Errors
     ///
-    /// `EBUSY` if another user changes the instruction pointer of one of the functions, or a direct call is attached
-    /// to it; `EINVAL` or `ENOENT` for an address that is not ftrace's; `ENOMEM`.
+    /// `EBUSY` if another user changes the instruction pointer of one of the functions; `EINVAL` or `ENOENT` for
+    /// an address that is not ftrace's; `ENOMEM`.
+    ///
+    /// A direct call that is attached already is neither refused nor asked to make room: see [`has_direct_call`].
     pub(crate) fn filter(self: Pin<&mut Self>, ips: &mut [usize], change: Change) -> Result {
         let count = u32::try_from(ips.len()).map_err(|_| E2BIG)?;
         if count == 0 {
@@ -109,6 +111,15 @@ impl PinnedDrop for FtraceOps {
         // SAFETY: the ops is not registered any more; this frees its filter.
         unsafe { bindings::ftrace_free_filter(self.inner.get()) };
     }
+}
+
+/// Whether a direct call is attached at `ip`, a location of ftrace's: a BPF trampoline, for example. A snapshot.
+///
+/// Such a call has to make room for somebody who changes the instruction pointer. It is asked to when the latter is
+/// registered ([`FtraceOps::register`]) or when it is attached itself, but not when a filter grows.
+pub(crate) fn has_direct_call(ip: usize) -> bool {
+    // SAFETY: only looks the address up.
+    unsafe { bindings::livepatch_has_direct_call(ip) }
 }
 
 /// Where ftrace intercepts the function at `address`; `None` if it cannot be intercepted.

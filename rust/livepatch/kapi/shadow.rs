@@ -4,7 +4,7 @@
 //!
 //! It is the built-in core's own: variables outlive patches and must survive a change of cores, and a task may be in one
 //! core's function while another one is in the other's. So the table, its lock and the layout of a variable are shared;
-//! [`init`] makes sure that they are what we think.
+//! [`init()`] makes sure that they are what we think.
 //!
 //! # Concurrency
 //!
@@ -45,7 +45,7 @@ pub(crate) struct Key {
     pub(crate) id: usize,
 }
 
-/// Binary logarithm of the number of buckets. [`init`] sets it before anything else here is called.
+/// Binary logarithm of the number of buckets. [`init()`] sets it before anything else here is called.
 static BITS: AtomicU32 = AtomicU32::new(0);
 
 /// Makes sure that the table is what we think it is. Called while the built-in functions are in charge; sleeps.
@@ -125,7 +125,7 @@ unsafe fn find(key: Key) -> Option<NonNull<Raw>> {
         // SAFETY: a link of a list; variables on it are not freed, says the caller.
         let shadow = NonNull::new(unsafe { link(next) }.load(Ordering::Acquire).cast::<Raw>())?;
         // SAFETY: on the list, so it exists; object and identifier do not change.
-        let found = unsafe { &*(&raw const (*shadow.as_ptr()).obj) };
+        let found = unsafe { &(*shadow.as_ptr()).obj };
         // SAFETY: as above.
         let id = unsafe { (*shadow.as_ptr()).id };
         if *found == key.object && id == key.id {

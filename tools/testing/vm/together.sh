@@ -1,0 +1,177 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# A function that is live patched is traced, probed, or has a BPF trampoline at the same time; on both cores.
+. "$(dirname "$0")/lib.sh"
+
+tracing=/sys/kernel/tracing
+function=version_proc_show
+mount -t tracefs tracefs $tracing 2>/dev/null
+mount -t bpf bpf /sys/fs/bpf 2>/dev/null
+sysctl -qw kernel.bpf_stats_enabled=1
+
+patch_it() {
+	load klp_test_a vmlinux=1
+	wait_until 20 settled settled klp_test_a
+}
+is_patched() { grep -q '^patched by 1' /proc/version; }
+is_original() { grep -q '^Linux version' /proc/version; }
+
+# A BPF program at the function's entry or exit: $bpf_in and $bpf_out talk to the program that holds it.
+attach() {
+	coproc BPF { "$top/tools/testing/trampoline" "$1" $function; }
+	bpf_out=${BPF[0]} bpf_in=${BPF[1]} bpf_pid=$BPF_PID
+	local answer
+	read -r answer <&"$bpf_out"
+	[ "$answer" = attached ]
+}
+runs_of_program() {
+	local answer
+	echo >&"$bpf_in"
+	read -r answer <&"$bpf_out"
+	[ "$answer" = "$1" ]
+}
+detach() {
+	eval "exec $bpf_in>&-"
+	wait "$bpf_pid"
+}
+
+trampoline_first() {
+	local kind
+	for kind in fentry fexit; do
+		attach $kind
+		is_original
+		runs_of_program 1
+		patch_it
+		is_patched
+		runs_of_program 2
+		remove klp_test_a
+		is_original
+		runs_of_program 3
+		detach
+		is_original
+	done
+}
+test_bpf_before_the_patch() { on_both_cores trampoline_first; }
+
+patch_first() {
+	local kind
+	for kind in fentry fexit; do
+		patch_it
+		attach $kind
+		is_patched
+		runs_of_program 1
+		detach
+		is_patched
+		attach $kind
+		remove klp_test_a
+		is_original
+		runs_of_program 1
+		detach
+	done
+}
+test_bpf_after_the_patch() { on_both_cores patch_first; }
+
+# Another function without a trampoline, patched and not any more in either order.
+bpf_and_another() {
+	attach fentry
+	patch_it
+	load livepatch-cmdline
+	wait_until 20 settled settled livepatch_cmdline
+	is_patched
+	grep -q 'live-patched$' /proc/cmdline
+	remove klp_test_a
+	is_original
+	grep -q 'live-patched$' /proc/cmdline
+	patch_it
+	remove livepatch-cmdline
+	is_patched
+	not grep -q 'live-patched$' /proc/cmdline
+	# Two patches of the function with the trampoline.
+	load klp_test_b vmlinux=1
+	wait_until 20 settled settled klp_test_b
+	grep -q '^patched by 2' /proc/version
+	remove klp_test_b
+	is_patched
+	detach
+	is_patched
+	remove klp_test_a
+	is_original
+}
+test_bpf_and_another_function() { on_both_cores bpf_and_another; }
+
+hits() { awk -v event="$1" '$1 == event { print $2 }' $tracing/kprobe_profile; }
+
+probed() {
+	local order event
+	for order in before after; do
+		[ $order = before ] || patch_it
+		echo "p:at_entry $function" >$tracing/kprobe_events
+		echo "r:at_return $function" >>$tracing/kprobe_events
+		echo "f:entered $function" >>$tracing/dynamic_events
+		for event in kprobes/at_entry kprobes/at_return fprobes/entered; do
+			echo 1 >$tracing/events/$event/enable
+		done
+		[ $order = after ] || patch_it
+		: >$tracing/trace
+		is_patched
+		remove klp_test_a
+		is_original
+		[ "$(grep -c 'at_entry:' $tracing/trace)" = 2 ]
+		[ "$(grep -c 'entered:' $tracing/trace)" = 2 ]
+		for event in kprobes/at_entry kprobes/at_return fprobes/entered; do
+			echo 0 >$tracing/events/$event/enable
+		done
+		: >$tracing/dynamic_events
+	done
+}
+test_probes() { on_both_cores probed; }
+
+traced() {
+	local tracer order
+	for tracer in function function_graph; do
+		for order in before after; do
+			[ $order = before ] || patch_it
+			echo $function >$tracing/set_ftrace_filter
+			echo $tracer >$tracing/current_tracer
+			[ $order = after ] || patch_it
+			: >$tracing/trace
+			is_patched
+			[ "$(grep -c "$function" $tracing/trace)" -ge 1 ]
+			remove klp_test_a
+			: >$tracing/trace
+			is_original
+			[ "$(grep -c "$function" $tracing/trace)" -ge 1 ]
+			echo nop >$tracing/current_tracer
+			: >$tracing/set_ftrace_filter
+		done
+	done
+}
+test_tracers() { on_both_cores traced; }
+
+# All of them at once, the patch in the middle of it.
+all_at_once() {
+	echo $function >$tracing/set_ftrace_filter
+	echo function >$tracing/current_tracer
+	attach fentry
+	echo "p:at_entry $function" >$tracing/kprobe_events
+	echo 1 >$tracing/events/kprobes/at_entry/enable
+	patch_it
+	: >$tracing/trace
+	is_patched
+	runs_of_program 1
+	[ "$(grep -c 'at_entry:' $tracing/trace)" = 1 ]
+	echo nop >$tracing/current_tracer
+	: >$tracing/set_ftrace_filter
+	is_patched
+	remove klp_test_a
+	is_original
+	runs_of_program 3
+	echo 0 >$tracing/events/kprobes/at_entry/enable
+	: >$tracing/kprobe_events
+	detach
+	is_original
+}
+test_all_at_once() { on_both_cores all_at_once; }
+
+run_tests
