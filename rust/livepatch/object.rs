@@ -25,7 +25,7 @@ use crate::{
         Hook,
         Ops, //
     },
-    reloc, symbols,
+    reloc, sort, symbols,
     sysfs::{
         ObjectDirectory,
         PatchDirectory, //
@@ -95,7 +95,7 @@ impl Object {
         for func in &self.funcs {
             own.push(func.identity(), GFP_KERNEL)?;
         }
-        own.sort_unstable();
+        sort::by_key(&mut own, |identity| *identity);
         let mut missing = KVec::new();
         for func in &replaced.funcs {
             if own.binary_search(&func.identity()).is_err() {

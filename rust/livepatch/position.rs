@@ -4,6 +4,7 @@
 //!
 //! Free of the kernel: `tools/testing/host` tests it on the host.
 
+use crate::sort;
 use core::ops::ControlFlow;
 
 /// Counts the symbols of one name, in the order of the symbol table, up to the wanted one.
@@ -120,7 +121,7 @@ pub(crate) struct Search<'s, 'a> {
 impl<'s, 'a> Search<'s, 'a> {
     /// Looks for `wanted`.
     pub(crate) fn new(wanted: &'s mut [Wanted<'a>]) -> Self {
-        wanted.sort_unstable_by_key(|wanted| wanted.name);
+        sort::by_key(wanted, |wanted| wanted.name);
         Self { wanted }
     }
 
@@ -136,6 +137,6 @@ impl<'s, 'a> Search<'s, 'a> {
 
     /// Ends the search: the symbols are in the caller's order again.
     pub(crate) fn end(self) {
-        self.wanted.sort_unstable_by_key(|wanted| wanted.order);
+        sort::by_key(self.wanted, |wanted| wanted.order);
     }
 }

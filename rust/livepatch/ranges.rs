@@ -5,6 +5,8 @@
 //! Built once per transition, sorted, so that checking a stack costs a binary search per frame instead of a
 //! comparison with every function. Free of the kernel: `tools/testing/host` tests it on the host.
 
+use crate::sort;
+
 /// The code of one function, and what to call it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Range<L> {
@@ -35,7 +37,7 @@ impl<L: Copy> Range<L> {
 
 /// Brings `ranges` into the order that [`find`] needs.
 pub(crate) fn sort<L: Copy>(ranges: &mut [Range<L>]) {
-    ranges.sort_unstable_by_key(|range| (range.start, range.order));
+    sort::by_key(ranges, |range| (range.start, range.order));
     let mut reach = 0;
     for range in ranges {
         reach = reach.max(range.end);

@@ -26,7 +26,7 @@ use crate::{
         SymbolName, //
     },
     position::Wanted,
-    symbols,
+    sort, symbols,
 };
 use kernel::{
     prelude::*,
@@ -168,12 +168,14 @@ fn resolve(section: &Section<'_>, table: u32) -> Result {
     }
 
     // Many relocations may share a symbol: the first one counts.
-    symbols.sort_unstable_by_key(|(index, symbol, _)| (symbol.identity(), *index));
+    sort::by_key(&mut symbols, |(index, symbol, _)| {
+        (symbol.identity(), *index)
+    });
     let mut last = 0;
     symbols.retain(|(_, symbol, _)| {
         core::mem::replace(&mut last, symbol.identity()) != symbol.identity()
     });
-    symbols.sort_unstable_by_key(|(index, ..)| *index);
+    sort::by_key(&mut symbols, |(index, ..)| *index);
 
     // One search for each object that they are in; mostly there is one.
     let mut wanted = KVec::with_capacity(symbols.len(), GFP_KERNEL)?;

@@ -14,6 +14,8 @@ mod pace;
 mod position;
 #[path = "../../../../rust/livepatch/ranges.rs"]
 mod ranges;
+#[path = "../../../../rust/livepatch/sort.rs"]
+mod sort;
 #[path = "../../../../rust/livepatch/table.rs"]
 mod table;
 #[path = "../../../../rust/livepatch/walk.rs"]
@@ -23,5 +25,6 @@ mod names_tests;
 mod pace_tests;
 mod position_tests;
 mod ranges_tests;
+mod sort_tests;
 mod table_tests;
 mod walk_tests;
