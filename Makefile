@@ -56,6 +56,10 @@ selftests: setup
 	+@$(MAKE) --no-print-directory modules KDIR="$$(scripts/kernel --path)"
 	tools/testing/selftests --ktap $(KTAP) $(SCRIPT)
 
+bench: setup
+	+@$(MAKE) --no-print-directory modules KDIR="$$(scripts/kernel --path)"
+	tools/testing/bench/bench $(if $(BENCH),--$(BENCH))
+
 format:
 	rustfmt=$$(scripts/kmake --print | sed -n 's/^RUSTFMT=//p'); \
 	git ls-files '*.rs' | xargs "$$rustfmt" --edition 2021
@@ -76,6 +80,7 @@ help:
 	@echo '  demo           from a bare machine to a live-patched kernel, in a virtual machine'
 	@echo '  test           formatting, lints, host tests and tests in the virtual machine'
 	@echo '  selftests      the kernel's own livepatch selftests, on the built-in core and on the Rust core'
+	@echo '  bench          the Rust core measured against the built-in core, about 25 minutes'
 	@echo '  setup          only install what is missing and build the test kernel'
 	@echo '  kdir           print the kernel build directory in use'
 	@echo '  format         format the Rust code'
@@ -86,10 +91,11 @@ help:
 	@echo 'Variables:'
 	@echo '  SCRIPT=name          selftests: only this one, such as test-callbacks.sh'
 	@echo '  KTAP=file            selftests: where to write the results ($(KTAP))'
+	@echo '  BENCH=quick          bench: less of everything, about 5 minutes; BENCH=update-readme: results into README.md'
 	@echo '  KDIR=dir             kernel build directory'
 	@echo '  KERNEL_VERSION=7.N   test kernel: this release instead of the newest 7.x'
 	@echo '  KERNEL_SOURCE=dir    test kernel: this source tree'
 	@echo '  KERNEL_CONFIG=file   test kernel: with these options too, such as scripts/debug.config'
 	@echo '  LIVEPATCH_CACHE=dir  where sources, kernels and tools are kept'
 
-.PHONY: all modules klp-convert setup kdir demo test selftests format doc rust-analyzer clean help
+.PHONY: all modules klp-convert setup kdir demo test selftests bench format doc rust-analyzer clean help
