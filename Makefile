@@ -79,7 +79,7 @@ help:
 	@echo '  all            livepatch.ko and the samples, for KDIR (default)'
 	@echo '  demo           from a bare machine to a live-patched kernel, in a virtual machine'
 	@echo '  test           formatting, lints, host tests and tests in the virtual machine'
-	@echo '  selftests      the kernel's own livepatch selftests, on the built-in core and on the Rust core'
+	@echo '  selftests      the livepatch selftests of the kernel, on the built-in core and on the Rust core'
 	@echo '  bench          the Rust core measured against the built-in core, about 25 minutes'
 	@echo '  setup          only install what is missing and build the test kernel'
 	@echo '  kdir           print the kernel build directory in use'
