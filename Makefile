@@ -56,6 +56,10 @@ selftests: setup
 	+@$(MAKE) --no-print-directory modules KDIR="$$(scripts/kernel --path)"
 	tools/testing/selftests --ktap $(KTAP) $(SCRIPT)
 
+differential: setup
+	+@$(MAKE) --no-print-directory modules KDIR="$$(scripts/kernel --path)"
+	tools/testing/differential $(SEED:%=--seed %) $(RUNS:%=--runs %) $(RUN:%=--run %) $(OPERATIONS:%=--operations %)
+
 bench: setup
 	+@$(MAKE) --no-print-directory modules KDIR="$$(scripts/kernel --path)"
 	tools/testing/bench/bench $(if $(BENCH),--$(BENCH))
@@ -80,6 +84,7 @@ help:
 	@echo '  demo           from a bare machine to a live-patched kernel, in a virtual machine'
 	@echo '  test           formatting, lints, host tests and tests in the virtual machine'
 	@echo '  selftests      the livepatch selftests of the kernel, on the built-in core and on the Rust core'
+	@echo '  differential   the same random operations on both cores, compared line by line'
 	@echo '  bench          the Rust core measured against the built-in core, about 25 minutes'
 	@echo '  setup          only install what is missing and build the test kernel'
 	@echo '  kdir           print the kernel build directory in use'
@@ -91,6 +96,8 @@ help:
 	@echo 'Variables:'
 	@echo '  SCRIPT=name          selftests: only this one, such as test-callbacks.sh'
 	@echo '  KTAP=file            selftests: where to write the results ($(KTAP))'
+	@echo '  SEED=text RUNS=n     differential: which operations (a new seed), and how many runs of them (10)'
+	@echo '  RUN=k                differential: only one run of the seed; OPERATIONS=n: how long it is (15)'
 	@echo '  BENCH=quick          bench: less of everything, about 5 minutes; BENCH=update-readme: results into README.md'
 	@echo '  KDIR=dir             kernel build directory'
 	@echo '  KERNEL_VERSION=7.N   test kernel: this release instead of the newest 7.x'
@@ -98,4 +105,4 @@ help:
 	@echo '  KERNEL_CONFIG=file   test kernel: with these options too, such as scripts/debug.config'
 	@echo '  LIVEPATCH_CACHE=dir  where sources, kernels and tools are kept'
 
-.PHONY: all modules klp-convert setup kdir demo test selftests bench format doc rust-analyzer clean help
+.PHONY: all modules klp-convert setup kdir demo test selftests differential bench format doc rust-analyzer clean help

@@ -47,7 +47,7 @@ pub(crate) fn sort<L: Copy>(ranges: &mut [Range<L>]) {
 
 /// Returns the label of the function that comes first in the patch among those with one of `addresses` in them.
 ///
-/// `ranges` must have been sorted by [`sort`].
+/// `ranges` must have been sorted by [`sort()`].
 pub(crate) fn find<L: Copy>(ranges: &[Range<L>], addresses: &[usize]) -> Option<L> {
     let mut found: Option<&Range<L>> = None;
     for &address in addresses {
