@@ -25,6 +25,8 @@ void livepatch_ftrace_thunk(unsigned long ip, unsigned long parent_ip, struct ft
 			    struct ftrace_regs *fregs);
 unsigned long livepatch_ftrace_flags(void);
 bool livepatch_has_direct_call(unsigned long ip);
+/* The part of a module's memory that @address is in; false if it is not in the module. */
+bool livepatch_module_memory(struct module *mod, unsigned long address, unsigned long *start, unsigned long *end);
 /* The calling task's; for the handler, so not to be traced. */
 int livepatch_current_patch_state(void);
 

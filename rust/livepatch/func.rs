@@ -14,7 +14,6 @@ use crate::{
     kapi::{
         descriptor::FuncDescriptor,
         ftrace,
-        kallsyms,
         kobject::Kobject, //
     },
     ops::Hook,
@@ -138,30 +137,37 @@ impl Func {
         Wanted::new(self.name().to_bytes(), self.sympos, order)
     }
 
-    /// Takes the address of the original code in `object`, which is loaded, and finds sizes.
+    /// Takes the address of the original code in `object`, which is loaded, and the sizes of both.
     ///
     /// # Errors
     ///
     /// `EINVAL` if the symbol is not clear, `ENOENT` if a size is unknown, after a message.
-    pub(crate) fn locate(&mut self, object: Option<&[u8]>, found: Result<usize, Miss>) -> Result {
+    pub(crate) fn locate(
+        &mut self,
+        object: Option<&[u8]>,
+        found: Result<usize, Miss>,
+        old_size: Option<usize>,
+        new_size: Option<usize>,
+    ) -> Result {
         let address = found
             .map_err(|miss| symbols::report(miss, object, self.name().to_bytes(), self.sympos))?;
-        let size = kallsyms::size_at(address).ok_or_else(|| {
+        let size = old_size.ok_or_else(|| {
             pr_err!("kallsyms size lookup failed for '{}'\n", self.name());
             ENOENT
         })?;
         self.old = Code { address, size };
 
         if self.is_nop() {
-            self.new.address = address;
+            self.new = self.old;
+        } else {
+            self.new.size = new_size.ok_or_else(|| {
+                pr_err!(
+                    "kallsyms size lookup failed for '{}' replacement\n",
+                    self.name()
+                );
+                ENOENT
+            })?;
         }
-        self.new.size = kallsyms::size_at(self.new.address).ok_or_else(|| {
-            pr_err!(
-                "kallsyms size lookup failed for '{}' replacement\n",
-                self.name()
-            );
-            ENOENT
-        })?;
         if let Some(descriptor) = self.descriptor {
             descriptor.set_old(self.old.address, self.old.size);
             descriptor.set_new_size(self.new.size);

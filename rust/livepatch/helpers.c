@@ -63,6 +63,18 @@ bool livepatch_has_direct_call(unsigned long ip)
 	return ftrace_find_rec_direct(ip);
 }
 
+bool livepatch_module_memory(struct module *mod, unsigned long address, unsigned long *start, unsigned long *end)
+{
+	for_each_mod_mem_type(type) {
+		if (within_module_mem_type(address, mod, type)) {
+			*start = (unsigned long)mod->mem[type].base;
+			*end = *start + mod->mem[type].size;
+			return true;
+		}
+	}
+	return false;
+}
+
 static DEFINE_PER_CPU(unsigned long[LIVEPATCH_MAX_STACK_ENTRIES], stack_entries);
 
 unsigned long *livepatch_stack_entries(void)

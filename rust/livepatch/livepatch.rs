@@ -45,6 +45,7 @@ mod ranges;
 mod registry;
 mod reloc;
 mod shadow;
+mod sizes;
 mod sort;
 mod stack;
 mod state;

@@ -207,8 +207,15 @@ impl Object {
             found.push(wanted.result(), GFP_KERNEL)?;
         }
         drop(wanted);
-        for (func, found) in self.funcs.iter_mut().zip(found) {
-            func.locate(object, found)?;
+        let old_sizes = symbols::sizes_at(
+            self.module,
+            found.iter().map(|found| found.unwrap_or_default()),
+        )?;
+        let new_sizes =
+            symbols::sizes_at(Some(pmod), self.funcs.iter().map(|func| func.new.address))?;
+        let sizes = old_sizes.into_iter().zip(new_sizes);
+        for ((func, found), (old_size, new_size)) in self.funcs.iter_mut().zip(found).zip(sizes) {
+            func.locate(object, found, old_size, new_size)?;
         }
         Ok(())
     }

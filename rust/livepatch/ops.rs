@@ -37,6 +37,7 @@ use crate::{
         warn::warn_once, //
     },
     table::{
+        best_factor,
         Node,
         Slot,
         StableDeref,
@@ -59,7 +60,7 @@ use kernel::prelude::*;
 type Functions = Table<Slots>;
 
 /// The slots of a table.
-struct Slots(KVec<Slot>);
+struct Slots(KVVec<Slot>);
 
 impl Deref for Slots {
     type Target = [Slot];
@@ -78,8 +79,11 @@ static TABLE: AtomicPtr<View> = AtomicPtr::new((&raw const NOTHING).cast_mut());
 /// What handlers use while nothing is intercepted.
 static NOTHING: View = View::of_nothing();
 
-/// Size of the first table: the redirections and a few functions.
-const FIRST_SLOTS: usize = 64;
+/// The smallest table: 2 KiB.
+const MIN_SLOTS: usize = 128;
+
+/// At least so many slots for each function, so that few share the one where the search starts.
+const SLOTS_PER_FUNCTION: usize = 8;
 
 /// Decides where a call that arrived at `ip` goes; 0 leaves it alone.
 ///
@@ -191,7 +195,7 @@ impl Ops {
             shared: FtraceOps::new()?,
             in_shared: 0,
             singles: KVec::new(),
-            table: new_table(FIRST_SLOTS)?,
+            table: new_table(&[])?,
             scratch: KVec::new(),
         };
         // ORDERING: publishes the empty table; pairs with the acquire load in `livepatch_select`.
@@ -203,16 +207,25 @@ impl Ops {
         Ok(ops)
     }
 
-    /// Makes sure that `count` more functions can be intercepted without another allocation of ours.
-    fn reserve(&mut self, count: usize) -> Result {
-        self.scratch
-            .reserve(self.in_shared + self.singles.len() + count, GFP_KERNEL)?;
-        if self.table.room() >= count {
-            return Ok(());
-        }
+    /// Makes a new table, with room for those functions of `hooks` that are not intercepted yet.
+    ///
+    /// Every time, since a table is made for what is in it: calls shall find their slots at the first look.
+    fn make_room(&mut self, hooks: &[Hook]) -> Result {
+        self.scratch.reserve(
+            self.in_shared + self.singles.len() + hooks.len(),
+            GFP_KERNEL,
+        )?;
         let used = |slot: &&Slot| !slot.top().is_null();
-        let live = self.table.slots().iter().filter(used).count();
-        let mut table = new_table((live + count) * 4)?;
+        let mut ips = KVVec::new();
+        for slot in self.table.slots().iter().filter(used) {
+            ips.push(slot.ip(), GFP_KERNEL)?;
+        }
+        for hook in hooks {
+            if !self.table.find(hook.ip).as_ref().is_some_and(used) {
+                ips.push(hook.ip, GFP_KERNEL)?;
+            }
+        }
+        let mut table = new_table(&ips)?;
         for slot in self.table.slots().iter().filter(used) {
             let fits = table.adopt(slot);
             kernel::warn_on!(!fits);
@@ -236,7 +249,7 @@ impl Ops {
     ///
     /// What [`FtraceOps::register`] gives, and which hook it was about. `ENOMEM`.
     pub(crate) fn attach(&mut self, hooks: &mut [Hook]) -> Result<(), AttachError> {
-        self.reserve(hooks.len())
+        self.make_room(hooks)
             .map_err(|error| AttachError { index: 0, error })?;
 
         // The handler must find a function before ftrace intercepts it.
@@ -493,16 +506,18 @@ impl<'h> Batch<'_, 'h> {
     }
 }
 
-fn new_table(slots: usize) -> Result<KBox<Functions>> {
-    let count = slots.max(FIRST_SLOTS).next_power_of_two();
-    let mut vec = KVec::with_capacity(count, GFP_KERNEL)?;
+/// An empty table that suits the functions at `ips`.
+fn new_table(ips: &[usize]) -> Result<KBox<Functions>> {
+    let count = (ips.len() * SLOTS_PER_FUNCTION)
+        .max(MIN_SLOTS)
+        .next_power_of_two();
+    let factor = best_factor(ips, &mut KVVec::from_elem(false, count, GFP_KERNEL)?);
+    let mut slots = KVVec::with_capacity(count, GFP_KERNEL)?;
     for _ in 0..count {
-        vec.push(Slot::new(), GFP_KERNEL)?;
+        slots.push(Slot::new(), GFP_KERNEL)?;
     }
-    Ok(KBox::new(
-        Table::new(Slots(vec)).ok_or(EINVAL)?,
-        GFP_KERNEL,
-    )?)
+    let table = Table::new(Slots(slots), factor).ok_or(EINVAL)?;
+    Ok(KBox::new(table, GFP_KERNEL)?)
 }
 
 // The declaration that the C side has.

@@ -7,11 +7,18 @@
 #![deny(unsafe_code)]
 
 use crate::{
-    kapi::kallsyms,
+    kapi::{
+        kallsyms,
+        module::ModulePtr, //
+    },
     position::{
         Miss,
         Search,
         Wanted, //
+    },
+    sizes::{
+        Place,
+        Sizes, //
     },
 };
 use kernel::{
@@ -41,6 +48,42 @@ pub(crate) fn find_all(object: Option<&[u8]>, wanted: &mut [Wanted<'_>]) -> Resu
         }
     }
     Ok(())
+}
+
+/// The sizes of the code at `addresses`, in bytes; `None` where no symbol tells.
+///
+/// Of those in `module`, all are found in one pass over its symbols; of others, each on its own.
+///
+/// # Errors
+///
+/// `ENOMEM`.
+pub(crate) fn sizes_at(
+    module: Option<ModulePtr>,
+    addresses: impl ExactSizeIterator<Item = usize>,
+) -> Result<KVec<Option<usize>>> {
+    let mut sizes = KVec::with_capacity(addresses.len(), GFP_KERNEL)?;
+    let mut places = KVec::new();
+    for (order, address) in addresses.enumerate() {
+        if let Some(memory) = module.and_then(|module| module.memory_around(address)) {
+            places.push(Place::new(address, memory, order), GFP_KERNEL)?;
+            sizes.push(None, GFP_KERNEL)?;
+        } else {
+            sizes.push(kallsyms::size_at(address), GFP_KERNEL)?;
+        }
+    }
+    if let Some(module) = module.filter(|_| !places.is_empty()) {
+        let mut search = Sizes::new(&mut places);
+        kallsyms::for_each_in_module(module.name(), |name, address| {
+            search.saw(name.to_bytes(), address);
+        });
+        search.end();
+    }
+    for place in &places {
+        if let Some(size) = sizes.get_mut(place.order()) {
+            *size = place.size();
+        }
+    }
+    Ok(sizes)
 }
 
 /// A C string of `bytes`, in `buffer`.

@@ -209,6 +209,45 @@ impl Slot {
     }
 }
 
+/// The first factor to try: Fibonacci hashing.
+const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// How many factors [`best_factor`] tries.
+const FACTORS: u64 = 32;
+
+/// Where the search for `ip` starts, in bytes, before it is masked.
+#[inline(always)]
+fn start(ip: usize, factor: u64) -> usize {
+    // Functions lie at multiples of 16, so the low bits say little.
+    ((ip as u64).wrapping_mul(factor) >> 32) as usize
+}
+
+/// The factor for a table with as many slots as `taken` in which the most of `ips` are found at the first look; the
+/// others cost each of their calls some instructions more.
+///
+/// What is in `taken` does not matter; the number of slots must be a power of two.
+pub(crate) fn best_factor(ips: &[usize], taken: &mut [bool]) -> u64 {
+    let mask = taken.len().wrapping_sub(1);
+    let mut best = (usize::MAX, GOLDEN);
+    for factor in (0..FACTORS).map(|n| GOLDEN.wrapping_mul(2 * n + 1)) {
+        taken.fill(false);
+        let collides = |ip: &&usize| {
+            let slot = (start(**ip, factor) / size_of::<Slot>()) & mask;
+            taken
+                .get_mut(slot)
+                .is_some_and(|taken| core::mem::replace(taken, true))
+        };
+        let collisions = ips.iter().filter(collides).count();
+        if collisions < best.0 {
+            best = (collisions, factor);
+        }
+        if best.0 == 0 {
+            break;
+        }
+    }
+    best.1
+}
+
 /// What the handler needs of a [`Table`]. What it finds is alive as long as the table is.
 ///
 /// # Invariants
@@ -219,6 +258,8 @@ impl Slot {
 pub(crate) struct View {
     first: NonNull<Slot>,
     mask: usize,
+    /// What [`best_factor`] has chosen, or any other.
+    factor: u64,
 }
 
 // SAFETY: slots are made for concurrent use.
@@ -236,14 +277,8 @@ impl View {
             // SAFETY: a static has an address.
             first: unsafe { NonNull::new_unchecked(first) },
             mask: 0,
+            factor: GOLDEN,
         }
-    }
-
-    /// Where the search for `ip` starts, in bytes, before it is masked.
-    #[inline(always)]
-    fn start(ip: usize) -> usize {
-        // Fibonacci hashing: functions lie at multiples of 16, so the low bits say little.
-        ((ip as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize
     }
 
     /// The slot at an offset in bytes, before it is masked.
@@ -256,7 +291,7 @@ impl View {
     /// The slot of `ip`, if it has one. `ip` must not be 0.
     #[inline(always)]
     pub(crate) fn find(&self, ip: usize) -> Option<&Slot> {
-        let start = Self::start(ip);
+        let start = start(ip, self.factor);
         let slot = self.slot(start);
         // ORDERING: pairs with the release store in `claim`.
         if slot.ip.load(Ordering::Acquire) == ip {
@@ -285,7 +320,7 @@ impl View {
 
     /// The free slot for an `ip` that has none.
     fn find_free(&self, ip: usize) -> &Slot {
-        let mut offset = Self::start(ip);
+        let mut offset = start(ip, self.factor);
         // Ends, since some slot is free.
         while self.slot(offset).ip() != 0 {
             offset = offset.wrapping_add(size_of::<Slot>());
@@ -310,8 +345,8 @@ pub(crate) struct Table<S> {
 }
 
 impl<S: StableDeref> Table<S> {
-    /// Makes a table of free slots, `None` if their number is not a power of two.
-    pub(crate) fn new(slots: S) -> Option<Self> {
+    /// Makes a table of free slots, `None` if their number is not a power of two; `factor` is [`best_factor`]'s.
+    pub(crate) fn new(slots: S, factor: u64) -> Option<Self> {
         if !slots.len().is_power_of_two() {
             return None;
         }
@@ -320,6 +355,7 @@ impl<S: StableDeref> Table<S> {
         let view = View {
             first: NonNull::from(slots.first()?),
             mask: (slots.len() - 1) * size_of::<Slot>(),
+            factor,
         };
         Some(Self {
             view,

@@ -6,7 +6,10 @@
 
 use super::elf::Sections;
 use crate::bindings;
-use core::ptr::NonNull;
+use core::{
+    ops::Range,
+    ptr::NonNull, //
+};
 use kernel::{
     prelude::*,
     sync::rcu, //
@@ -90,6 +93,14 @@ impl ModulePtr {
             bindings::module_state_MODULE_STATE_GOING => State::Going,
             _ => State::Other,
         }
+    }
+
+    /// The part of the module's memory that `address` is in: text or data, for example.
+    pub(crate) fn memory_around(self, address: usize) -> Option<Range<usize>> {
+        let (mut start, mut end) = (0, 0);
+        // SAFETY: the module exists, and its memory does not change; the results are valid for writes.
+        unsafe { bindings::livepatch_module_memory(self.as_ptr(), address, &mut start, &mut end) }
+            .then_some(start..end)
     }
 
     /// Notes that the core knows of the module (`klp_module_coming()`) or has forgotten it.

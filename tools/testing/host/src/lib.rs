@@ -14,6 +14,8 @@ mod pace;
 mod position;
 #[path = "../../../../rust/livepatch/ranges.rs"]
 mod ranges;
+#[path = "../../../../rust/livepatch/sizes.rs"]
+mod sizes;
 #[path = "../../../../rust/livepatch/sort.rs"]
 mod sort;
 #[path = "../../../../rust/livepatch/table.rs"]
@@ -25,6 +27,7 @@ mod names_tests;
 mod pace_tests;
 mod position_tests;
 mod ranges_tests;
+mod sizes_tests;
 mod sort_tests;
 mod table_tests;
 mod walk_tests;

@@ -7,14 +7,16 @@ use std::{
 };
 
 use crate::table::{
-    Node, Slot, StableDeref, Stateless, Table, View, IDLE, ORIGINAL, PATCHED, UNPATCHED,
+    best_factor, Node, Slot, StableDeref, Stateless, Table, View, IDLE, ORIGINAL, PATCHED,
+    UNPATCHED,
 };
 
 // SAFETY: the tests do not change the vector of a table.
 unsafe impl StableDeref for Vec<Slot> {}
 
 fn table(slots: usize) -> Table<Vec<Slot>> {
-    Table::new((0..slots).map(|_| Slot::new()).collect()).expect("a power of two")
+    let free = (0..slots).map(|_| Slot::new()).collect();
+    Table::new(free, best_factor(&[], &mut [])).expect("a power of two")
 }
 
 fn node(target: usize) -> Node {
@@ -32,7 +34,7 @@ fn select(slot: &Slot, state: i32) -> Result<usize, Stateless> {
 fn size_must_be_a_power_of_two() {
     for slots in [0, 3, 6, 100] {
         let slots: Vec<Slot> = (0..slots).map(|_| Slot::new()).collect();
-        assert!(Table::new(slots).is_none());
+        assert!(Table::new(slots, 1).is_none());
     }
 }
 
@@ -177,4 +179,59 @@ fn readers_and_a_writer() {
         }
         done.store(true, Ordering::Relaxed);
     });
+}
+
+/// How many of `ips` do not get the slot where their search starts.
+fn displaced(ips: &[usize], slots: usize, factor: u64) -> usize {
+    let mut table = Table::new((0..slots).map(|_| Slot::new()).collect::<Vec<_>>(), factor)
+        .expect("a power of two");
+    let first: *const Slot = &table.slots()[0];
+    let displaced = |ip: &&usize| {
+        let at: *const Slot = table.claim(**ip).expect("room");
+        // What the kernel does with an offset in bytes.
+        let start =
+            ((**ip as u64).wrapping_mul(factor) >> 32) as usize & ((slots - 1) * size_of::<Slot>());
+        at as usize - first as usize != start
+    };
+    ips.iter().filter(displaced).count()
+}
+
+#[test]
+fn the_factor_suits_the_functions() {
+    let mut state = 1_u64;
+    let mut random = move || {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize
+    };
+    let mut perfect = 0;
+    for count in [1_usize, 5, 15, 15, 15, 30, 30, 60, 60, 120, 500] {
+        let ips: Vec<usize> = (0..count)
+            .map(|_| 0xffff_ffff_8100_0004 + random() % 0x80_0000 * 16)
+            .collect();
+        let slots = (count * 8).max(128).next_power_of_two();
+        let best = best_factor(&ips, &mut vec![true; slots]);
+        let left = displaced(&ips, slots, best);
+        for other in [best_factor(&[], &mut []), 1, 0xdead_beef_dead_beef] {
+            assert!(
+                left <= displaced(&ips, slots, other) + count / 50,
+                "{count} functions"
+            );
+        }
+        assert!(left * 16 <= count, "{left} of {count} functions");
+        perfect += usize::from(left == 0);
+    }
+    assert!(perfect >= 6, "only {perfect} tables without a collision");
+}
+
+#[test]
+fn the_factor_copes_with_equal_addresses() {
+    assert!(
+        displaced(
+            &[0x1004, 0x1004, 0x2004],
+            128,
+            best_factor(&[0x1004, 0x1004, 0x2004], &mut [false; 128])
+        ) <= 1
+    );
 }
