@@ -8,7 +8,7 @@ target=/sys/module/klp_test_target/parameters
 sym=.klp.sym.klp_test_target.klp_test_hidden
 
 # A variant of klp_test_reloc that tools/testing/wrong-modules made.
-load_variant() { insmod "${WRONG_MODULES:?}/$1.ko"; }
+load_variant() { insmod "${TEST_FILES:?}/$1.ko"; }
 
 relocated() { cat /sys/module/klp_test_reloc/parameters/relocated; }
 value() { cat $target/value; }

@@ -149,6 +149,43 @@ traced() {
 }
 test_tracers() { on_both_cores traced; }
 
+# A function of a module that comes and goes, too.
+call_value() { [ "$(cat /sys/module/klp_test_target/parameters/value)" = "$1" ]; }
+seen() { [ "$(grep -c 'at_entry:' $tracing/trace)" = "$1" ] && grep -q ' klp_test_value <-get_value' $tracing/trace; }
+
+in_a_module() {
+	load klp_test_target
+	echo klp_test_value >$tracing/set_ftrace_filter
+	echo function >$tracing/current_tracer
+	echo "p:at_entry klp_test_target:klp_test_value" >$tracing/kprobe_events
+	echo 1 >$tracing/events/kprobes/at_entry/enable
+	call_value 111
+	load klp_test_a
+	wait_until 20 settled settled klp_test_a
+	: >$tracing/trace
+	call_value 1110
+	seen 1
+	rmmod klp_test_target
+	load klp_test_target
+	: >$tracing/trace
+	call_value 1110
+	# The filter has forgotten the function, the probe has not.
+	[ "$(grep -c 'at_entry:' $tracing/trace)" = 1 ]
+	echo klp_test_value >$tracing/set_ftrace_filter
+	call_value 1110
+	seen 2
+	remove klp_test_a
+	: >$tracing/trace
+	call_value 111
+	seen 1
+	echo 0 >$tracing/events/kprobes/at_entry/enable
+	: >$tracing/kprobe_events
+	echo nop >$tracing/current_tracer
+	: >$tracing/set_ftrace_filter
+	rmmod klp_test_target
+}
+test_function_of_a_module() { on_both_cores in_a_module; }
+
 # All of them at once, the patch in the middle of it.
 all_at_once() {
 	echo $function >$tracing/set_ftrace_filter
