@@ -186,7 +186,7 @@ impl Func {
 
     /// Aims `hook` at the replacement. `None` if ftrace cannot intercept the function.
     pub(crate) fn aim(&self, hook: &mut Hook) -> Option<()> {
-        let ip = ftrace::location(self.old.address)?;
+        let ip = ftrace::location(self.old.address, self.old.size)?;
         let target = if self.is_nop() {
             ORIGINAL
         } else {

@@ -30,6 +30,7 @@ use crate::{
     kapi::{
         cpu,
         ftrace,
+        kallsyms,
         kobject::Kobject,
         module::ModulePtr,
         shadow,
@@ -224,7 +225,8 @@ impl TakeOver {
     fn try_new() -> Result<Self> {
         let mut redirects = KVec::new();
         for (name, from, to) in redirections() {
-            let ip = ftrace::location(from).ok_or_else(|| {
+            let location = kallsyms::size_at(from).and_then(|size| ftrace::location(from, size));
+            let ip = location.ok_or_else(|| {
                 pr_err!("cannot take over: ftrace cannot intercept {}\n", name);
                 ENXIO
             })?;

@@ -122,10 +122,13 @@ pub(crate) fn has_direct_call(ip: usize) -> bool {
     unsafe { bindings::livepatch_has_direct_call(ip) }
 }
 
-/// Where ftrace intercepts the function at `address`; `None` if it cannot be intercepted.
-pub(crate) fn location(address: usize) -> Option<usize> {
-    // SAFETY: only looks the address up.
-    match unsafe { bindings::ftrace_location(address) } {
+/// Where ftrace intercepts the function at `address`, of `size` bytes; `None` if it cannot be intercepted.
+///
+/// As `ftrace_location()`, which would look for the size first.
+pub(crate) fn location(address: usize, size: usize) -> Option<usize> {
+    let last = address + size.saturating_sub(1);
+    // SAFETY: only looks the addresses up.
+    match unsafe { bindings::ftrace_location_range(address, last) } {
         0 => None,
         ip => Some(ip),
     }

@@ -129,6 +129,8 @@ class Targets(unittest.TestCase):
                 c={Figure("load", 10 ** n): [100 ** n] for n in range(3)}))
         self.assertTrue(functions(1, 1, 10).reached)
         self.assertTrue(functions(1, 12).reached)
+        noisy = samples(rust={Figure("lock", 1, 10): [1.0], Figure("lock", 1, 100): [40.0, 50.0, 9.0]})
+        self.assertTrue(target("with the threads", noisy).reached)
         found = functions(1, 2, 30)
         self.assertFalse(found.reached)
         self.assertIn("15.0 times from 10 to 100 (load)", found.measured)

@@ -62,7 +62,7 @@ is_complete() { [ ! -e $fix ] || [ "$(cat $fix/transition)" = 0 ]; }
 
 test_few_tasks() {
 	load livepatch
-	rounds 0 4 25
+	rounds 0 4 15
 	rmmod livepatch
 }
 
