@@ -51,13 +51,24 @@ def label_last(ax: Any, points: Points, color: str, up: int = 0) -> None:
     ax.annotate(quantity(y, "s"), (x, y), textcoords="offset points", xytext=(6, up), color=color, va="center")
 
 
-def disable(samples: Samples, path: Path) -> None:
-    """Disable time against the number of functions."""
-    figure, ax = axes("Disabling a patch", "functions in the patch", "until it is gone")
+def spread(ax: Any, samples: Samples, core: str, choose: Any, color: str) -> None:
+    """From the smallest to the largest value of each point."""
+    for (of, figure), sample in samples.items():
+        if of == core and choose(figure) is not None:
+            ax.vlines(choose(figure), min(sample.values), max(sample.values), color=color, alpha=0.35, linewidth=5)
+
+
+def functions(samples: Samples, path: Path, metric: str, title: str, label: str) -> None:
+    """A time against the number of functions."""
+    def place(f: Figure) -> Any:
+        return f.functions if f.metric == metric and not (f.vmlinux or f.sleeping or f.busy) else None
+
+    figure, ax = axes(title, "functions in the patch", label)
     for core, name, color, marker in CORES:
-        points = median_line(samples, core, lambda f: f.functions if f.metric == "disable" and not f.vmlinux else None)
+        points = median_line(samples, core, place)
         if points:
             ax.loglog(*zip(*points), color=color, marker=marker, label=name)
+            spread(ax, samples, core, place, color)
             label_last(ax, points, color)
             ax.set_xticks([x for x, _ in points])
     time_axis(ax)
@@ -86,12 +97,13 @@ def threads(samples: Samples, path: Path) -> None:
         points = median_line(samples, core, one)
         if points:
             ax.plot(*zip(*points), color=color, marker=marker, label=f"{name}, 1 function")
+            spread(ax, samples, core, one, color)
             label_last(ax, points, color, -6)
         points = median_line(samples, core, many)
         if points:
-            functions = max(f.functions for of, f in samples if of == core and many(f) is not None)
+            most = max(f.functions for of, f in samples if of == core and many(f) is not None)
             ax.plot(*zip(*points), color=color, marker="D", linestyle="none", markerfacecolor="none",
-                    label=f"{name}, {functions:,} functions")
+                    label=f"{name}, {most:,} functions")
             label_last(ax, points, color, 6)
     ax.set_yscale("log")
     ax.set_xscale("symlog", linthresh=1000)
@@ -124,8 +136,10 @@ def main(argv: Sequence[str]) -> int:
         "svg.fonttype": "none", "svg.hashsalt": "livepatch", "font.family": "sans-serif", "axes.edgecolor": GREY,
         "axes.labelcolor": GREY, "xtick.color": GREY, "ytick.color": GREY, "text.color": GREY,
     })
-    for name, draw in (("disable", disable), ("threads", threads), ("calls", calls)):
-        draw(samples, directory / f"{name}.svg")
+    functions(samples, directory / "load.svg", "load", "Loading a patch", "until insmod returns")
+    functions(samples, directory / "disable.svg", "disable", "Disabling a patch", "until it is gone")
+    threads(samples, directory / "threads.svg")
+    calls(samples, directory / "calls.svg")
     return 0
 
 

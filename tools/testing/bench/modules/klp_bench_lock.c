@@ -46,7 +46,7 @@ next:
 		old = atomic64_read(&longest);
 		while (wait > old && !atomic64_try_cmpxchg(&longest, &old, wait))
 			;
-		usleep_range(50, 100);
+		usleep_range(200, 400);
 	}
 	return 0;
 }
