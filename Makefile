@@ -85,7 +85,7 @@ help:
 	@echo '  test           formatting, lints, host tests and tests in the virtual machine'
 	@echo '  selftests      the livepatch selftests of the kernel, on the built-in core and on the Rust core'
 	@echo '  differential   the same random operations on both cores, compared line by line'
-	@echo '  bench          the Rust core measured against the built-in core, about 17 minutes'
+	@echo '  bench          the Rust core measured against the built-in core, about 20 minutes'
 	@echo '  setup          only install what is missing and build the test kernel'
 	@echo '  kdir           print the kernel build directory in use'
 	@echo '  format         format the Rust code'
