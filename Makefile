@@ -44,24 +44,23 @@ setup:
 kdir:
 	@echo $(KDIR)
 
-demo: setup
+# For the kernel that the virtual machine boots.
+cached-modules: setup
 	+@$(MAKE) --no-print-directory modules KDIR="$$(scripts/kernel --path)"
+
+demo: cached-modules
 	tools/testing/demo
 
-test: setup
-	+@$(MAKE) --no-print-directory modules KDIR="$$(scripts/kernel --path)"
+test: cached-modules
 	tools/testing/run
 
-selftests: setup
-	+@$(MAKE) --no-print-directory modules KDIR="$$(scripts/kernel --path)"
+selftests: cached-modules
 	tools/testing/selftests --ktap $(KTAP) $(SCRIPT)
 
-differential: setup
-	+@$(MAKE) --no-print-directory modules KDIR="$$(scripts/kernel --path)"
+differential: cached-modules
 	tools/testing/differential $(SEED:%=--seed %) $(RUNS:%=--runs %) $(RUN:%=--run %) $(OPERATIONS:%=--operations %)
 
-bench: setup
-	+@$(MAKE) --no-print-directory modules KDIR="$$(scripts/kernel --path)"
+bench: cached-modules
 	tools/testing/bench/bench $(if $(BENCH),--$(BENCH))
 
 format:
@@ -105,4 +104,4 @@ help:
 	@echo '  KERNEL_CONFIG=file   test kernel: with these options too, such as scripts/debug.config'
 	@echo '  LIVEPATCH_CACHE=dir  where sources, kernels and tools are kept'
 
-.PHONY: all modules klp-convert setup kdir demo test selftests differential bench format doc rust-analyzer clean help
+.PHONY: all modules cached-modules klp-convert setup kdir demo test selftests differential bench format doc rust-analyzer clean help

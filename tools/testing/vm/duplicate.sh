@@ -8,7 +8,7 @@ duplicate() {
 	load klp_test_shadow
 	mark
 	echo duplicate >/sys/module/klp_test_shadow/parameters/run
-	dmesg | sed -n "/$mark_text/,\$p" >"$warning"
+	since_mark >"$warning"
 	grep -q 'Duplicate shadow variable <[0-9a-f]*, 4b4c50>$' "$warning"
 	[ "$(grep -c 'WARNING: ' "$warning")" = 1 ]
 	rmmod klp_test_shadow

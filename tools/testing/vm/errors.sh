@@ -138,7 +138,7 @@ test_module_that_cannot_be_patched() { with_core coming; }
 twice() {
 	mark
 	load klp_test_patch mode=twice
-	dmesg | sed -n "/$mark_text/,\$p" | grep -q 'second call: -17$'
+	since_mark | grep -q 'second call: -17$'
 	log | grep -qx 'livepatch: module klp_test_patch has registered a patch already'
 	wait_until 10 settled settled klp_test_patch
 	[ "$(refs klp_test_patch)" = 1 ]

@@ -67,16 +67,15 @@ mark() {
 	echo "$mark_text" >/dev/kmsg
 }
 
-# The livepatch core's messages since then, without time stamps, and without what the module loader says of the module
-# once in a boot.
-log() {
-	dmesg | sed -n "/$mark_text/,\$p" | sed 's/^\[[^]]*\] //' | grep '^livepatch: ' |
-		grep -v '^livepatch: .*taint' || true
-}
+# The kernel log since then, without time stamps.
+since_mark() { dmesg | sed -n "/$mark_text/,\$p" | sed 's/^\[[^]]*\] //'; }
+
+# The livepatch core's messages in it, without what the module loader says of the module once in a boot.
+log() { since_mark | grep '^livepatch: ' | grep -v '^livepatch: .*taint' || true; }
 
 # The same with those of patch modules and targets.
 all_messages() {
-	dmesg | sed -n "/$mark_text/,\$p" | sed 's/^\[[^]]*\] //' | grep -E '^(livepatch|klp_test|livepatch_[a-z0-9_]*)' |
+	since_mark | grep -E '^(livepatch|klp_test)' |
 		grep -v -e 'taint' -e '^livepatch: the .* core is in charge' || true
 }
 
@@ -148,13 +147,16 @@ on_both_cores() {
 	rmmod livepatch
 }
 
+# The modules that tests load, newest first.
+ours() { awk '/^(livepatch|klp_test|test_klp)/ { print $1 }' /proc/modules; }
+
 # Nothing of ours is left.
 expect_clean() {
 	local left
 	left=$(ls "$lp" 2>/dev/null || true)
 	[ -z "$left" ] || fail "left in $lp: $left"
 	# A test may say that a module must stay.
-	left=$(awk -v stays="${stays:-}" '/^(livepatch|klp_test|test_klp)/ && $1 != stays { print $1 }' /proc/modules)
+	left=$(ours | grep -vxF "${stays:-}" || true)
 	[ -z "$left" ] || fail "still loaded:" "$left"
 	# The core counts what it allocates and says what is left when it goes.
 	left=$(dmesg | sed -n "/vm-test: $name\$/,\$p" | grep 'livepatch: [0-9]* .* left$' || true)
@@ -186,8 +188,8 @@ run_tests() {
 				[ -z "$(ls "$lp")" ] && break
 				sleep 0.1
 			done
-			command rmmod livepatch_sleeper_fix livepatch_cmdline klp_test_patch livepatch_sample livepatch_sleeper \
-				klp_test_target livepatch 2>/dev/null
+			# shellcheck disable=SC2046 # names without blanks
+			command rmmod $(ours) 2>/dev/null
 		fi
 		rm -f "$output"
 	done

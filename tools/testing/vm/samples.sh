@@ -6,7 +6,7 @@
 
 patch=livepatch_callbacks_demo
 
-said() { dmesg | sed -n "/$mark_text/,\$p" | grep -q "$1"; }
+said() { since_mark | grep -q "$1"; }
 
 sample() {
 	local before after
