@@ -17,6 +17,12 @@
 /* The longest stack trace that is searched; a deeper stack counts as unreliable. */
 #define LIVEPATCH_MAX_STACK_ENTRIES 100
 
+/*
+ * What lies between the place that ftrace calls a function's location and the return address of the call there. It is
+ * that of x86-64; other architectures have to look at what their trampolines leave on the stack.
+ */
+#define LIVEPATCH_CALL_SIZE MCOUNT_INSN_SIZE
+
 /* ops.rs: where a call that arrived at @ip goes; 0 leaves it alone. Called with preemption disabled. */
 unsigned long livepatch_select(unsigned long ip);
 
@@ -30,8 +36,12 @@ bool livepatch_module_memory(struct module *mod, unsigned long address, unsigned
 /* The calling task's; for the handler, so not to be traced. */
 int livepatch_current_patch_state(void);
 
-/* This CPU's buffer for a stack trace. Preemption must be disabled. */
-unsigned long *livepatch_stack_entries(void);
+/*
+ * This CPU's buffer for a stack trace; NULL if it is claimed already. Preemption must be disabled
+ * until it is released.
+ */
+unsigned long *livepatch_claim_stack_entries(void);
+void livepatch_release_stack_entries(void);
 
 bool livepatch_task_pending(struct task_struct *task);
 void livepatch_set_task_pending(struct task_struct *task);
@@ -60,7 +70,8 @@ void livepatch_preempt_enable(void);
 void livepatch_sched_switch_enable(void);
 void livepatch_sched_switch_disable(void);
 
-void livepatch_warn_once(const char *what);
+/* WARN() with this text. */
+void livepatch_warn(const char *what);
 
 /* The built-in core's variables, which the take-over works on. */
 extern struct mutex klp_mutex;
@@ -69,6 +80,8 @@ extern struct klp_patch *klp_transition_patch;
 extern struct kobject *klp_root_kobj;
 void livepatch_builtin_lock(void);
 void livepatch_builtin_unlock(void);
+/* Whether somebody waits for the lock. */
+bool livepatch_builtin_contended(void);
 
 /* The built-in core's shadow variables: the table, its lock, and what is in it. */
 struct livepatch_shadow {

@@ -1,36 +1,41 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What C calls: the entry points of the livepatch core, by their C names.
+//! The entry points of the livepatch core that C calls, by their C names.
 //!
-//! As a module the core cannot define the kernel's own symbols; [`crate::takeover`] redirects the built-in functions to
-//! these. Each checks its pointers, calls safe code and maps the result.
+//! As a module the core cannot define the kernel's own symbols; [`mod@crate::takeover`] redirects
+//! the built-in functions to these. Each checks its pointers, calls safe code and maps the result.
+//! That a function has the prototype of its C namesake is checked at the end of this file.
 //!
 //! # Contexts
 //!
-//! The first three sleep, in process context: under the module loader or a module's init function. They may still be
-//! asleep here when the core is handed back, so they are counted ([`User`]), and then go on in the built-in core. So are
-//! those of relocations and shadow variables, which may sleep too; they do the same whoever is in charge. The others do
-//! not sleep; see [`crate::transition`].
+//! The first three sleep, in process context: under the module loader or a module's init function.
+//! They may still be asleep here when the core is handed back, so they are counted ([`InFlight`]),
+//! and then go on in the built-in core. So are those of relocations and shadow variables, which may
+//! sleep too; they do the same whoever is in charge. The others do not sleep; see
+//! [`mod@crate::transition`].
 
 use crate::{
     bindings,
     kapi::{
-        descriptor::{
-            PatchDescriptor,
-            StateDescriptor, //
-        },
-        elf::Sections,
+        in_flight::InFlight,
         module::{
             ModulePtr,
             State, //
         },
-        shadow::Key,
         task,
-        user::User, //
+        warn::warn_once, //
+    },
+    klp::{
+        descriptor::{
+            StateDescriptor,
+            UncheckedPatch, //
+        },
+        elf::Sections,
+        shadow::Key, //
     },
     registry::{
         self,
-        Outcome, //
+        NotInCharge, //
     },
     reloc,
     shadow::{
@@ -58,33 +63,35 @@ fn errno(result: Result) -> c_int {
     }
 }
 
-/// `int klp_enable_patch(struct klp_patch *patch)`
+/// Registers a patch and starts to enable it.
 ///
 /// # Safety
 ///
-/// `patch` must be null or as `include/linux/livepatch.h` demands, in the memory of a module whose init function calls.
+/// `patch` must be null or as `include/linux/livepatch.h` demands, in the memory of a module whose
+/// init function calls.
 pub(crate) unsafe extern "C" fn klp_enable_patch(patch: *mut bindings::klp_patch) -> c_int {
-    let _user = User::new();
-    // SAFETY: the patch module's memory stays while its init function runs, and then as long as the core has a reference
-    // on the module.
-    let Some(descriptor) = (unsafe { PatchDescriptor::from_raw(patch) }) else {
+    let _in_flight = InFlight::new();
+    // SAFETY: The patch module's memory stays while its init function runs, and then as long as the
+    // core has a reference on the module.
+    let Some(unchecked) = (unsafe { UncheckedPatch::from_raw(patch) }) else {
         return EINVAL.to_errno();
     };
-    match registry::enable(descriptor) {
-        Outcome::Done(result) => errno(result),
-        // SAFETY: not redirected any more; the caller promises the rest.
-        Outcome::NotInCharge => unsafe { bindings::klp_enable_patch(patch) },
+    match registry::enable(unchecked) {
+        Ok(result) => errno(result),
+        // SAFETY: It is not redirected any more, and `patch` is what it demands, by the safety
+        // requirements.
+        Err(NotInCharge) => unsafe { bindings::klp_enable_patch(patch) },
     }
 }
 
-/// `int klp_module_coming(struct module *mod)`
+/// Patches a module that is being loaded.
 ///
 /// # Safety
 ///
 /// `module` must be a module that is being loaded, which waits for us.
 pub(crate) unsafe extern "C" fn klp_module_coming(module: *mut bindings::module) -> c_int {
-    let _user = User::new();
-    // SAFETY: the loader waits for us, and calls `klp_module_going` before the module goes.
+    let _in_flight = InFlight::new();
+    // SAFETY: The loader waits for us, and calls `klp_module_going` before the module goes.
     let Some(coming) = (unsafe { ModulePtr::from_raw(module) }) else {
         return EINVAL.to_errno();
     };
@@ -96,77 +103,84 @@ pub(crate) unsafe extern "C" fn klp_module_coming(module: *mut bindings::module)
         return EINVAL.to_errno();
     }
     match registry::module_coming(coming) {
-        Outcome::Done(result) => errno(result),
-        // SAFETY: not redirected any more; the caller promises the rest.
-        Outcome::NotInCharge => unsafe { bindings::klp_module_coming(module) },
+        Ok(result) => errno(result),
+        // SAFETY: It is not redirected any more, and `module` is what it demands, by the safety
+        // requirements.
+        Err(NotInCharge) => unsafe { bindings::klp_module_coming(module) },
     }
 }
 
-/// `void klp_module_going(struct module *mod)`
+/// Takes the patches off a module that is being unloaded or could not be loaded.
 ///
 /// # Safety
 ///
 /// `module` must be a module that is being unloaded or could not be loaded, which waits for us.
 pub(crate) unsafe extern "C" fn klp_module_going(module: *mut bindings::module) {
-    let _user = User::new();
-    // SAFETY: the loader waits for us.
+    let _in_flight = InFlight::new();
+    // SAFETY: The loader waits for us before it frees the module.
     let Some(going) = (unsafe { ModulePtr::from_raw(module) }) else {
         return;
     };
     if kernel::warn_on!(going.state() == State::Other) {
         return;
     }
-    if let Outcome::NotInCharge = registry::module_going(going) {
-        // SAFETY: not redirected any more; the caller promises the rest.
+    if let Err(NotInCharge) = registry::module_going(going) {
+        // SAFETY: It is not redirected any more, and `module` is what it demands, by the safety
+        // requirements.
         unsafe { bindings::klp_module_going(module) };
     }
 }
 
-/// `void klp_copy_process(struct task_struct *child)`
+/// Gives a task that is being forked the state of its parent.
 ///
 /// # Safety
 ///
 /// `child` must be a task that the current one is forking, with `tasklist_lock` held for writing.
 pub(crate) unsafe extern "C" fn klp_copy_process(child: *mut bindings::task_struct) {
-    // SAFETY: it exists, says the caller.
+    // SAFETY: The parent, which is in `copy_process()`, holds the child.
     transition::copy_process(unsafe { task::from_raw(child) });
 }
 
-/// `void klp_update_patch_state(struct task_struct *task)`
+/// Switches the current task, which leaves the kernel or idles, if it has to.
 ///
 /// # Safety
 ///
 /// `task` must be the current task.
 pub(crate) unsafe extern "C" fn klp_update_patch_state(task: *mut bindings::task_struct) {
-    // SAFETY: it exists, says the caller.
+    // SAFETY: It is the current task by the safety requirements, which lives while it runs.
     transition::update_patch_state(unsafe { task::from_raw(task) });
 }
 
-/// `void __klp_sched_try_switch(void)`
+/// Switches the current task, which is about to be scheduled out, if it can.
 ///
 /// # Safety
 ///
-/// The current task must be on its way through `__schedule()`, with preemption disabled and no scheduler lock held.
+/// The current task must be on its way through `__schedule()`, with preemption disabled and no
+/// scheduler lock held.
 pub(crate) unsafe extern "C" fn __klp_sched_try_switch() {
     transition::sched_try_switch();
 }
 
-/// `struct klp_state *klp_get_prev_state(unsigned long id)`
+/// Finds the latest version of a system state that an older patch has.
 ///
 /// # Safety
 ///
 /// Must be called by a callback of the patch in transition.
 pub(crate) unsafe extern "C" fn klp_get_prev_state(id: c_ulong) -> *mut bindings::klp_state {
+    if !transition::is_running() {
+        warn_once!(c"klp_get_prev_state() called outside a transition");
+        return core::ptr::null_mut();
+    }
     state::previous(id).map_or(core::ptr::null_mut(), StateDescriptor::as_ptr)
 }
 
-/// `int klp_apply_section_relocs(struct module *pmod, Elf_Shdr *sechdrs, const char *shstrtab, const char *strtab,
-/// unsigned int symndx, unsigned int secndx, const char *objname)`
+/// Writes the livepatch relocations in one section of a module that is being loaded.
 ///
 /// # Safety
 ///
-/// `pmod` must be a module that is being loaded, and the rest its sections, symbols and their names, which the loader has
-/// checked; `secndx` one of livepatch relocations. `objname` must be null or a string.
+/// `pmod` must be a module that is being loaded, and the rest its sections, symbols and their
+/// names, which the loader has checked; `secndx` one of livepatch relocations. `objname` must be
+/// null or a string.
 pub(crate) unsafe extern "C" fn klp_apply_section_relocs(
     pmod: *mut bindings::module,
     sechdrs: *mut bindings::elf64_shdr,
@@ -176,23 +190,24 @@ pub(crate) unsafe extern "C" fn klp_apply_section_relocs(
     secndx: c_uint,
     objname: *const c_char,
 ) -> c_int {
-    let _user = User::new();
-    // SAFETY: the loader waits for us.
+    let _in_flight = InFlight::new();
+    // SAFETY: The loader waits for us before it goes on with the module.
     let Some(pmod) = (unsafe { ModulePtr::from_raw(pmod) }) else {
         return EINVAL.to_errno();
     };
     let count = symndx.max(secndx) + 1;
-    // SAFETY: promised by the caller; nobody else knows of the module yet.
+    // SAFETY: They are the module's by the safety requirements; nobody else knows of the module
+    // yet.
     let sections = unsafe { Sections::from_raw(pmod, sechdrs, count, shstrtab, strtab, symndx) };
     let Some(sections) = sections else {
         return EINVAL.to_errno();
     };
-    // SAFETY: a string that stays during the call, if it is one, says the caller.
+    // SAFETY: It is a string that stays during the call, by the safety requirements.
     let object = (!objname.is_null()).then(|| unsafe { CStr::from_char_ptr(objname) });
     errno(reloc::apply(&sections, secndx, object))
 }
 
-/// `struct klp_state *klp_get_state(struct klp_patch *patch, unsigned long id)`
+/// Finds a system state of a patch.
 ///
 /// # Safety
 ///
@@ -201,31 +216,22 @@ pub(crate) unsafe extern "C" fn klp_get_state(
     patch: *mut bindings::klp_patch,
     id: c_ulong,
 ) -> *mut bindings::klp_state {
-    // SAFETY: it exists, says the caller.
-    let patch = unsafe { PatchDescriptor::from_raw(patch) };
+    // SAFETY: A patch module keeps its structure, by the safety requirements.
+    let patch = unsafe { UncheckedPatch::from_raw(patch) };
     patch
-        .and_then(|patch| state::of(patch, id))
+        .and_then(|patch| state::find(patch.states(), id))
         .map_or(core::ptr::null_mut(), StateDescriptor::as_ptr)
-}
-
-/// `void *klp_shadow_get(void *obj, unsigned long id)`
-///
-/// # Safety
-///
-/// None needed.
-pub(crate) unsafe extern "C" fn klp_shadow_get(object: *mut c_void, id: c_ulong) -> *mut c_void {
-    as_ptr(shadow::get(Key { object, id }))
 }
 
 fn as_ptr(data: Option<NonNull<c_void>>) -> *mut c_void {
     data.map_or(core::ptr::null_mut(), NonNull::as_ptr)
 }
 
-/// What [`klp_shadow_alloc`] and [`klp_shadow_get_or_alloc`] share.
+/// Makes a shadow variable, or does with one that exists as `existing` says.
 ///
 /// # Safety
 ///
-/// As for these.
+/// As for [`klp_shadow_alloc`].
 unsafe fn shadow_alloc(
     key: Key,
     size: usize,
@@ -234,22 +240,27 @@ unsafe fn shadow_alloc(
     ctor: bindings::klp_shadow_ctor_t,
     ctor_data: *mut c_void,
 ) -> *mut c_void {
-    let _user = User::new();
+    // Before the call is counted, so that a look at what exists does not touch memory that all
+    // processors share. Nothing here sleeps, so whoever is preempted here when the module goes has
+    // been counted or left when ftrace has waited for all tasks.
+    if let Some(data) = shadow::get(key) {
+        return as_ptr(existing.answer(key, data));
+    }
+    let _in_flight = InFlight::new();
     let construct = |data: NonNull<c_void>| match ctor {
-        // SAFETY: the caller's function, called as it expects.
+        // SAFETY: It is callable with these, by the safety requirements.
         Some(ctor) => unsafe { ctor(key.object, data.as_ptr(), ctor_data) },
         None => 0,
     };
     as_ptr(shadow::alloc(key, size, flags, existing, construct))
 }
 
-/// `void *klp_shadow_alloc(void *obj, unsigned long id, size_t size, gfp_t gfp_flags, klp_shadow_ctor_t ctor,
-/// void *ctor_data)`
+/// Makes a shadow variable that must not exist yet.
 ///
 /// # Safety
 ///
-/// `flags` must suit the context. `ctor` must be callable with `object`, `size` bytes of zeroes and `ctor_data`, under a
-/// spinlock.
+/// `flags` must suit the context. `ctor` must be callable with `object`, `size` bytes of zeroes and
+/// `ctor_data`, under a spinlock.
 pub(crate) unsafe extern "C" fn klp_shadow_alloc(
     object: *mut c_void,
     id: c_ulong,
@@ -258,7 +269,7 @@ pub(crate) unsafe extern "C" fn klp_shadow_alloc(
     ctor: bindings::klp_shadow_ctor_t,
     ctor_data: *mut c_void,
 ) -> *mut c_void {
-    // SAFETY: promised by the caller.
+    // SAFETY: By the safety requirements, which are the same.
     unsafe {
         shadow_alloc(
             Key { object, id },
@@ -271,8 +282,7 @@ pub(crate) unsafe extern "C" fn klp_shadow_alloc(
     }
 }
 
-/// `void *klp_shadow_get_or_alloc(void *obj, unsigned long id, size_t size, gfp_t gfp_flags, klp_shadow_ctor_t ctor,
-/// void *ctor_data)`
+/// Gives a shadow variable, which it makes if it does not exist.
 ///
 /// # Safety
 ///
@@ -285,7 +295,7 @@ pub(crate) unsafe extern "C" fn klp_shadow_get_or_alloc(
     ctor: bindings::klp_shadow_ctor_t,
     ctor_data: *mut c_void,
 ) -> *mut c_void {
-    // SAFETY: promised by the caller.
+    // SAFETY: By the safety requirements, which are the same.
     unsafe {
         shadow_alloc(
             Key { object, id },
@@ -298,7 +308,7 @@ pub(crate) unsafe extern "C" fn klp_shadow_get_or_alloc(
     }
 }
 
-/// `void klp_shadow_free(void *obj, unsigned long id, klp_shadow_dtor_t dtor)`
+/// Frees a shadow variable.
 ///
 /// # Safety
 ///
@@ -308,16 +318,16 @@ pub(crate) unsafe extern "C" fn klp_shadow_free(
     id: c_ulong,
     dtor: bindings::klp_shadow_dtor_t,
 ) {
-    let _user = User::new();
+    let _in_flight = InFlight::new();
     shadow::free(Key { object, id }, |object, data| {
         if let Some(dtor) = dtor {
-            // SAFETY: the caller's function, called as it expects.
+            // SAFETY: It is callable with these, by the safety requirements.
             unsafe { dtor(object, data.as_ptr()) };
         }
     });
 }
 
-/// `void klp_shadow_free_all(unsigned long id, klp_shadow_dtor_t dtor)`
+/// Frees all shadow variables with an identifier.
 ///
 /// # Safety
 ///
@@ -326,10 +336,10 @@ pub(crate) unsafe extern "C" fn klp_shadow_free_all(
     id: c_ulong,
     dtor: bindings::klp_shadow_dtor_t,
 ) {
-    let _user = User::new();
+    let _in_flight = InFlight::new();
     shadow::free_all(id, |object, data| {
         if let Some(dtor) = dtor {
-            // SAFETY: the caller's function, called as it expects.
+            // SAFETY: It is callable with these, by the safety requirements.
             unsafe { dtor(object, data.as_ptr()) };
         }
     });
@@ -364,7 +374,6 @@ same_type! {
         *mut bindings::klp_patch,
         c_ulong,
     ) -> *mut bindings::klp_state;
-    klp_shadow_get: unsafe extern "C" fn(*mut c_void, c_ulong) -> *mut c_void;
     klp_shadow_alloc: unsafe extern "C" fn(
         *mut c_void,
         c_ulong,

@@ -2,23 +2,24 @@
 
 //! One function of a patch.
 //!
-//! Process context, under the registry's lock.
-
-#![deny(unsafe_code)]
+//! Process context, under the registry lock.
 
 use crate::{
-    account::{
-        self,
-        Counted, //
-    },
     kapi::{
-        descriptor::FuncDescriptor,
         ftrace,
         kobject::Kobject, //
     },
+    klp::descriptor::{
+        EntryPoint,
+        FuncDescriptor, //
+    },
+    leak_check::{
+        self,
+        Counted, //
+    },
     ops::Hook,
-    position::{
-        Miss,
+    pure::sympos::{
+        LookupError,
         Wanted, //
     },
     symbols,
@@ -26,7 +27,6 @@ use crate::{
         FuncDirectory,
         ObjectDirectory, //
     },
-    table::ORIGINAL,
 };
 use kernel::{
     prelude::*,
@@ -43,47 +43,66 @@ pub(crate) struct Code {
     pub(crate) size: usize,
 }
 
+/// What a patch does with a function.
+enum Change {
+    /// Something else runs instead.
+    Replace {
+        descriptor: FuncDescriptor,
+        entry: EntryPoint,
+        /// The size of the replacement in bytes; 0 while the object is not loaded.
+        size: usize,
+    },
+    /// The function goes back to its original code: the patch replaces one that changed it.
+    Nop,
+}
+
 /// A function and its replacement.
 pub(crate) struct Func {
     name: Arc<CString>,
     sympos: usize,
-    /// What the patch module wrote; `None` for a function that goes back to its original code because the patch
-    /// replaces one that changed it.
-    descriptor: Option<FuncDescriptor>,
-    /// The original code.
-    pub(crate) old: Code,
-    /// What runs instead; the original code for one that goes back.
-    pub(crate) new: Code,
+    change: Change,
+    old: Code,
     directory: Kobject<FuncDirectory>,
-    _counted: Counted<account::Functions>,
+    _counted: Counted<leak_check::Functions>,
 }
 
 impl Func {
     /// A function as the patch module describes it.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` without a replacement or with a name longer than any symbol's; `ENOMEM`.
     pub(crate) fn new(descriptor: FuncDescriptor) -> Result<Self> {
-        let name = descriptor.old_name().ok_or(EINVAL)?;
+        let name = descriptor.old_name();
+        if name.to_bytes().len() >= kernel::bindings::KSYM_NAME_LEN as usize {
+            return Err(EINVAL);
+        }
         Ok(Self {
             name: Arc::new(CString::try_from(name)?, GFP_KERNEL)?,
             sympos: descriptor.sympos(),
-            descriptor: Some(descriptor),
-            old: Code::default(),
-            new: Code {
-                address: descriptor.new_func(),
+            change: Change::Replace {
+                entry: descriptor.new_func().ok_or(EINVAL)?,
                 size: 0,
+                descriptor,
             },
+            old: Code::default(),
             directory: Kobject::new(FuncDirectory)?,
             _counted: Counted::new(),
         })
     }
 
-    /// A function that goes back to its original code, since `replaced` changes it and the new patch does not.
+    /// A function that goes back to its original code, since `replaced` changes it and the new
+    /// patch does not.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
     pub(crate) fn new_nop(replaced: &Func) -> Result<Self> {
         Ok(Self {
             name: replaced.name.clone(),
             sympos: replaced.sympos,
-            descriptor: None,
+            change: Change::Nop,
             old: Code::default(),
-            new: Code::default(),
             directory: Kobject::new(FuncDirectory)?,
             _counted: Counted::new(),
         })
@@ -94,14 +113,30 @@ impl Func {
         &self.name
     }
 
-    /// The same, to keep.
+    /// The function's name, to be kept by the caller.
     pub(crate) fn shared_name(&self) -> Arc<CString> {
         self.name.clone()
     }
 
     /// Whether it only goes back to its original code.
     pub(crate) fn is_nop(&self) -> bool {
-        self.descriptor.is_none()
+        matches!(self.change, Change::Nop)
+    }
+
+    /// The original code.
+    pub(crate) fn old_code(&self) -> Code {
+        self.old
+    }
+
+    /// The code that runs while the patch is enabled.
+    pub(crate) fn new_code(&self) -> Code {
+        match self.change {
+            Change::Replace { entry, size, .. } => Code {
+                address: entry.address(),
+                size,
+            },
+            Change::Nop => self.old,
+        }
     }
 
     /// What identifies the function in its object: its name and which one of that name it is.
@@ -114,18 +149,13 @@ impl Func {
         self.sympos.max(1)
     }
 
-    /// Checks the description and shows the function in sysfs.
+    /// Adds the function to the directory of its object in sysfs.
     ///
     /// # Errors
     ///
-    /// `EINVAL` without a replacement or with a name longer than any symbol's; what [`Kobject::add`] gives.
+    /// What [`Kobject::add`] gives.
     #[doc(alias = "klp_init_func")]
-    pub(crate) fn show(&self, object: &Kobject<ObjectDirectory>) -> Result {
-        if (self.new.address == 0 && !self.is_nop())
-            || self.name().to_bytes().len() >= kernel::bindings::KSYM_NAME_LEN as usize
-        {
-            return Err(EINVAL);
-        }
+    pub(crate) fn add_to_sysfs(&self, object: &Kobject<ObjectDirectory>) -> Result {
         self.directory.add(
             object.as_parent(),
             fmt!("{},{}", self.name(), self.position()),
@@ -142,63 +172,62 @@ impl Func {
     /// # Errors
     ///
     /// `EINVAL` if the symbol is not clear, `ENOENT` if a size is unknown, after a message.
-    pub(crate) fn locate(
+    pub(crate) fn resolve(
         &mut self,
         object: Option<&[u8]>,
-        found: Result<usize, Miss>,
+        found: Result<usize, LookupError>,
         old_size: Option<usize>,
         new_size: Option<usize>,
     ) -> Result {
         let address = found
-            .map_err(|miss| symbols::report(miss, object, self.name().to_bytes(), self.sympos))?;
-        let size = old_size.ok_or_else(|| {
+            .map_err(|error| symbols::report(error, object, self.name().to_bytes(), self.sympos))?;
+        let old_size = old_size.ok_or_else(|| {
             pr_err!("kallsyms size lookup failed for '{}'\n", self.name());
             ENOENT
         })?;
-        self.old = Code { address, size };
-
-        if self.is_nop() {
-            self.new = self.old;
-        } else {
-            self.new.size = new_size.ok_or_else(|| {
+        if let Change::Replace {
+            size, descriptor, ..
+        } = &mut self.change
+        {
+            *size = new_size.ok_or_else(|| {
                 pr_err!(
                     "kallsyms size lookup failed for '{}' replacement\n",
-                    self.name()
+                    &**self.name
                 );
                 ENOENT
             })?;
+            descriptor.set_old(address, old_size);
+            descriptor.set_new_size(*size);
         }
-        if let Some(descriptor) = self.descriptor {
-            descriptor.set_old(self.old.address, self.old.size);
-            descriptor.set_new_size(self.new.size);
-        }
+        self.old = Code {
+            address,
+            size: old_size,
+        };
         Ok(())
     }
 
-    /// Forgets what [`Self::locate`] found: the object goes.
-    pub(crate) fn forget(&mut self) {
+    /// Undoes [`Self::resolve`]: the object goes.
+    pub(crate) fn unresolve(&mut self) {
         self.old = Code::default();
-        match self.descriptor {
-            Some(descriptor) => descriptor.set_old(0, 0),
-            None => self.new = Code::default(),
+        if let Change::Replace { descriptor, .. } = &mut self.change {
+            descriptor.set_old(0, 0);
         }
     }
 
-    /// Aims `hook` at the replacement. `None` if ftrace cannot intercept the function.
-    pub(crate) fn aim(&self, hook: &mut Hook) -> Option<()> {
-        let ip = ftrace::location(self.old.address, self.old.size)?;
-        let target = if self.is_nop() {
-            ORIGINAL
-        } else {
-            self.new.address
-        };
-        hook.aim(ip, target, self.new.size);
+    /// Sets where `hook` intercepts the function and where it sends calls. `None` if ftrace cannot
+    /// intercept the function.
+    pub(crate) fn set_target(&self, hook: &mut Hook) -> Option<()> {
+        let site = ftrace::location(self.old.address, self.old.size)?;
+        match self.change {
+            Change::Replace { entry, size, .. } => hook.set_target(site, Some(entry), size),
+            Change::Nop => hook.set_target(site, None, 0),
+        }
         Some(())
     }
 
     /// Keeps the description current.
-    pub(crate) fn set_patched(&self, patched: bool) {
-        if let Some(descriptor) = self.descriptor {
+    pub(crate) fn set_patched(&mut self, patched: bool) {
+        if let Change::Replace { descriptor, .. } = &mut self.change {
             descriptor.set_patched(patched);
         }
     }

@@ -75,12 +75,30 @@ bool livepatch_module_memory(struct module *mod, unsigned long address, unsigned
 	return false;
 }
 
-static DEFINE_PER_CPU(unsigned long[LIVEPATCH_MAX_STACK_ENTRIES], stack_entries);
+struct stack_entries {
+	bool claimed;
+	unsigned long entries[LIVEPATCH_MAX_STACK_ENTRIES];
+};
 
-unsigned long *livepatch_stack_entries(void)
+static DEFINE_PER_CPU(struct stack_entries, stack_entries);
+
+unsigned long *livepatch_claim_stack_entries(void)
+{
+	struct stack_entries *buffer;
+
+	lockdep_assert_preemption_disabled();
+	buffer = this_cpu_ptr(&stack_entries);
+	/* An interrupt that claims the buffer in between has released it when it returns. */
+	if (READ_ONCE(buffer->claimed))
+		return NULL;
+	WRITE_ONCE(buffer->claimed, true);
+	return buffer->entries;
+}
+
+void livepatch_release_stack_entries(void)
 {
 	lockdep_assert_preemption_disabled();
-	return *this_cpu_ptr(&stack_entries);
+	WRITE_ONCE(this_cpu_ptr(&stack_entries)->claimed, false);
 }
 
 bool livepatch_task_pending(struct task_struct *task)
@@ -183,9 +201,9 @@ void livepatch_sched_switch_disable(void)
 	static_branch_disable(&klp_sched_try_switch_key);
 }
 
-void livepatch_warn_once(const char *what)
+void livepatch_warn(const char *what)
 {
-	WARN_ONCE(1, "livepatch: %s\n", what);
+	WARN(1, "livepatch: %s\n", what);
 }
 
 void livepatch_builtin_lock(void)
@@ -196,6 +214,16 @@ void livepatch_builtin_lock(void)
 void livepatch_builtin_unlock(void)
 {
 	mutex_unlock(&klp_mutex);
+}
+
+bool livepatch_builtin_contended(void)
+{
+	/* The lowest bit of the owner says that somebody waits, in both kinds of mutex. */
+#ifdef CONFIG_PREEMPT_RT
+	return (unsigned long)READ_ONCE(klp_mutex.rtmutex.owner) & 1;
+#else
+	return atomic_long_read(&klp_mutex.owner) & 1;
+#endif
 }
 
 unsigned long livepatch_shadow_lock(void)

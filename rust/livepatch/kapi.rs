@@ -6,16 +6,15 @@
 //! boundary to C themselves ([`crate::abi`], [`crate::ops`], [`crate::takeover`]).
 
 pub(crate) mod cpu;
-pub(crate) mod descriptor;
 pub(crate) mod dyndbg;
-pub(crate) mod elf;
 pub(crate) mod ftrace;
+pub(crate) mod in_flight;
+pub(crate) mod irq_work;
 pub(crate) mod kallsyms;
 pub(crate) mod kobject;
 pub(crate) mod module;
 pub(crate) mod published;
-pub(crate) mod shadow;
+pub(crate) mod stacktrace;
 pub(crate) mod task;
-pub(crate) mod user;
 pub(crate) mod warn;
 pub(crate) mod workqueue;

@@ -2,66 +2,82 @@
 
 //! The kernel's live patching core, in Rust.
 //!
-//! Takes over from the built-in core when it is loaded and hands back when it is unloaded; in between, every patch
-//! module, in whatever language, is enabled, sequenced and removed here. `Documentation/livepatch` describes what live
-//! patching is, and its interfaces; the README of this project, how this module is built and used.
+//! Takes over from the built-in core when it is loaded and hands back when it is unloaded; in
+//! between, every patch module, in whatever language, is enabled, sequenced and removed here.
+//! `Documentation/livepatch` describes what live patching is, and its interfaces; the README of
+//! this project, how this module is built and used.
 //!
 //! # Structure
 //!
 //! ```text
 //!   the kernel ──► takeover ──► abi ──► registry ──► patch ─► object ─► func
-//!   (redirected by ops)          │         │  ▲                 │        │
-//!                                │         ▼  │                 ▼        ▼
-//!   tasks ───────────────────────┴──► transition ─► stack      ops    symbols
-//!                                                             (table)
-//!   users ──► sysfs ──► registry             patched functions ──► ops
+//!   (redirected by ops)          │         │  │         ▲                 │
+//!                                │         │  └──► transition ─► stack    ▼
+//!   tasks ───────────────────────┴─────────│────────►   │             symbols
+//!                                          │            ▼
+//!   users ──► sysfs ──► registry           └────────►  ops ─► table
+//!                                                               ▲
+//!                            calls of patched functions ──► handler
 //! ```
 //!
-//! * [`mod@abi`]: the entry points that C calls. [`mod@takeover`]: how the kernel is made to call them.
-//! * [`mod@registry`]: all patches; enabling, disabling, modules that come and go. The one lock.
-//! * [`mod@patch`], [`mod@object`], [`mod@func`]: one patch. Owned by the core: nothing of it lives in module memory.
-//! * [`mod@ops`], [`mod@table`]: redirecting functions, and the handler.
-//! * [`mod@transition`], [`mod@walk`], [`mod@stack`], [`mod@ranges`], [`mod@pace`]: moving tasks to the new code.
-//! * [`mod@symbols`], [`mod@position`]: finding functions. [`mod@reloc`], [`mod@names`]: relocations of patch modules.
+//! * [`mod@abi`]: the entry points that C calls. [`mod@takeover`]: how the kernel is made to call
+//!   them.
+//! * [`mod@registry`]: all patches; enabling, disabling, modules that come and go. The registry
+//!   lock.
+//! * [`mod@patch`], [`mod@object`], [`mod@func`]: one patch. Owned by the core: nothing of it lives
+//!   in module memory.
+//! * [`mod@ops`]: redirecting functions. [`mod@handler`]: where a call of a redirected function
+//!   goes.
+//! * [`mod@transition`], [`mod@stack`]: moving tasks to the new code.
+//! * [`mod@symbols`]: finding functions. [`mod@reloc`]: relocations of patch modules.
 //! * [`mod@state`]: which patches go together. [`mod@shadow`]: data that patches attach to objects.
-//! * [`mod@sysfs`]: what users see. [`mod@trace`]: debug messages. [`mod@account`]: finding leaks.
-//! * [`mod@kapi`]: safe wrappers over the kernel. It, `abi`, `ops`, `table` and `takeover` contain unsafe code; all other
-//!   modules deny it.
+//! * [`mod@sysfs`]: what users see. [`mod@trace`]: debug messages. [`mod@leak_check`]: finding
+//!   leaks.
+//! * [`mod@pure`]: algorithms and rules that do not need the kernel, tested on the host.
+//! * [`mod@kapi`]: safe wrappers over what the `kernel` crate lacks, which could go there.
+//!   [`mod@klp`]: safe wrappers over livepatch's own C types. [`mod@lock`]: evidence that the registry
+//!   lock is held.
+//!
+//! Modules without `#[deny(unsafe_code)]` below are the only ones that may contain unsafe code; of
+//! [`mod@pure`], only the handler's table does.
 
 use kernel::prelude::*;
 
 mod abi;
-mod account;
 mod bindings;
+#[deny(unsafe_code)]
 mod func;
+mod handler;
 mod kapi;
-mod names;
+mod klp;
+#[deny(unsafe_code)]
+mod leak_check;
+mod lock;
+#[deny(unsafe_code)]
 mod object;
 mod ops;
-mod pace;
+#[deny(unsafe_code)]
 mod patch;
-mod position;
-mod ranges;
+mod pure;
+#[deny(unsafe_code)]
 mod registry;
+#[deny(unsafe_code)]
 mod reloc;
+#[deny(unsafe_code)]
 mod shadow;
-mod sizes;
-mod sort;
+#[deny(unsafe_code)]
 mod stack;
+#[deny(unsafe_code)]
 mod state;
+#[deny(unsafe_code)]
 mod symbols;
+#[deny(unsafe_code)]
 mod sysfs;
-mod table;
 mod takeover;
+#[deny(unsafe_code)]
 mod trace;
+#[deny(unsafe_code)]
 mod transition;
-mod walk;
-
-use kapi::workqueue::{
-    StaticTrigger,
-    StaticWork,
-    Work, //
-};
 
 module! {
     type: LivepatchCore,
@@ -71,64 +87,21 @@ module! {
     license: "GPL",
 }
 
-/// Looks at the remaining tasks of a transition.
-// SAFETY: `LivepatchCore::init` initialises it first thing.
-static PASS: StaticWork = unsafe { StaticWork::uninit() };
-
-/// The last task that a pass left behind has switched itself.
-// SAFETY: as above.
-static LAST_ARRIVAL: StaticTrigger = unsafe { StaticTrigger::uninit() };
-
-/// Frees retired patches.
-// SAFETY: as above.
-static BURIAL: StaticWork = unsafe { StaticWork::uninit() };
-
-/// What [`PASS`] does.
-struct Pass;
-
-impl Work for Pass {
-    fn run() {
-        transition::try_complete(&mut registry::REGISTRY.lock());
-    }
-}
-
-/// What [`LAST_ARRIVAL`] does.
-struct LastArrival;
-
-impl Work for LastArrival {
-    fn run() {
-        PASS.run_now();
-    }
-}
-
-/// What [`BURIAL`] does.
-struct Burial;
-
-impl Work for Burial {
-    fn run() {
-        registry::bury();
-    }
-}
-
 /// The module: loading it takes over, unloading it hands back.
 struct LivepatchCore {
     _take_over: takeover::TakeOver,
-    _nothing_left: account::NothingLeft,
+    _leak_check: leak_check::LeakCheck,
 }
 
 impl kernel::Module for LivepatchCore {
     fn init(_module: &'static ThisModule) -> Result<Self> {
-        // SAFETY: the module's init function runs once, before anything else in it.
+        // SAFETY: The module's init function runs once, before anything else in it.
+        unsafe { kapi::in_flight::init() };
+        // SAFETY: The module's init function runs once, before anything else in it.
         unsafe { registry::init() };
-        // SAFETY: as above.
-        unsafe { PASS.init::<Pass>() };
-        // SAFETY: as above.
-        unsafe { LAST_ARRIVAL.init::<LastArrival>() };
-        // SAFETY: as above.
-        unsafe { BURIAL.init::<Burial>() };
         Ok(Self {
             _take_over: takeover::TakeOver::new()?,
-            _nothing_left: account::NothingLeft,
+            _leak_check: leak_check::LeakCheck,
         })
     }
 }

@@ -2,30 +2,36 @@
 
 //! One object of a patch: vmlinux or a module.
 //!
-//! Process context, under the registry's lock.
-
-#![deny(unsafe_code)]
+//! Process context, under the registry lock.
 
 use crate::{
-    account::{
-        self,
-        Counted, //
-    },
     func::Func,
     kapi::{
-        descriptor::ObjectDescriptor,
         kobject::Kobject,
         module::{
             self,
             ModulePtr, //
         }, //
     },
+    klp::{
+        alive,
+        descriptor::{
+            FuncDescriptor,
+            ObjectDescriptor, //
+        }, //
+    },
+    leak_check::{
+        self,
+        Counted, //
+    },
+    lock::LockHeld,
     ops::{
         Batch,
         Hook,
         Ops, //
     },
-    reloc, sort, symbols,
+    pure::sort,
+    reloc, symbols,
     sysfs::{
         ObjectDirectory,
         PatchDirectory, //
@@ -33,8 +39,28 @@ use crate::{
 };
 use kernel::{
     prelude::*,
-    str::CString, //
+    str::CString,
+    sync::{
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
+        Arc, //
+    },
 };
+
+/// What users see of an object. Written by the object, under the registry lock.
+pub(crate) struct ObjectStatus {
+    patched: Atomic<bool>,
+}
+
+impl ObjectStatus {
+    /// Whether the object's functions are redirected.
+    pub(crate) fn is_patched(&self) -> bool {
+        // ORDERING: A snapshot for users; whoever decides by it holds the registry lock.
+        self.patched.load(Relaxed)
+    }
+}
 
 /// An object and the functions of it that the patch changes.
 pub(crate) struct Object {
@@ -44,11 +70,12 @@ pub(crate) struct Object {
     descriptor: Option<ObjectDescriptor>,
     /// The module, while it is loaded.
     module: Option<ModulePtr>,
-    funcs: KVec<Func>,
+    funcs: KVVec<Func>,
     /// What redirects each of `funcs`.
-    hooks: KVec<Hook>,
+    hooks: KVVec<Hook>,
+    status: Arc<ObjectStatus>,
     directory: Kobject<ObjectDirectory>,
-    _counted: Counted<account::Objects>,
+    _counted: Counted<leak_check::Objects>,
 }
 
 impl Object {
@@ -56,28 +83,50 @@ impl Object {
     ///
     /// # Errors
     ///
-    /// `EINVAL` if a function has no name or the object no functions.
-    pub(crate) fn new(descriptor: ObjectDescriptor) -> Result<Self> {
-        let mut object = Self::empty(descriptor.name(), Some(descriptor))?;
-        for func in descriptor.funcs().ok_or(EINVAL)? {
+    /// `EINVAL` for a name longer than any module's; what [`Func::new`] gives; `ENOMEM`.
+    pub(crate) fn new(
+        descriptor: ObjectDescriptor,
+        funcs: &mut dyn Iterator<Item = FuncDescriptor>,
+    ) -> Result<Self> {
+        let name = descriptor.name().map(CString::try_from).transpose()?;
+        if name
+            .as_ref()
+            .is_some_and(|name| name.to_bytes().len() >= module::NAME_SIZE)
+        {
+            return Err(EINVAL);
+        }
+        let mut object = Self::empty(name, Some(descriptor))?;
+        for func in funcs {
             object.push(Func::new(func)?)?;
         }
         Ok(object)
     }
 
-    /// An object that the patch module does not describe.
+    /// An object that the patch module does not describe, since it only goes back to its original
+    /// code.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
     pub(crate) fn new_nop(name: Option<&CStr>) -> Result<Self> {
-        Self::empty(name, None)
+        Self::empty(name.map(CString::try_from).transpose()?, None)
     }
 
-    fn empty(name: Option<&CStr>, descriptor: Option<ObjectDescriptor>) -> Result<Self> {
+    fn empty(name: Option<CString>, descriptor: Option<ObjectDescriptor>) -> Result<Self> {
+        let status = Arc::new(
+            ObjectStatus {
+                patched: Atomic::new(false),
+            },
+            GFP_KERNEL,
+        )?;
         Ok(Self {
-            name: name.map(CString::try_from).transpose()?,
+            name,
             descriptor,
             module: None,
-            funcs: KVec::new(),
-            hooks: KVec::new(),
-            directory: Kobject::new(ObjectDirectory::new())?,
+            funcs: KVVec::new(),
+            hooks: KVVec::new(),
+            directory: Kobject::new(ObjectDirectory::new(status.clone()))?,
+            status,
             _counted: Counted::new(),
         })
     }
@@ -88,15 +137,20 @@ impl Object {
         Ok(())
     }
 
-    /// Adds functions that go back to their original code for those that `replaced` changes and this does not.
+    /// Adds functions that go back to their original code for those that `replaced` changes and
+    /// this does not.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
     pub(crate) fn add_nops(&mut self, replaced: &Object) -> Result {
-        // Nops that this adds are for functions that `replaced` changes only once, so they need not be searched too.
-        let mut own = KVec::with_capacity(self.funcs.len(), GFP_KERNEL)?;
+        // A patch changes a function once only, so the nops need not be searched for others.
+        let mut own = KVVec::with_capacity(self.funcs.len(), GFP_KERNEL)?;
         for func in &self.funcs {
             own.push(func.identity(), GFP_KERNEL)?;
         }
         sort::by_key(&mut own, |identity| *identity);
-        let mut missing = KVec::new();
+        let mut missing = KVVec::new();
         for func in &replaced.funcs {
             if own.binary_search(&func.identity()).is_err() {
                 missing.push(Func::new_nop(func)?, GFP_KERNEL)?;
@@ -114,7 +168,7 @@ impl Object {
         self.name.as_deref()
     }
 
-    /// What messages and sysfs call the object.
+    /// The name of the object in messages and sysfs.
     pub(crate) fn display_name(&self) -> &CStr {
         self.module_name().unwrap_or(c"vmlinux")
     }
@@ -126,12 +180,13 @@ impl Object {
 
     /// Whether its functions are redirected.
     pub(crate) fn is_patched(&self) -> bool {
-        self.directory.data().is_patched()
+        self.status.is_patched()
     }
 
-    fn set_patched(&self, patched: bool) {
-        self.directory.data().set_patched(patched);
-        if let Some(descriptor) = self.descriptor {
+    fn set_patched(&mut self, patched: bool) {
+        // ORDERING: A snapshot for users; whoever decides by it holds the registry lock.
+        self.status.patched.store(patched, Relaxed);
+        if let Some(descriptor) = &mut self.descriptor {
             descriptor.set_patched(patched);
         }
     }
@@ -156,53 +211,60 @@ impl Object {
     /// Sets the module, or that there is none.
     pub(crate) fn set_module(&mut self, module: Option<ModulePtr>) {
         self.module = module;
-        if let Some(descriptor) = self.descriptor {
+        if let Some(descriptor) = &mut self.descriptor {
             descriptor.set_module(module);
         }
     }
 
-    /// Shows the object in sysfs and, if its code is there, finds the functions.
-    ///
-    /// # Errors
-    ///
-    /// `EINVAL` for a name longer than any module's; what [`Func::show`] and [`Self::locate`] give.
-    #[doc(alias = "klp_init_object")]
-    pub(crate) fn show(&mut self, patch: &Kobject<PatchDirectory>, pmod: ModulePtr) -> Result {
-        let found = match self.module_name() {
-            Some(name) if name.to_bytes().len() >= module::NAME_SIZE => return Err(EINVAL),
-            Some(name) => module::find_alive(name),
-            None => None,
-        };
+    /// Looks whether the object's module is loaded.
+    #[doc(alias = "klp_find_object_module")]
+    pub(crate) fn find_module(&mut self, held: &LockHeld) {
+        let found = self.module_name().and_then(|name| alive::find(name, held));
         self.set_module(found);
-        self.directory
-            .add(patch.as_parent(), fmt!("{}", self.display_name()))?;
-        for func in &self.funcs {
-            func.show(&self.directory)?;
-        }
-        if self.is_loaded() {
-            self.locate(pmod)?;
-        }
-        Ok(())
     }
 
-    /// Writes the relocations of the patch module `pmod` for this object and finds the functions.
+    /// Adds the object and its functions to the directory of the patch in sysfs.
     ///
     /// # Errors
     ///
-    /// What [`reloc::apply_for`] and [`Func::locate`] give; `ENOMEM`.
-    #[doc(alias = "klp_init_object_loaded")]
-    pub(crate) fn locate(&mut self, pmod: ModulePtr) -> Result {
-        if let Some(name) = self.module_name() {
+    /// What [`Kobject::add`] gives.
+    #[doc(alias = "klp_init_object")]
+    pub(crate) fn add_to_sysfs(&self, patch: &Kobject<PatchDirectory>) -> Result {
+        self.directory
+            .add(patch.as_parent(), fmt!("{}", self.display_name()))?;
+        self.funcs
+            .iter()
+            .try_for_each(|func| func.add_to_sysfs(&self.directory))
+    }
+
+    /// Writes the relocations of the patch module `pmod` for this object, which is loaded.
+    ///
+    /// # Errors
+    ///
+    /// What [`reloc::apply_for`] gives.
+    pub(crate) fn relocate(&self, pmod: ModulePtr) -> Result {
+        match self.module_name() {
+            Some(name) => reloc::apply_for(pmod, name),
             // Those for vmlinux were written when the patch module was loaded.
-            reloc::apply_for(pmod, name)?;
+            None => Ok(()),
         }
+    }
+
+    /// Finds the original functions in the object, which is loaded, and the sizes of these and of
+    /// their replacements in the patch module `pmod`.
+    ///
+    /// # Errors
+    ///
+    /// What [`Func::resolve`] gives; `ENOMEM`.
+    #[doc(alias = "klp_init_object_loaded")]
+    pub(crate) fn resolve(&mut self, pmod: ModulePtr) -> Result {
         let object = self.name.as_deref().map(CStr::to_bytes);
-        let mut wanted = KVec::with_capacity(self.funcs.len(), GFP_KERNEL)?;
+        let mut wanted = KVVec::with_capacity(self.funcs.len(), GFP_KERNEL)?;
         for (order, func) in self.funcs.iter().enumerate() {
             wanted.push(func.wanted(order), GFP_KERNEL)?;
         }
         symbols::find_all(object, &mut wanted)?;
-        let mut found = KVec::with_capacity(self.funcs.len(), GFP_KERNEL)?;
+        let mut found = KVVec::with_capacity(self.funcs.len(), GFP_KERNEL)?;
         for wanted in &wanted {
             found.push(wanted.result(), GFP_KERNEL)?;
         }
@@ -211,25 +273,25 @@ impl Object {
             self.module,
             found.iter().map(|found| found.unwrap_or_default()),
         )?;
-        let new_sizes =
-            symbols::sizes_at(Some(pmod), self.funcs.iter().map(|func| func.new.address))?;
+        let new_sizes = symbols::sizes_at(
+            Some(pmod),
+            self.funcs.iter().map(|func| func.new_code().address),
+        )?;
         let sizes = old_sizes.into_iter().zip(new_sizes);
         for ((func, found), (old_size, new_size)) in self.funcs.iter_mut().zip(found).zip(sizes) {
-            func.locate(object, found, old_size, new_size)?;
+            func.resolve(object, found, old_size, new_size)?;
         }
         Ok(())
     }
 
-    /// Undoes [`Self::locate`]: the module goes.
+    /// Undoes [`Self::relocate`] and [`Self::resolve`]: the module goes.
     #[doc(alias = "klp_free_object_loaded")]
-    pub(crate) fn forget(&mut self, pmod: ModulePtr) {
+    pub(crate) fn unresolve(&mut self, pmod: ModulePtr) {
         if let Some(name) = self.module_name() {
             reloc::clear_for(pmod, name);
         }
         self.set_module(None);
-        for func in &mut self.funcs {
-            func.forget();
-        }
+        self.funcs.iter_mut().for_each(Func::unresolve);
     }
 
     /// Redirects all functions, or none.
@@ -240,9 +302,10 @@ impl Object {
     #[doc(alias = "klp_patch_object")]
     pub(crate) fn patch(&mut self, ops: &mut Ops) -> Result {
         let mut funcs = self.funcs.iter().zip(self.hooks.iter_mut());
-        let nowhere = funcs.position(|(func, hook)| func.aim(hook).is_none());
+        let nowhere = funcs.position(|(func, hook)| func.set_target(hook).is_none());
 
-        // The functions before one that has no place may have their own reason to fail, which then is the first.
+        // The functions before one that has no place may have their own reason to fail, which then
+        // is the first.
         let count = nowhere.unwrap_or(self.hooks.len());
         let hooks = self.hooks.get_mut(..count).unwrap_or_default();
         if let Err(failed) = ops.attach(hooks) {
@@ -262,7 +325,9 @@ impl Object {
             return Err(EINVAL);
         }
 
-        self.funcs.iter().for_each(|func| func.set_patched(true));
+        self.funcs
+            .iter_mut()
+            .for_each(|func| func.set_patched(true));
         self.set_patched(true);
         Ok(())
     }
@@ -271,11 +336,13 @@ impl Object {
     #[doc(alias = "klp_unpatch_object")]
     pub(crate) fn unpatch<'h>(&'h mut self, batch: &mut Batch<'_, 'h>) {
         self.set_patched(false);
-        self.funcs.iter().for_each(|func| func.set_patched(false));
+        self.funcs
+            .iter_mut()
+            .for_each(|func| func.set_patched(false));
         self.hooks.iter_mut().for_each(|hook| batch.unlink(hook));
     }
 
-    /// Takes off those that only go back to their original code.
+    /// Takes the functions off that only go back to their original code; done when the batch is.
     pub(crate) fn unpatch_nops<'h>(&'h mut self, batch: &mut Batch<'_, 'h>) {
         if self.descriptor.is_none() {
             self.set_patched(false);
@@ -287,7 +354,8 @@ impl Object {
         }
     }
 
-    /// Frees those that [`Self::unpatch_nops`] took off. Returns whether anything is left of the object.
+    /// Frees the functions that [`Self::unpatch_nops`] took off. Returns whether anything is left
+    /// of the object.
     pub(crate) fn free_nops(&mut self) -> bool {
         let mut kept = self.funcs.iter().map(|func| !func.is_nop());
         self.hooks.retain(|_| kept.next().unwrap_or(true));
@@ -296,27 +364,33 @@ impl Object {
     }
 
     /// Calls the patch module before the object is patched.
-    pub(crate) fn pre_patch(&self) -> Result {
-        self.descriptor.map_or(Ok(()), ObjectDescriptor::pre_patch)
+    ///
+    /// # Errors
+    ///
+    /// What [`ObjectDescriptor::pre_patch`] gives.
+    pub(crate) fn pre_patch(&mut self) -> Result {
+        self.descriptor
+            .as_mut()
+            .map_or(Ok(()), ObjectDescriptor::pre_patch)
     }
 
     /// Calls the patch module after the object has been patched.
-    pub(crate) fn post_patch(&self) {
-        if let Some(descriptor) = self.descriptor {
+    pub(crate) fn post_patch(&mut self) {
+        if let Some(descriptor) = &mut self.descriptor {
             descriptor.post_patch();
         }
     }
 
     /// Calls the patch module before the object is unpatched.
-    pub(crate) fn pre_unpatch(&self) {
-        if let Some(descriptor) = self.descriptor {
+    pub(crate) fn pre_unpatch(&mut self) {
+        if let Some(descriptor) = &mut self.descriptor {
             descriptor.pre_unpatch();
         }
     }
 
     /// Calls the patch module after the object has been unpatched, if `pre_patch` had succeeded.
-    pub(crate) fn post_unpatch(&self) {
-        if let Some(descriptor) = self.descriptor {
+    pub(crate) fn post_unpatch(&mut self) {
+        if let Some(descriptor) = &mut self.descriptor {
             descriptor.post_unpatch();
         }
     }

@@ -1,59 +1,56 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The one `ftrace_ops` of all patched functions, its table, and the handler.
+//! The one `ftrace_ops` of all patched functions, and the table behind it.
 //!
-//! The C core registers an `ftrace_ops` for each function; every registration and, above all, removal waits for RCU,
-//! one after the other. Here a batch of functions is added to or taken out of one filter, and one wait is enough.
-//! The redirections of the take-over are in it for as long as the module is loaded, so the filter never becomes empty
-//! before the end (an empty filter means every function).
+//! The C core registers an `ftrace_ops` for each function; every registration and, above all,
+//! removal waits for RCU, one after the other. Here a batch of functions is added to or taken out
+//! of one filter, and one wait is enough. The redirections of the take-over are in it for as long
+//! as the module is loaded, so the filter never becomes empty before the end (an empty filter means
+//! every function).
 //!
-//! A function that has a direct call, a BPF trampoline for example, gets an ops of its own: ftrace asks the owner of the
-//! call to make room for us when an ops is registered, but not when a filter grows. A call that is attached later finds
-//! us there and makes room by itself.
+//! # Functions with a direct call
+//!
+//! A function that has a direct call, a BPF trampoline for example, gets an ops of its own: ftrace
+//! asks the owner of the call to make room for us when an ops is registered, but not when a filter
+//! grows. A call that is attached later finds us there and makes room by itself; when our last
+//! replacement leaves the function, an ops that is registered for a moment has ftrace tell the
+//! owner that the room is free again.
 //!
 //! # Contexts and concurrency
 //!
-//! * [`Ops`] is changed under the registry's lock, in process context; it sleeps.
-//! * [`livepatch_select`] is called by the ftrace callback in any context, NMI included, with preemption disabled, at
-//!   the same time as anything here. It takes no lock, allocates nothing and calls nothing that can be traced.
-//!
-//! What the handler can reach (table, nodes) is freed only after it has been unlinked and every CPU been synchronised
-//! with. A task that was preempted in ftrace's trampoline, before the callback disabled preemption, may still arrive
-//! with an address that is in no filter any more: it finds an empty stack and goes on in the original function.
+//! [`Ops`] is changed under the registry lock, in process context; it sleeps. Handlers
+//! ([`mod@crate::handler`]) read the table and the nodes at the same time; what they can reach is
+//! freed only after it has been unlinked and every CPU been synchronised with.
 
 use crate::{
-    account::{
-        self,
-        Counted, //
-    },
-    bindings,
+    func::Code,
+    handler,
     kapi::{
         cpu,
         ftrace::{
             self,
+            CallSite,
             Change,
             FtraceOps, //
-        },
-        warn::warn_once, //
+        }, //
     },
-    table::{
+    klp::descriptor::EntryPoint,
+    leak_check::{
+        self,
+        Counted, //
+    },
+    pure::table::{
         best_factor,
         Node,
         Slot,
         StableDeref,
-        Stateless,
         Table,
-        View,
         ORIGINAL, //
     },
 };
 use core::{
     marker::PhantomData,
-    ops::Deref,
-    sync::atomic::{
-        AtomicPtr,
-        Ordering, //
-    },
+    ops::Deref, //
 };
 use kernel::prelude::*;
 
@@ -70,14 +67,8 @@ impl Deref for Slots {
     }
 }
 
-// SAFETY: the vector is never changed, so its memory stays.
+// SAFETY: The vector is never changed, so its memory stays where it is.
 unsafe impl StableDeref for Slots {}
-
-/// The table that handlers use.
-static TABLE: AtomicPtr<View> = AtomicPtr::new((&raw const NOTHING).cast_mut());
-
-/// What handlers use while nothing is intercepted.
-static NOTHING: View = View::of_nothing();
 
 /// The smallest table: 2 KiB.
 const MIN_SLOTS: usize = 128;
@@ -85,69 +76,60 @@ const MIN_SLOTS: usize = 128;
 /// At least so many slots for each function, so that few share the one where the search starts.
 const SLOTS_PER_FUNCTION: usize = 8;
 
-/// Decides where a call that arrived at `ip` goes; 0 leaves it alone.
-///
-/// # Safety
-///
-/// Preemption must be disabled until the decision has been carried out.
-#[no_mangle]
-unsafe extern "C" fn livepatch_select(ip: usize) -> usize {
-    // ORDERING: pairs with the release stores of this.
-    let table = TABLE.load(Ordering::Acquire);
-    // SAFETY: a table that was reachable with preemption disabled is alive until it is enabled again.
-    let Some(slot) = (unsafe { &*table }).find(ip) else {
-        return ORIGINAL;
-    };
-    // SAFETY: no requirement.
-    let patch_state = || unsafe { bindings::livepatch_current_patch_state() };
-    // SAFETY: preemption is disabled, says the caller.
-    unsafe { slot.select(patch_state) }.unwrap_or_else(stateless)
-}
-
-/// The original code, and worth a warning.
-#[cold]
-fn stateless(_: Stateless) -> usize {
-    warn_once(c"a function is in transition and the task has no state");
-    ORIGINAL
-}
-
 /// The replacement of one function: what [`Ops`] puts on the function's stack.
 ///
 /// # Invariants
 ///
-/// While `attached`, the node is on the stack of `ip`'s slot; otherwise no handler can see it.
+/// While `attached`, the node is on the stack of the slot of `site`; otherwise no handler can see
+/// it.
 pub(crate) struct Hook {
     node: KBox<Node>,
-    ip: usize,
+    site: Option<CallSite>,
     attached: bool,
-    _counted: Counted<account::Hooks>,
+    _counted: Counted<leak_check::Hooks>,
 }
 
 impl Hook {
-    /// A replacement that is not attached.
+    /// A replacement that is not attached and has no target.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
     pub(crate) fn new() -> Result<Self> {
         Ok(Self {
             node: KBox::new(Node::new(), GFP_KERNEL)?,
-            ip: 0,
+            site: None,
             attached: false,
             _counted: Counted::new(),
         })
     }
 
-    /// Says where ftrace intercepts the function and where its calls go. Only while not attached.
+    /// Sets where ftrace intercepts the function and where its calls go; `None` is the original
+    /// code. Does nothing but warn while the hook is attached.
     ///
-    /// `size` is that of the code at `target`, in bytes.
-    pub(crate) fn aim(&mut self, ip: usize, target: usize, size: usize) {
+    /// `size` is that of the code at `entry`, in bytes.
+    pub(crate) fn set_target(&mut self, site: CallSite, entry: Option<EntryPoint>, size: usize) {
         if kernel::warn_on!(self.attached) {
             return;
         }
-        self.ip = ip;
-        self.node.aim(target, size);
+        self.site = Some(site);
+        self.node
+            .set_target(entry.map_or(ORIGINAL, EntryPoint::address), size);
+    }
+
+    /// Where ftrace intercepts the function, `None` before [`Self::set_target`].
+    pub(crate) fn site(&self) -> Option<CallSite> {
+        self.site
     }
 
     /// Lets the calling task's state decide, or not.
     pub(crate) fn set_transition(&self, transition: bool) {
         self.node.set_transition(transition);
+    }
+
+    /// The address under which the table has the function; 0, which it never has, without a site.
+    fn ip(&self) -> usize {
+        self.site.map_or(0, CallSite::address)
     }
 }
 
@@ -165,9 +147,9 @@ impl Drop for Hook {
 /// Why [`Ops::attach`] failed.
 #[derive(Clone, Copy)]
 pub(crate) struct AttachError {
-    /// Which hook it was.
+    /// The hook that it was about.
     pub(crate) index: usize,
-    /// What ftrace said.
+    /// The error that ftrace gave.
     pub(crate) error: Error,
 }
 
@@ -175,42 +157,44 @@ pub(crate) struct AttachError {
 ///
 /// # Invariants
 ///
-/// [`TABLE`] points to the view of `table`. `shared` is registered exactly while `in_shared` is not 0, and every address in a
-/// filter has a slot. `scratch` has room for every intercepted address.
+/// Handlers use the view of `table`. `shared` is registered exactly while `in_shared` is not 0, and
+/// every address in a filter has a slot. `scratch` has room for every intercepted address.
 pub(crate) struct Ops {
-    shared: Pin<KBox<FtraceOps>>,
-    /// Addresses in the filter of `shared`.
+    shared: FtraceOps,
+    /// How many functions are intercepted by `shared`.
     in_shared: usize,
-    /// Functions with a direct call attached: ftrace asks those to make room only when an ops is registered, not when
-    /// a filter grows, so each of them has an ops of its own.
-    singles: KVec<(usize, Pin<KBox<FtraceOps>>)>,
+    /// Functions with a direct call: each has an ops of its own.
+    singles: KVec<(CallSite, FtraceOps)>,
     table: KBox<Functions>,
-    scratch: KVec<usize>,
+    scratch: KVVec<CallSite>,
 }
 
 impl Ops {
     /// Nothing intercepted yet.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
     pub(crate) fn new() -> Result<Self> {
         let ops = Self {
             shared: FtraceOps::new()?,
             in_shared: 0,
             singles: KVec::new(),
             table: new_table(&[])?,
-            scratch: KVec::new(),
+            scratch: KVVec::new(),
         };
-        // ORDERING: publishes the empty table; pairs with the acquire load in `livepatch_select`.
-        TABLE.store(
-            core::ptr::from_ref(ops.table.view()).cast_mut(),
-            Ordering::Release,
-        );
-        // INVARIANT: nothing is registered, no address is in a filter.
+        // SAFETY: `make_room` and `drop` set another table and synchronise before this one goes.
+        unsafe { handler::set_table(Some(ops.table.view())) };
+        // INVARIANT: Nothing is registered, no address is in a filter.
         Ok(ops)
     }
 
     /// Makes a new table, with room for those functions of `hooks` that are not intercepted yet.
     ///
-    /// Every time, since a table is made for what is in it: calls shall find their slots at the first look.
+    /// Every time, since a table is made for what is in it: calls shall find their slots at the
+    /// first look.
     fn make_room(&mut self, hooks: &[Hook]) -> Result {
+        self.scratch.clear();
         self.scratch.reserve(
             self.in_shared + self.singles.len() + hooks.len(),
             GFP_KERNEL,
@@ -221,20 +205,20 @@ impl Ops {
             ips.push(slot.ip(), GFP_KERNEL)?;
         }
         for hook in hooks {
-            if !self.table.find(hook.ip).as_ref().is_some_and(used) {
-                ips.push(hook.ip, GFP_KERNEL)?;
+            if !self.table.find(hook.ip()).as_ref().is_some_and(used) {
+                ips.push(hook.ip(), GFP_KERNEL)?;
             }
         }
-        let mut table = new_table(&ips)?;
+        let table = new_table(&ips)?;
         for slot in self.table.slots().iter().filter(used) {
-            let fits = table.adopt(slot);
+            // SAFETY: `&mut self` makes us the only writer; the old table is not written to any more.
+            // Nodes on a stack are alive: a `Hook` that is attached keeps its node, and is detached
+            // by a `Batch`, which removes the node and synchronises.
+            let fits = unsafe { table.adopt(slot) };
             kernel::warn_on!(!fits);
         }
-        // ORDERING: publishes the slots; pairs with the acquire load in `livepatch_select`.
-        TABLE.store(
-            core::ptr::from_ref(table.view()).cast_mut(),
-            Ordering::Release,
-        );
+        // SAFETY: The table stays until the next one has been set here or in `drop`.
+        unsafe { handler::set_table(Some(table.view())) };
         let old = core::mem::replace(&mut self.table, table);
         cpu::synchronize_all();
         drop(old);
@@ -247,25 +231,27 @@ impl Ops {
     ///
     /// # Errors
     ///
-    /// What [`FtraceOps::register`] gives, and which hook it was about. `ENOMEM`.
+    /// What [`FtraceOps::register`] gives, and the hook that it was about. `ENOMEM`.
     pub(crate) fn attach(&mut self, hooks: &mut [Hook]) -> Result<(), AttachError> {
         self.make_room(hooks)
             .map_err(|error| AttachError { index: 0, error })?;
 
         // The handler must find a function before ftrace intercepts it.
-        let mut fresh = 0;
-        self.scratch.clear();
         for hook in hooks.iter_mut() {
-            let Some(slot) = self.table.claim(hook.ip) else {
+            let (Some(site), Some(slot)) = (hook.site, self.table.claim(hook.ip())) else {
                 kernel::warn_on!(true);
                 continue;
             };
-            if slot.top().is_null() && self.scratch.push_within_capacity(hook.ip).is_ok() {
-                fresh += 1;
-            }
-            slot.push(&hook.node);
+            // SAFETY: A hook that is attached keeps its node. It is detached by a `Batch`, which
+            // removes the node and synchronises before the hook is given back.
+            unsafe { slot.push(&hook.node) };
             hook.attached = true;
+            if hook.node.is_lowest() {
+                let fits = self.scratch.push_within_capacity(site);
+                kernel::warn_on!(fits.is_err());
+            }
         }
+        let fresh = self.scratch.len();
         if fresh == 0 || self.intercept_all(fresh).is_ok() {
             return Ok(());
         }
@@ -274,16 +260,15 @@ impl Ops {
         self.scratch.clear();
         let mut failed = None;
         for (index, hook) in hooks.iter().enumerate() {
-            let slot = self.table.find(hook.ip);
-            if !slot.is_some_and(|slot| slot.holds_only(&hook.node)) {
-                // Intercepted before.
+            let Some(site) = hook.site.filter(|_| hook.node.is_lowest()) else {
+                // Intercepted before, or by an earlier hook.
                 continue;
-            }
-            if let Err(error) = self.intercept(hook.ip) {
+            };
+            if let Err(error) = self.intercept(site) {
                 failed = Some(AttachError { index, error });
                 break;
             }
-            let fits = self.scratch.push_within_capacity(hook.ip);
+            let fits = self.scratch.push_within_capacity(site);
             kernel::warn_on!(fits.is_err());
         }
         let Some(failed) = failed else {
@@ -292,8 +277,8 @@ impl Ops {
         let done = self.scratch.len();
         self.release(done);
         for hook in hooks.iter_mut() {
-            if let Some(slot) = self.table.find(hook.ip) {
-                // SAFETY: nodes on a stack are alive: a `Hook` that is attached keeps its node.
+            if let Some(slot) = self.table.find(hook.ip()) {
+                // SAFETY: Nodes on a stack are alive: a `Hook` that is attached keeps its node.
                 unsafe { slot.remove(&hook.node) };
             }
             hook.attached = false;
@@ -302,38 +287,32 @@ impl Ops {
         Err(failed)
     }
 
-    /// Intercepts the first `count` addresses in `scratch`, all or none.
+    /// Intercepts the first `count` functions in `scratch`, all or none.
     fn intercept_all(&mut self, count: usize) -> Result {
         // Bring those for the shared ops to the front.
-        let ips = self.scratch.get_mut(..count).unwrap_or_default();
-        let mut shared = 0;
-        for index in 0..ips.len() {
-            if !ftrace::has_direct_call(ips[index]) {
-                ips.swap(shared, index);
-                shared += 1;
-            }
-        }
+        let sites = self.scratch.get_mut(..count).unwrap_or_default();
+        let shared = partition(sites, |site| !ftrace::has_direct_call(site));
         if shared > 0 {
             self.intercept_batch(shared)?;
         }
         for done in shared..count {
-            let ip = self.scratch.get(done).copied().unwrap_or_default();
-            self.intercept_single(ip)
-                .inspect_err(|_| self.release(done))?;
+            if let Some(&site) = self.scratch.get(done) {
+                self.intercept_single(site)
+                    .inspect_err(|_| self.release(done))?;
+            }
         }
-        // A direct call may have come before the filter grew, and not have made room: those move, too. (The last one in
-        // the filter has just been registered with it, and that asks everybody to make room.)
+        // A direct call may have come before the filter grew, and not have made room: those move,
+        // too. (The last one in the filter has just been registered with it, and that asks
+        // everybody to make room.)
         for index in 0..shared {
-            let ip = self.scratch.get(index).copied().unwrap_or_default();
-            if self.in_shared < 2 || !ftrace::has_direct_call(ip) {
+            let Some(&site) = self.scratch.get(index) else {
+                break;
+            };
+            if self.in_shared < 2 || !ftrace::has_direct_call(site) {
                 continue;
             }
-            self.shared
-                .as_mut()
-                .filter(&mut [ip], Change::Remove)
-                .inspect_err(|_| self.release(count))?;
-            self.in_shared -= 1;
-            if let Err(error) = self.intercept_single(ip) {
+            self.shrink_shared(&mut [site]);
+            if let Err(error) = self.intercept_single(site) {
                 // In no filter any more.
                 self.scratch.swap(index, count - 1);
                 self.release(count - 1);
@@ -343,14 +322,15 @@ impl Ops {
         Ok(())
     }
 
-    /// Intercepts the first `count` addresses in `scratch` with the shared ops.
+    /// Intercepts the first `count` functions in `scratch` with the shared ops.
     fn intercept_batch(&mut self, count: usize) -> Result {
-        let ips = self.scratch.get_mut(..count).unwrap_or_default();
-        self.shared.as_mut().filter(ips, Change::Add)?;
+        let sites = self.scratch.get_mut(..count).unwrap_or_default();
+        self.shared.filter(sites, Change::Add)?;
         if self.in_shared == 0 {
-            if let Err(error) = self.shared.as_mut().register() {
-                // Not registered, so an empty filter is harmless, and taking out what was put in cannot matter.
-                let _ = self.shared.as_mut().filter(ips, Change::Remove);
+            if let Err(error) = self.shared.register() {
+                // Not registered, so an empty filter is harmless, and taking out what was put in
+                // cannot matter.
+                let _ = self.shared.filter(sites, Change::Remove);
                 return Err(error);
             }
         }
@@ -359,72 +339,63 @@ impl Ops {
     }
 
     /// Intercepts one function, with an ops of its own if need be.
-    fn intercept(&mut self, ip: usize) -> Result {
-        if self.in_shared == 0 || ftrace::has_direct_call(ip) {
-            return self.intercept_single(ip);
+    fn intercept(&mut self, site: CallSite) -> Result {
+        if self.in_shared == 0 || ftrace::has_direct_call(site) {
+            return self.intercept_single(site);
         }
-        self.shared.as_mut().filter(&mut [ip], Change::Add)?;
+        self.shared.filter(&mut [site], Change::Add)?;
         self.in_shared += 1;
         Ok(())
     }
 
     /// Intercepts one function with an ops of its own.
-    fn intercept_single(&mut self, ip: usize) -> Result {
+    fn intercept_single(&mut self, site: CallSite) -> Result {
         self.singles.reserve(1, GFP_KERNEL)?;
         let mut single = FtraceOps::new()?;
-        single.as_mut().filter(&mut [ip], Change::Add)?;
-        single.as_mut().register()?;
+        single.filter(&mut [site], Change::Add)?;
+        single.register()?;
         self.singles
-            .push_within_capacity((ip, single))
+            .push_within_capacity((site, single))
             .map_err(|_| ENOMEM)
     }
 
-    /// Stops intercepting the first `count` addresses in `scratch`.
+    /// Stops intercepting the first `count` functions in `scratch`.
     fn release(&mut self, count: usize) {
-        let (scratch, singles) = (&mut self.scratch, &mut self.singles);
-        let ips = scratch.get_mut(..count).unwrap_or_default();
+        let mut scratch = core::mem::take(&mut self.scratch);
+        let sites = scratch.get_mut(..count).unwrap_or_default();
 
         // Bring those of the shared ops to the front.
-        let mut shared = 0;
-        for index in 0..ips.len() {
-            let ip = ips[index];
-            if !singles.iter().any(|(single, _)| *single == ip) {
-                ips.swap(shared, index);
-                shared += 1;
-            }
+        let is_shared = |site| !self.singles.iter().any(|(own, _)| *own == site);
+        let shared = partition(sites, is_shared);
+        let (shared, single) = sites.split_at_mut(shared);
+        for site in single {
+            // Dropping unregisters.
+            self.singles.retain(|(own, _)| *own != *site);
         }
-        let (shared, single) = ips.split_at_mut(shared);
 
         if !shared.is_empty() && shared.len() == self.in_shared {
-            // The last ones. The filter is freed with the ops, or filled again before the next registration.
-            self.shared.as_mut().unregister();
-            let result = self.shared.as_mut().filter(shared, Change::Remove);
-            kernel::warn_on!(result.is_err());
-            self.in_shared = 0;
-        } else if self.shared.as_mut().filter(shared, Change::Remove).is_ok() {
-            self.in_shared -= shared.len();
-        } else {
-            // Out of memory. What stays in the filter finds an empty stack, that is, runs the original function; it
-            // is in the way of nobody but another user who wants to change the instruction pointer there.
-            for ip in shared {
-                if self
-                    .shared
-                    .as_mut()
-                    .filter(&mut [*ip], Change::Remove)
-                    .is_ok()
-                {
-                    self.in_shared -= 1;
-                }
-            }
+            // The last ones: an empty filter would mean every function.
+            self.shared.unregister();
         }
-
-        for ip in single {
-            // Dropping unregisters.
-            singles.retain(|(single, _)| *single != *ip);
-        }
+        self.shrink_shared(shared);
+        tell_direct_callers(shared);
+        self.scratch = scratch;
     }
 
-    /// Takes hooks off: those that `unlink` gives to the batch. When this returns, no handler uses them any more.
+    /// Takes functions out of the filter of the shared ops.
+    ///
+    /// There is no way to fail: a function that stays in the filter is in the way of other users,
+    /// and once its module is gone it cannot be taken out any more. So this waits for memory,
+    /// unless ftrace is dead; then handlers find empty stacks.
+    fn shrink_shared(&mut self, sites: &mut [CallSite]) {
+        while self.shared.filter(sites, Change::Remove) == Err(ENOMEM) {
+            cpu::wait_for_memory();
+        }
+        self.in_shared -= sites.len();
+    }
+
+    /// Takes hooks off: those that `unlink` gives to the batch. When this returns, no handler uses
+    /// them any more.
     ///
     /// Every task must have stopped using them before, or the choice must not matter. Sleeps.
     pub(crate) fn detach<'h>(&mut self, unlink: impl FnOnce(&mut Batch<'_, 'h>)) {
@@ -440,11 +411,13 @@ impl Ops {
         }
         let last = self.scratch.len();
         self.release(last);
-        for &ip in &self.scratch {
-            if let Some(slot) = self.table.find(ip) {
-                // SAFETY: only hooks of this batch are left on the stack, and they exist until `detach` returns.
+        for site in &self.scratch {
+            if let Some(slot) = self.table.find(site.address()) {
+                // SAFETY: Only hooks of this batch are left on the stack, and they exist until
+                // `detach` returns.
                 while let Some(top) = unsafe { slot.top().as_ref() } {
-                    // SAFETY: as above.
+                    // SAFETY: Only hooks of this batch are left on the stack, and they exist until
+                    // `detach` returns.
                     unsafe { slot.remove(top) };
                 }
             }
@@ -452,28 +425,69 @@ impl Ops {
         cpu::synchronize_all();
     }
 
-    /// The address and size of the replacement below `hook` on its stack, `None` if that is the original function.
-    pub(crate) fn below(&self, hook: &Hook) -> Option<(usize, usize)> {
-        let slot = self.table.find(hook.ip)?;
-        // SAFETY: nodes on a stack are alive: a `Hook` that is attached keeps its node.
+    /// The code that runs below `hook` on its stack, `None` if that is the original function or the
+    /// hook is not attached.
+    pub(crate) fn below(&self, hook: &Hook) -> Option<Code> {
+        if !hook.attached {
+            return None;
+        }
+        let slot = self.table.find(hook.ip())?;
+        // SAFETY: Nodes on a stack are alive: a `Hook` that is attached keeps its node.
         let below = unsafe { slot.below(&hook.node) }?;
-        (below.target() != ORIGINAL).then(|| (below.target(), below.size()))
+        (below.target() != ORIGINAL).then(|| Code {
+            address: below.target(),
+            size: below.size(),
+        })
     }
 }
 
 impl Drop for Ops {
     fn drop(&mut self) {
         self.singles.clear();
-        self.shared.as_mut().unregister();
-        // ORDERING: nobody publishes through this; handlers that still have the old value are waited for below.
-        TABLE.store((&raw const NOTHING).cast_mut(), Ordering::Release);
+        self.shared.unregister();
+        // SAFETY: Handlers that still have the table are waited for below, before it is dropped.
+        unsafe { handler::set_table(None) };
         cpu::synchronize_all();
+    }
+}
+
+/// Brings the elements of `sites` for which `first` is true to the front, and returns how many.
+fn partition(sites: &mut [CallSite], first: impl Fn(CallSite) -> bool) -> usize {
+    let mut count = 0;
+    for index in 0..sites.len() {
+        if first(sites[index]) {
+            sites.swap(count, index);
+            count += 1;
+        }
+    }
+    count
+}
+
+/// Has ftrace tell the owners of direct calls at `sites` that nobody changes the instruction
+/// pointer there any more: it does when an ops is unregistered, but not when a filter shrinks.
+///
+/// If there is no memory for that, the owners go on to leave room that nobody needs, which makes
+/// their calls slower and does no other harm.
+fn tell_direct_callers(sites: &mut [CallSite]) {
+    let count = partition(sites, ftrace::has_direct_call);
+    let sites = sites.get_mut(..count).unwrap_or_default();
+    if sites.is_empty() {
+        return;
+    }
+    if let Ok(mut messenger) = FtraceOps::new() {
+        let told = messenger
+            .filter(sites, Change::Add)
+            .and_then(|()| messenger.register());
+        if told.is_ok() {
+            messenger.unregister();
+        }
     }
 }
 
 /// The hooks that one [`Ops::detach`] takes off.
 ///
-/// They are borrowed for `'h`, which is longer than the call: a hook cannot be dropped before its node is unlinked.
+/// They are borrowed for `'h`, which is longer than the call: a hook cannot be dropped before its
+/// node is unlinked.
 pub(crate) struct Batch<'a, 'h> {
     ops: &'a mut Ops,
     unlinked: usize,
@@ -486,17 +500,17 @@ impl<'h> Batch<'_, 'h> {
         if !hook.attached {
             return;
         }
-        let Some(slot) = self.ops.table.find(hook.ip) else {
+        let (Some(site), Some(slot)) = (hook.site, self.ops.table.find(hook.ip())) else {
             kernel::warn_on!(true);
             return;
         };
         if slot.holds_only(&hook.node) {
-            // Stays on the stack until the function is not intercepted any more: an empty stack would send tasks to
-            // the original function that may still have to run the replacement.
-            let noted = self.ops.scratch.push_within_capacity(hook.ip);
+            // Stays on the stack until the function is not intercepted any more: an empty stack
+            // would send tasks to the original function that may still have to run the replacement.
+            let noted = self.ops.scratch.push_within_capacity(site);
             kernel::warn_on!(noted.is_err());
         } else {
-            // SAFETY: nodes on a stack are alive: a `Hook` that is attached keeps its node.
+            // SAFETY: Nodes on a stack are alive: a `Hook` that is attached keeps its node.
             let found = unsafe { slot.remove(&hook.node) };
             kernel::warn_on!(!found);
         }
@@ -519,8 +533,3 @@ fn new_table(ips: &[usize]) -> Result<KBox<Functions>> {
     let table = Table::new(Slots(slots), factor).ok_or(EINVAL)?;
     Ok(KBox::new(table, GFP_KERNEL)?)
 }
-
-// The declaration that the C side has.
-const _: unsafe extern "C" fn(usize) -> usize = livepatch_select;
-const _: unsafe extern "C" fn(usize, usize, *mut bindings::ftrace_ops, *mut bindings::ftrace_regs) =
-    bindings::livepatch_ftrace_thunk;

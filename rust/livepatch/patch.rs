@@ -2,46 +2,76 @@
 
 //! A registered patch.
 //!
-//! Process context, under the registry's lock; dropped without it, since removing the directory waits for functions that
-//! take it.
-
-#![deny(unsafe_code)]
+//! Process context, under the registry lock; dropped without it, since removing the directory waits
+//! for functions that take it.
 
 use crate::{
-    account::{
-        self,
-        Counted, //
-    },
     kapi::{
-        descriptor::PatchDescriptor,
         kobject::Kobject,
         module::{
             ModulePtr,
             ModuleRef, //
         }, //
     },
+    klp::descriptor::PatchDescriptor,
+    leak_check::{
+        self,
+        Counted, //
+    },
+    lock::LockHeld,
     object::Object,
     ops::Ops,
-    registry::PatchId,
-    stack::Forbidden,
+    pure::patch_state::{
+        PatchId,
+        Target, //
+    },
+    stack::StackCheck,
     state::Previous,
     sysfs::{
         PatchDirectory,
         RootDirectory, //
     },
-    transition::Target,
 };
 use kernel::{
     prelude::*,
     str::CString,
     sync::{
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
         Arc,
         Completion, //
     },
 };
 
-/// The reference on the patch module. Kept for ever if the patch was forced: then nobody knows whether a task still
-/// runs its code.
+/// What users see of a patch. Written by the patch, under the registry lock.
+pub(crate) struct PatchStatus {
+    id: PatchId,
+    replace: bool,
+    enabled: Atomic<bool>,
+}
+
+impl PatchStatus {
+    /// The patch's identifier.
+    pub(crate) fn id(&self) -> PatchId {
+        self.id
+    }
+
+    /// Whether the patch replaces all others.
+    pub(crate) fn replace(&self) -> bool {
+        self.replace
+    }
+
+    /// Whether the patch is enabled, or is being so.
+    pub(crate) fn is_enabled(&self) -> bool {
+        // ORDERING: A snapshot for users; whoever decides by it holds the registry lock.
+        self.enabled.load(Relaxed)
+    }
+}
+
+/// The reference on the patch module. Kept for ever if the patch was forced: then nobody knows
+/// whether a task still runs its code.
 struct PatchModule {
     reference: Option<ModuleRef>,
     forced: bool,
@@ -64,21 +94,23 @@ impl Drop for Gone {
     }
 }
 
-/// A patch and all that the core keeps for it. The order of the fields is the order in which they go.
+/// A patch and all that the core keeps for it. The order of the fields is the order in which they
+/// go.
 pub(crate) struct Patch {
-    id: PatchId,
     name: CString,
     descriptor: PatchDescriptor,
-    /// vmlinux and modules, in the order of the patch module; then those that only go back to their original code.
-    pub(crate) objects: KVec<Object>,
+    status: Arc<PatchStatus>,
+    /// vmlinux and modules, in the order of the patch module; then those that only go back to their
+    /// original code.
+    pub(crate) objects: KVVec<Object>,
     /// For the stack checks of a transition: one to be used, one to make the next in.
-    spare: KVec<KBox<Forbidden>>,
+    spare: KVec<KBox<StackCheck>>,
     /// The states that older patches changed; elsewhere during a transition.
     pub(crate) previous: Option<KBox<Previous>>,
     directory: Kobject<PatchDirectory>,
     _gone: Gone,
     module: PatchModule,
-    _counted: Counted<account::Patches>,
+    _counted: Counted<leak_check::Patches>,
     /// Keeps the code of the core.
     _core: ModuleRef,
 }
@@ -88,33 +120,40 @@ impl Patch {
     ///
     /// # Errors
     ///
-    /// `ENODEV` if a module is going; `EINVAL` for an incomplete description; `ENOMEM`.
+    /// `ENODEV` if the patch module is going; what [`Object::new`] gives; `ENOMEM`.
     #[doc(alias = "klp_init_patch_early")]
     pub(crate) fn new(
         id: PatchId,
-        descriptor: PatchDescriptor,
+        mut descriptor: PatchDescriptor,
         core: ModuleRef,
     ) -> Result<KBox<Self>> {
-        let module = descriptor.module().ok_or(EINVAL)?;
-        let reference = ModuleRef::try_get(module).ok_or(ENODEV)?;
-        let mut objects = KVec::new();
-        for object in descriptor.objects().ok_or(EINVAL)? {
-            objects.push(Object::new(object)?, GFP_KERNEL)?;
-        }
+        let module = ModuleRef::try_get(descriptor.module()).ok_or(ENODEV)?;
+        let mut objects = KVVec::new();
+        descriptor.for_each_object(|object, funcs| {
+            Ok(objects.push(Object::new(object, funcs)?, GFP_KERNEL)?)
+        })?;
+        let status = Arc::new(
+            PatchStatus {
+                id,
+                replace: descriptor.replace(),
+                enabled: Atomic::new(false),
+            },
+            GFP_KERNEL,
+        )?;
         let released = Arc::pin_init(Completion::new(), GFP_KERNEL)?;
-        let directory = PatchDirectory::new(id, descriptor.replace(), released.clone());
+        let directory = Kobject::new(PatchDirectory::new(status.clone(), released.clone()))?;
         Ok(KBox::new(
             Self {
-                id,
-                name: CString::try_from(module.name())?,
+                name: CString::try_from(descriptor.module().name())?,
                 descriptor,
+                status,
                 objects,
                 spare: KVec::new(),
                 previous: None,
-                directory: Kobject::new(directory)?,
+                directory,
                 _gone: Gone(released),
                 module: PatchModule {
-                    reference: Some(reference),
+                    reference: Some(module),
                     forced: false,
                 },
                 _counted: Counted::new(),
@@ -126,7 +165,7 @@ impl Patch {
 
     /// What identifies it among all patches ever.
     pub(crate) fn id(&self) -> PatchId {
-        self.id
+        self.status.id
     }
 
     /// The patch module's name, which is the patch's.
@@ -135,28 +174,29 @@ impl Patch {
     }
 
     /// What the patch module wrote.
-    pub(crate) fn descriptor(&self) -> PatchDescriptor {
-        self.descriptor
+    pub(crate) fn descriptor(&self) -> &PatchDescriptor {
+        &self.descriptor
     }
 
     /// The patch module.
-    pub(crate) fn module(&self) -> Option<ModulePtr> {
-        self.module.reference.as_ref().map(ModuleRef::module)
+    pub(crate) fn module(&self) -> ModulePtr {
+        self.descriptor.module()
     }
 
     /// Whether it replaces all other patches.
     pub(crate) fn replaces(&self) -> bool {
-        self.descriptor.replace()
+        self.status.replace
     }
 
     /// Whether it is enabled, or is being so.
     pub(crate) fn is_enabled(&self) -> bool {
-        self.directory.data().is_enabled()
+        self.status.is_enabled()
     }
 
-    /// Sets that.
-    pub(crate) fn set_enabled(&self, enabled: bool) {
-        self.directory.data().set_enabled(enabled);
+    /// Notes whether it is enabled, or is being so.
+    pub(crate) fn set_enabled(&mut self, enabled: bool) {
+        // ORDERING: A snapshot for users; whoever decides by it holds the registry lock.
+        self.status.enabled.store(enabled, Relaxed);
         self.descriptor.set_enabled(enabled);
     }
 
@@ -166,7 +206,19 @@ impl Patch {
         self.descriptor.set_forced();
     }
 
-    /// Adds functions that go back to their original code for what `replaced` changes and this does not.
+    /// The object that stands for `module`.
+    pub(crate) fn object_of(&mut self, module: ModulePtr) -> Option<&mut Object> {
+        self.objects
+            .iter_mut()
+            .find(|object| object.module_name() == Some(module.name()))
+    }
+
+    /// Adds functions that go back to their original code for what `replaced` changes and this does
+    /// not.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
     #[doc(alias = "klp_add_nops")]
     pub(crate) fn add_nops(&mut self, replaced: &Patch) -> Result {
         for old in &replaced.objects {
@@ -182,23 +234,30 @@ impl Patch {
         Ok(())
     }
 
-    /// Shows the patch in sysfs and finds all functions that are there. `add_nops` comes before, if at all.
+    /// Adds the patch to sysfs and finds all functions that are there. `add_nops` comes before, if
+    /// at all.
     ///
     /// # Errors
     ///
-    /// `EEXIST` if the name is taken; what [`Object::show`] gives; `ENOMEM`.
+    /// `EEXIST` if a name is taken; what [`Object::add_to_sysfs`], [`Object::relocate`] and
+    /// [`Object::resolve`] give; `ENOMEM`.
     #[doc(alias = "klp_init_patch")]
-    pub(crate) fn show(&mut self, root: &Kobject<RootDirectory>) -> Result {
+    pub(crate) fn prepare(&mut self, root: &Kobject<RootDirectory>, held: &LockHeld) -> Result {
         let functions = self.objects.iter().map(|object| object.funcs().len()).sum();
         for _ in 0..2 {
             self.spare
-                .push(Forbidden::with_capacity(functions)?, GFP_KERNEL)?;
+                .push(StackCheck::with_capacity(functions)?, GFP_KERNEL)?;
         }
         self.directory
             .add(root.as_parent(), fmt!("{}", self.name()))?;
-        let module = self.module().ok_or(EINVAL)?;
+        let pmod = self.module();
         for object in &mut self.objects {
-            object.show(&self.directory, module)?;
+            object.find_module(held);
+            object.add_to_sysfs(&self.directory)?;
+            if object.is_loaded() {
+                object.relocate(pmod)?;
+                object.resolve(pmod)?;
+            }
         }
         Ok(())
     }
@@ -217,7 +276,8 @@ impl Patch {
         ops.detach(|batch| patched.for_each(|object| object.unpatch(batch)));
     }
 
-    /// Takes off and frees the functions that only go back to their original code: what they hid is gone.
+    /// Takes off and frees the functions that only go back to their original code: what they hid is
+    /// gone.
     #[doc(alias = "klp_discard_nops")]
     pub(crate) fn discard_nops(&mut self, ops: &mut Ops) {
         let patched = self.objects.iter_mut().filter(|object| object.is_patched());
@@ -225,29 +285,29 @@ impl Patch {
         self.objects.retain(Object::free_nops);
     }
 
-    /// What tasks must not have on their stacks to switch to `target`.
+    /// The code that tasks must not have on their stacks to switch to `target`.
     ///
     /// Uses the memory set aside for this; [`Self::reclaim`] gives it back.
-    pub(crate) fn forbidden(&mut self, ops: &Ops, target: Target) -> Option<KBox<Forbidden>> {
-        let mut list = self.spare.pop()?;
+    pub(crate) fn stack_check(&mut self, ops: &Ops, target: Target) -> Option<KBox<StackCheck>> {
+        let mut check = self.spare.pop()?;
         let patched = self.objects.iter().filter(|object| object.is_patched());
-        list.fill(patched.flat_map(Object::hooked_funcs).map(|(func, hook)| {
-            let (address, size) = match target {
+        check.fill(patched.flat_map(Object::hooked_funcs).map(|(func, hook)| {
+            let code = match target {
                 // What is about to go.
-                Target::Unpatched => (func.new.address, func.new.size),
+                Target::Unpatched => func.new_code(),
                 // What has been in use so far.
-                Target::Patched => ops.below(hook).unwrap_or((func.old.address, func.old.size)),
+                Target::Patched => ops.below(hook).unwrap_or(func.old_code()),
             };
-            (address, size, func.shared_name())
+            (code, hook.site(), func.shared_name())
         }));
-        Some(list)
+        Some(check)
     }
 
-    /// Takes the memory of [`Self::forbidden`] back.
-    pub(crate) fn reclaim(&mut self, list: Option<KBox<Forbidden>>) {
-        if let Some(list) = list {
-            // There was room for it before.
-            let _ = self.spare.push_within_capacity(list);
+    /// Takes the memory of [`Self::stack_check`] back.
+    pub(crate) fn reclaim(&mut self, check: Option<KBox<StackCheck>>) {
+        if let Some(check) = check {
+            let fits = self.spare.push_within_capacity(check);
+            kernel::warn_on!(fits.is_err());
         }
     }
 }

@@ -4,136 +4,320 @@
 //!
 //! # Locking
 //!
-//! [`static@REGISTRY`] is the core's one lock; it stands for the C core's `klp_mutex`. Everything that changes a patch holds it:
-//! enabling, disabling, a pass over the tasks, modules coming and going. It is taken in process context, outside
-//! `klp_mutex`, `tasklist_lock`, `cpus_read_lock()` and ftrace's locks, which are taken under it. Callbacks of patch
-//! modules are called under it, so they must not load modules or write to our files and wait for it.
+//! [`static@REGISTRY`] is the registry lock, the core's only one; it stands for the C core's
+//! `klp_mutex`. Everything that changes a patch holds it: enabling, disabling, a pass over the
+//! tasks, modules coming and going. It is taken in process context, outside `klp_mutex`,
+//! `tasklist_lock`, `cpus_read_lock()` and ftrace's locks, which are taken under it. Callbacks of
+//! patch modules are called under it, so they must not load modules or write to our files and wait
+//! for it.
 //!
-//! Without the lock run the ftrace handler ([`crate::ops`]) and the functions by which tasks switch themselves
-//! ([`crate::transition`]).
-
-#![deny(unsafe_code)]
+//! Without the lock run the ftrace handler ([`mod@crate::handler`]) and the functions by which
+//! tasks switch themselves ([`mod@crate::transition`]).
 
 use crate::{
     kapi::{
         cpu,
-        descriptor::PatchDescriptor,
         kobject::Kobject,
         module::{
+            self,
             ModulePtr,
             ModuleRef, //
         },
-        task,
-        workqueue::OwnedQueue, //
+        stacktrace,
+        workqueue::{
+            OwnedQueue,
+            StaticWork,
+            Work, //
+        }, //
     },
+    klp::{
+        alive,
+        descriptor::{
+            PatchDescriptor,
+            UncheckedPatch, //
+        }, //
+    },
+    lock::LockHeld,
     object::Object,
     ops::Ops,
     patch::Patch,
+    pure::patch_state::{
+        PatchId,
+        Target, //
+    },
     state::{
         self,
         Previous, //
     },
     sysfs::RootDirectory,
-    takeover,
     transition::{
         self,
-        Target,
+        Progress,
         Transition, //
     },
 };
 use kernel::{
     prelude::*,
-    sync::GlobalGuard, //
+    sync::{
+        Arc,
+        Completion,
+        GlobalGuard, //
+    },
+    time::msecs_to_jiffies, //
 };
 
-/// Identifies a patch among all that there ever were; 0 is none.
-pub(crate) type PatchId = u64;
-
 /// What the core works with while it is in charge.
-pub(crate) struct Engine {
+pub(crate) struct Runtime {
     /// `/sys/kernel/livepatch`.
     pub(crate) root: Kobject<RootDirectory>,
     /// The interceptions.
     pub(crate) ops: Ops,
     /// Runs passes of a transition and frees patches.
     pub(crate) queue: OwnedQueue,
+    /// Completed when the built-in core is in charge again.
+    pub(crate) handed_back: Arc<Completion>,
+}
+
+/// A transition, and which patch it is of.
+struct Running {
+    transition: Transition,
+    index: usize,
 }
 
 /// What [`static@REGISTRY`] protects.
+///
+/// # Invariants
+///
+/// While there is a transition, `runtime` is there, `patches` has an entry at its index, and no
+/// patch is taken out of `patches`. `retired` has room for all of `patches`.
 pub(crate) struct Registry {
+    held: LockHeld,
     /// Enabled or in transition, oldest first.
-    pub(crate) patches: KVec<KBox<Patch>>,
-    /// The one in transition.
-    pub(crate) transition: Option<Transition>,
+    patches: KVec<KBox<Patch>>,
+    running: Option<Running>,
     /// `None` before the take-over and after the hand-back.
-    pub(crate) engine: Option<Engine>,
-    /// Disabled or replaced, waiting for [`bury`]. Has room for all of `patches` too.
-    graveyard: KVec<KBox<Patch>>,
+    runtime: Option<Runtime>,
+    /// Disabled or replaced, waiting for [`free_retired`].
+    retired: KVec<KBox<Patch>>,
     last_id: PatchId,
 }
 
-pub(crate) use lock::REGISTRY;
+/// What an operation on one patch works with.
+struct Parts<'a> {
+    running: &'a mut Option<Running>,
+    /// The patches below it.
+    older: &'a mut [KBox<Patch>],
+    patch: &'a mut Patch,
+    runtime: &'a mut Runtime,
+}
 
+pub(crate) use lock::{
+    init,
+    REGISTRY, //
+};
+
+/// The one static that needs unsafe code.
 #[allow(unsafe_code)]
 mod lock {
     use super::*;
 
     kernel::sync::global_lock! {
         // SAFETY: `init` is called first thing in the module's init function.
-        /// The core's lock.
-        pub(crate) unsafe(uninit) static REGISTRY: Mutex<Registry> = Registry::new();
+        /// The registry lock.
+        pub(crate) unsafe(uninit) static REGISTRY: Mutex<Registry> = Registry::new(
+            // SAFETY: It is put into what the registry lock protects.
+            unsafe { LockHeld::new() }
+        );
     }
 
-    /// Makes the lock usable.
+    /// Looks at the remaining tasks of a transition.
+    // SAFETY: `init` initialises it before anything uses it.
+    pub(super) static PASS: StaticWork = unsafe { StaticWork::uninit() };
+
+    /// Frees retired patches.
+    // SAFETY: `init` initialises it before anything uses it.
+    pub(super) static FREE_WORK: StaticWork = unsafe { StaticWork::uninit() };
+
+    /// Makes the lock and the work items usable.
     ///
     /// # Safety
     ///
-    /// Must be called once, before anything else in this module.
+    /// Must be called once, before anything else in this module and in [`crate::transition`].
     pub(crate) unsafe fn init() {
-        // SAFETY: once, says the caller.
+        // SAFETY: Called once and first, by the safety requirements.
         unsafe { REGISTRY.init() };
+        // SAFETY: Called once and first, by the safety requirements.
+        unsafe { PASS.init::<Pass>() };
+        // SAFETY: Called once and first, by the safety requirements.
+        unsafe { FREE_WORK.init::<FreeRetired>() };
+        // SAFETY: Called once and first, by the safety requirements.
+        unsafe { transition::init_last_switch::<LastSwitch>() };
     }
 }
-pub(crate) use lock::init;
+use lock::{
+    FREE_WORK,
+    PASS, //
+};
 
-/// Evidence that the core's lock is held.
-pub(crate) type Guard = GlobalGuard<REGISTRY>;
+/// Runs a pass over the tasks.
+struct Pass;
+
+impl Work for Pass {
+    fn run() {
+        REGISTRY.lock().run_pass();
+    }
+}
+
+/// Has a pass run now: the last task has switched itself.
+struct LastSwitch;
+
+impl Work for LastSwitch {
+    fn run() {
+        PASS.run_now();
+    }
+}
+
+/// Runs [`free_retired`].
+struct FreeRetired;
+
+impl Work for FreeRetired {
+    fn run() {
+        free_retired();
+    }
+}
+
+/// The built-in core is in charge: the request arrived after the hand-back.
+pub(crate) struct NotInCharge;
+
+/// Takes the registry lock, if this core is in charge.
+fn lock_in_charge() -> Result<GlobalGuard<REGISTRY>, NotInCharge> {
+    let registry = REGISTRY.lock();
+    if registry.runtime.is_some() {
+        Ok(registry)
+    } else {
+        Err(NotInCharge)
+    }
+}
+
+/// Why a patch was not accepted, and what there was of it, to be dropped without the registry lock.
+struct Rejected {
+    error: Error,
+    _patch: Option<KBox<Patch>>,
+}
+
+impl<E: Into<Error>> From<E> for Rejected {
+    fn from(error: E) -> Self {
+        Self {
+            error: error.into(),
+            _patch: None,
+        }
+    }
+}
 
 impl Registry {
-    const fn new() -> Self {
+    const fn new(held: LockHeld) -> Self {
+        // INVARIANT: There are no patches and no transition.
         Self {
+            held,
             patches: KVec::new(),
-            transition: None,
-            engine: None,
-            graveyard: KVec::new(),
-            last_id: 0,
+            running: None,
+            runtime: None,
+            retired: KVec::new(),
+            last_id: PatchId::NONE,
         }
     }
 
+    /// Starts to be in charge.
+    pub(crate) fn set_runtime(&mut self, runtime: Runtime) {
+        self.runtime = Some(runtime);
+    }
+
+    /// Stops being in charge. There must be no patches; the memory of the lists is freed.
+    pub(crate) fn take_runtime(&mut self) -> Option<Runtime> {
+        // Every registered patch holds a reference on the module, so there is none.
+        if !kernel::warn_on!(!self.patches.is_empty()) {
+            self.patches = KVec::new();
+            self.retired = KVec::new();
+        }
+        self.runtime.take()
+    }
+
     /// Where the patch is in the stack, 0 for the oldest.
-    pub(crate) fn position(&self, id: PatchId) -> Option<usize> {
+    fn position(&self, id: PatchId) -> Option<usize> {
         self.patches.iter().position(|patch| patch.id() == id)
     }
 
-    /// A patch that is registered.
-    pub(crate) fn patch(&self, id: PatchId) -> Option<&Patch> {
-        self.patches
-            .iter()
-            .find(|patch| patch.id() == id)
-            .map(|patch| &**patch)
+    /// The patch at `index` and what is needed to work on it.
+    fn parts(&mut self, index: usize) -> Option<Parts<'_>> {
+        let (older, rest) = self.patches.split_at_mut_checked(index)?;
+        Some(Parts {
+            running: &mut self.running,
+            older,
+            patch: rest.first_mut()?,
+            runtime: self.runtime.as_mut()?,
+        })
     }
 
-    /// A patch that is registered.
-    pub(crate) fn patch_mut(&mut self, id: PatchId) -> Option<&mut Patch> {
-        self.patches
-            .iter_mut()
-            .find(|patch| patch.id() == id)
-            .map(|patch| &mut **patch)
+    /// The patch in transition and what is needed to work on it; `None` outside a transition.
+    fn parts_in_transition(&mut self) -> Option<Parts<'_>> {
+        let index = self.running.as_ref()?.index;
+        let parts = self.parts(index);
+        // Cannot happen, by the type's invariants.
+        kernel::warn_on!(parts.is_none());
+        parts
     }
 
-    /// The patch's name, for messages.
-    pub(crate) fn name_of(&self, id: PatchId) -> &CStr {
-        self.patch(id).map_or(c"?", Patch::name)
+    /// Whether the patch at `index` is in transition.
+    fn is_in_transition(&self, index: usize) -> bool {
+        self.running
+            .as_ref()
+            .is_some_and(|running| running.index == index)
+    }
+
+    /// Looks at the tasks, and does what comes next. Nothing outside a transition.
+    fn run_pass(&mut self) {
+        let Some(parts) = self.parts_in_transition() else {
+            return;
+        };
+        let Some(running) = parts.running else {
+            return;
+        };
+        match running.transition.try_complete() {
+            Progress::Remaining(step, wake_at) => {
+                if let Some(signal) = step.signal {
+                    transition::send_signals(signal);
+                }
+                let delay = u32::try_from(step.retry_ms).unwrap_or(u32::MAX);
+                PASS.run_after(&parts.runtime.queue, msecs_to_jiffies(delay));
+                if wake_at.arm() {
+                    PASS.run_now();
+                }
+            }
+            Progress::Complete => self.complete(),
+        }
+    }
+
+    /// Ends the transition, and retires what it has made useless: a patch that was disabled, or
+    /// those that an enabled one replaced.
+    fn complete(&mut self) {
+        let Some(parts) = self.parts_in_transition() else {
+            return;
+        };
+        let Some(Running { transition, index }) = parts.running.take() else {
+            return;
+        };
+        transition.complete(parts.older, parts.patch, &mut parts.runtime.ops);
+        let useless = match (parts.patch.is_enabled(), parts.patch.replaces()) {
+            (false, _) => index..index + 1,
+            (true, true) => 0..index,
+            (true, false) => return,
+        };
+        for _ in useless.clone() {
+            self.retire(useless.start);
+        }
+        if let Some(runtime) = &self.runtime {
+            FREE_WORK.run_after(&runtime.queue, 0);
+        }
     }
 
     /// Moves the patch at `index` to those that are to be freed.
@@ -141,216 +325,307 @@ impl Registry {
         if let Ok(patch) = self.patches.remove(index) {
             for younger in &mut self.patches {
                 if let Some(previous) = &mut younger.previous {
-                    previous.forget(patch.id());
+                    previous.remove(patch.id());
                 }
             }
-            let fits = self.graveyard.push_within_capacity(patch);
+            let fits = self.retired.push_within_capacity(patch);
             kernel::warn_on!(fits.is_err());
         }
     }
 
-    /// Frees what the transition that just completed has made useless: a patch that was disabled, or those that an
-    /// enabled one replaced.
-    pub(crate) fn retire_after(&mut self, id: PatchId) {
-        let Some(index) = self.position(id) else {
+    /// Allocates what a new patch needs, with `core` as the reference on this module.
+    fn allocate(&mut self, descriptor: PatchDescriptor, core: ModuleRef) -> Result<KBox<Patch>> {
+        let count = self.patches.len() + 1;
+        self.patches.reserve(1, GFP_KERNEL)?;
+        self.retired.reserve(count, GFP_KERNEL)?;
+        self.last_id = self.last_id.next();
+        Patch::new(self.last_id, descriptor, core)
+    }
+
+    /// Checks that a patch fits to those that are installed.
+    fn check_compatible(&self, descriptor: &PatchDescriptor) -> Result {
+        let module = descriptor.module();
+        let compatible = self
+            .patches
+            .iter()
+            .all(|installed| state::is_compatible(descriptor, installed.descriptor()));
+        if !compatible {
+            pr_err!(
+                "Livepatch patch ({}) is not compatible with the already installed livepatches.\n",
+                module.name()
+            );
+            return Err(EINVAL);
+        }
+        if self.patches.iter().any(|patch| patch.module() == module) {
+            pr_err!("module {} has registered a patch already\n", module.name());
+            return Err(EEXIST);
+        }
+        Ok(())
+    }
+
+    /// Registers a patch and starts to enable it.
+    fn add(&mut self, descriptor: PatchDescriptor, core: ModuleRef) -> Result<(), Rejected> {
+        self.check_compatible(&descriptor)?;
+        let mut patch = self.allocate(descriptor, core)?;
+        if let Err(error) = self.prepare(&mut patch) {
+            return Err(Rejected {
+                error,
+                _patch: Some(patch),
+            });
+        }
+        let index = self.patches.len();
+        self.patches
+            .push_within_capacity(patch)
+            .map_err(|full| Rejected {
+                error: ENOMEM,
+                _patch: Some(full.0),
+            })?;
+        self.start_enabling(index).map_err(|error| Rejected {
+            error,
+            _patch: self.patches.pop(),
+        })
+    }
+
+    /// Adds to a new patch what it takes over from older ones, and makes it ready to be enabled.
+    fn prepare(&self, patch: &mut Patch) -> Result {
+        let runtime = self.runtime.as_ref().ok_or(ENODEV)?;
+        let older = self.patches.iter();
+        patch.previous = Some(Previous::new(
+            older.clone().map(|old| (old.id(), old.descriptor())),
+        )?);
+        if patch.replaces() {
+            older.clone().try_for_each(|old| patch.add_nops(old))?;
+        }
+        patch.prepare(&runtime.root, &self.held)
+    }
+
+    /// Redirects the functions of the patch at `index`, the newest one, and starts its transition.
+    #[doc(alias = "__klp_enable_patch")]
+    fn start_enabling(&mut self, index: usize) -> Result {
+        let parts = self.parts(index).ok_or(EINVAL)?;
+        if parts.running.is_some() {
+            return Err(EBUSY);
+        }
+        let (patch, ops) = (parts.patch, &mut parts.runtime.ops);
+        pr_notice!("enabling patch '{}'\n", patch.name());
+
+        let mut transition = Transition::init(patch, Target::Patched);
+        // ORDERING: The write barrier at the end of `Transition::init` and the release store in
+        // `Slot::push` put the transition flags before the replacements become visible; pairs with
+        // the acquire loads in `Slot::select`.
+
+        let result = patch
+            .objects
+            .iter_mut()
+            .filter(|object| object.is_loaded())
+            .try_for_each(|object| patch_object(object, ops));
+        if let Err(error) = result {
+            pr_warn!("failed to enable patch '{}'\n", patch.name());
+            transition.cancel(patch, ops);
+            return Err(error);
+        }
+
+        transition.start(patch, ops);
+        patch.set_enabled(true);
+        // INVARIANT: The patch is at `index`.
+        *parts.running = Some(Running { transition, index });
+        self.run_pass();
+        Ok(())
+    }
+
+    /// Starts to disable the patch at `index`.
+    #[doc(alias = "__klp_disable_patch")]
+    fn start_disabling(&mut self, index: usize) -> Result {
+        let parts = self.parts(index).ok_or(EINVAL)?;
+        if parts.running.is_some() {
+            return Err(EBUSY);
+        }
+        let patch = parts.patch;
+        let mut transition = Transition::init(patch, Target::Unpatched);
+        let patched = patch
+            .objects
+            .iter_mut()
+            .filter(|object| object.is_patched());
+        patched.for_each(Object::pre_unpatch);
+        transition.start(patch, &parts.runtime.ops);
+        patch.set_enabled(false);
+        // INVARIANT: The patch is at `index`.
+        *parts.running = Some(Running { transition, index });
+        self.run_pass();
+        Ok(())
+    }
+
+    /// Turns the transition round.
+    fn reverse(&mut self) {
+        let Some(parts) = self.parts_in_transition() else {
             return;
         };
-        match self.patches.get(index) {
-            Some(patch) if !patch.is_enabled() => self.retire(index),
-            Some(patch) if patch.replaces() => (0..index).for_each(|_| self.retire(0)),
-            _ => return,
+        if let Some(running) = parts.running {
+            let runtime = parts.runtime;
+            running.transition.reverse(parts.patch, &runtime.ops);
+            // Tasks that had not switched are there already; what remains may be few.
+            PASS.run_after(&runtime.queue, 1);
         }
-        if let Some(engine) = &self.engine {
-            crate::BURIAL.run_after(&engine.queue, 0);
+    }
+
+    /// Switches the remaining tasks; modules whose code they may still run stay for ever.
+    fn force(&mut self) {
+        let Some(parts) = self.parts_in_transition() else {
+            return;
+        };
+        let Some(running) = parts.running else {
+            return;
+        };
+        match running.transition.force() {
+            Target::Unpatched => parts.patch.set_forced(),
+            Target::Patched if parts.patch.replaces() => {
+                parts.older.iter_mut().for_each(|old| old.set_forced());
+            }
+            Target::Patched => (),
+        }
+        PASS.run_after(&parts.runtime.queue, 0);
+    }
+
+    /// Makes the list that stacks are checked against anew: a module has come or gone.
+    fn update_stack_check(&mut self) {
+        if let Some(parts) = self.parts_in_transition() {
+            if let Some(running) = parts.running {
+                running
+                    .transition
+                    .update_stack_check(parts.patch, &parts.runtime.ops);
+            }
+        }
+    }
+
+    /// Applies all patches to a module that is being loaded.
+    fn patch_module(&mut self, module: ModulePtr) -> Result {
+        alive::set(module, true, &self.held);
+        for index in 0..self.patches.len() {
+            let in_transition = self.is_in_transition(index);
+            let Some(parts) = self.parts(index) else {
+                continue;
+            };
+            let patch = parts.patch;
+            if let Err(error) = patch_coming(patch, module, &mut parts.runtime.ops, in_transition) {
+                pr_warn!(
+                    "patch '{}' failed for module '{}', refusing to load module '{}'\n",
+                    patch.name(),
+                    module.name(),
+                    module.name()
+                );
+                if let Some(object) = patch.object_of(module) {
+                    object.set_module(None);
+                }
+                alive::set(module, false, &self.held);
+                self.unpatch_module(module, index);
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the first `count` patches off a module that goes.
+    #[doc(alias = "klp_cleanup_module_patches_limited")]
+    fn unpatch_module(&mut self, module: ModulePtr, count: usize) {
+        for index in 0..count {
+            let in_transition = self.is_in_transition(index);
+            let Some(parts) = self.parts(index) else {
+                continue;
+            };
+            let pmod = parts.patch.module();
+            let Some(object) = parts.patch.object_of(module) else {
+                continue;
+            };
+            if !in_transition {
+                object.pre_unpatch();
+            }
+            pr_notice!(
+                "reverting patch '{}' on unloading module '{}'\n",
+                pmod.name(),
+                module.name()
+            );
+            parts.runtime.ops.detach(|batch| object.unpatch(batch));
+            object.post_unpatch();
+            object.unresolve(pmod);
         }
     }
 }
 
-/// Frees retired patches. Process context, without the lock.
+/// Frees retired patches. Process context, without the registry lock.
 ///
-/// The transition has made sure that no task on the list runs their code. Those that exit have left the list before they
-/// are done; they are waited for here, for all patches at once.
-pub(crate) fn bury() {
+/// The transition has made sure that no task on the list runs their code. Those that exit have left
+/// the list before they are done; they are waited for here, for all patches at once, as far as
+/// [`cpu::synchronize_tasks`] does.
+pub(crate) fn free_retired() {
     loop {
-        let waiting = REGISTRY.lock().graveyard.len();
+        let waiting = REGISTRY.lock().retired.len();
         if waiting == 0 {
             return;
         }
         cpu::synchronize_tasks();
         for _ in 0..waiting {
-            let patch = REGISTRY.lock().graveyard.remove(0);
+            let patch = REGISTRY.lock().retired.remove(0);
             // Dropped here, without the lock.
             drop(patch);
         }
     }
 }
 
-/// Checks that the description is complete.
-#[doc(alias = "klp_check_patch")]
-fn check(descriptor: PatchDescriptor) -> Result<ModulePtr> {
-    let module = descriptor.module().ok_or(EINVAL)?;
-    for object in descriptor.objects().ok_or(EINVAL)? {
-        for func in object.funcs().ok_or(EINVAL)? {
-            func.old_name().ok_or(EINVAL)?;
-        }
-    }
-    Ok(module)
-}
-
-/// What came of a request that may have arrived after the hand-back.
-pub(crate) enum Outcome<T> {
-    /// Done here.
-    Done(T),
-    /// The built-in core is in charge again: ask it.
-    NotInCharge,
+/// Stops the work items; nobody may start them any more. Sleeps; without the registry lock.
+pub(crate) fn cancel_work() {
+    transition::synchronize_last_switch();
+    PASS.cancel();
+    FREE_WORK.cancel();
 }
 
 /// Registers a patch and starts to enable it. Process context; sleeps.
 ///
 /// # Errors
 ///
-/// * `EINVAL`: incomplete description, module not marked as a livepatch, not compatible with the states of installed
-///   patches, a symbol that is not clear, a name that is too long, a function that ftrace cannot intercept.
+/// * `EINVAL`: incomplete description, module not marked as a livepatch, not compatible with the
+///   states of installed patches, a symbol that is not clear, a name that is too long, a function
+///   that ftrace cannot intercept.
 /// * `ENODEV`: the module is going.
 /// * `EEXIST`: the module has registered a patch already, or describes an object or function twice.
-/// * `EBUSY`: another patch is in transition, or somebody else changes the instruction pointer in one of the functions.
+/// * `EBUSY`: another patch is in transition, or somebody else changes the instruction pointer in
+///   one of the functions.
 /// * `ENOENT`: the size of a function is unknown. `ENOMEM`. What a callback returned.
 #[doc(alias = "klp_enable_patch")]
-pub(crate) fn enable(descriptor: PatchDescriptor) -> Outcome<Result> {
-    let module = match check(descriptor) {
-        Ok(module) => module,
-        Err(error) => return Outcome::Done(Err(error)),
+pub(crate) fn enable(patch: UncheckedPatch) -> Result<Result, NotInCharge> {
+    let descriptor = match patch.check() {
+        Ok(descriptor) => descriptor,
+        Err(error) => return Ok(Err(error)),
     };
+    let module = descriptor.module();
     if !module.is_livepatch() {
         pr_err!(
             "module {} is not marked as a livepatch module\n",
             module.name()
         );
-        return Outcome::Done(Err(EINVAL));
+        return Ok(Err(EINVAL));
     }
-    if !task::have_reliable_stacks() {
+    if !stacktrace::have_reliable_stacks() {
         pr_warn!("This architecture doesn't have support for the livepatch consistency model.\n");
         pr_warn!("The livepatch transition may never complete.\n");
     }
 
-    let mut registry = REGISTRY.lock();
-    if registry.engine.is_none() {
-        return Outcome::NotInCharge;
-    }
-    let (result, failed) = add(&mut registry, descriptor, module);
+    let mut registry = lock_in_charge()?;
+    let Some(core) = ModuleRef::try_get(module::this_module()) else {
+        // This module is about to go. The built-in core takes the patch when it can.
+        let handed_back = registry
+            .runtime
+            .as_ref()
+            .map(|runtime| runtime.handed_back.clone());
+        drop(registry);
+        if let Some(handed_back) = handed_back {
+            handed_back.wait_for_completion();
+        }
+        return Err(NotInCharge);
+    };
+    let result = registry.add(descriptor, core);
     drop(registry);
-    // Without the lock, see `Patch`.
-    drop(failed);
-    Outcome::Done(result)
-}
-
-/// The part of [`enable`] under the lock. Returns a patch that failed, to be dropped without it.
-fn add(
-    registry: &mut Guard,
-    descriptor: PatchDescriptor,
-    module: ModulePtr,
-) -> (Result, Option<KBox<Patch>>) {
-    let compatible = registry
-        .patches
-        .iter()
-        .all(|installed| state::is_compatible(descriptor, installed.descriptor()));
-    if !compatible {
-        pr_err!(
-            "Livepatch patch ({}) is not compatible with the already installed livepatches.\n",
-            module.name()
-        );
-        return (Err(EINVAL), None);
-    }
-    if registry
-        .patches
-        .iter()
-        .any(|patch| patch.module() == Some(module))
-    {
-        pr_err!("module {} has registered a patch already\n", module.name());
-        return (Err(EEXIST), None);
-    }
-
-    let mut patch = match prepare(registry, descriptor) {
-        Ok(patch) => patch,
-        Err(error) => return (Err(error), None),
-    };
-    let Registry {
-        patches, engine, ..
-    } = &mut **registry;
-    let shown = engine.as_ref().ok_or(ENODEV).and_then(|engine| {
-        let older = patches.iter().map(|old| (old.id(), old.descriptor()));
-        patch.previous = Some(Previous::new(older)?);
-        if patch.replaces() {
-            patches.iter().try_for_each(|old| patch.add_nops(old))?;
-        }
-        patch.show(&engine.root)
-    });
-    if let Err(error) = shown {
-        return (Err(error), Some(patch));
-    }
-
-    let id = patch.id();
-    if let Err(error) = patches.push_within_capacity(patch) {
-        kernel::warn_on!(true);
-        return (Err(ENOMEM), Some(error.0));
-    }
-    match start_enabling(registry, id) {
-        Ok(()) => (Ok(()), None),
-        Err(error) => {
-            let failed = registry
-                .position(id)
-                .map(|index| registry.patches.remove(index));
-            (Err(error), failed.and_then(Result::ok))
-        }
-    }
-}
-
-/// Allocates what a new patch needs.
-fn prepare(registry: &mut Guard, descriptor: PatchDescriptor) -> Result<KBox<Patch>> {
-    let count = registry.patches.len() + 1;
-    registry.patches.reserve(1, GFP_KERNEL)?;
-    registry.graveyard.reserve(count, GFP_KERNEL)?;
-    let core = ModuleRef::try_get(takeover::this_module()).ok_or(ENODEV)?;
-    registry.last_id += 1;
-    Patch::new(registry.last_id, descriptor, core)
-}
-
-/// Redirects the functions of a patch that has been shown, and starts the transition.
-#[doc(alias = "__klp_enable_patch")]
-fn start_enabling(registry: &mut Guard, id: PatchId) -> Result {
-    if registry.transition.is_some() {
-        return Err(EBUSY);
-    }
-    let index = registry.position(id).ok_or(EINVAL)?;
-    pr_notice!("enabling patch '{}'\n", registry.name_of(id));
-
-    transition::init(registry, id, Target::Patched);
-    // ORDERING: the write barrier at the end of `transition::init` and the release store in `Slot::push` put the
-    // transition flags before the replacements become visible; pairs with the acquire loads in `Slot::select`.
-
-    let Registry {
-        patches, engine, ..
-    } = &mut **registry;
-    let result = match (patches.get_mut(index), engine) {
-        (Some(patch), Some(engine)) => patch
-            .objects
-            .iter_mut()
-            .filter(|object| object.is_loaded())
-            .try_for_each(|object| patch_object(object, &mut engine.ops)),
-        _ => Err(EINVAL),
-    };
-    if let Err(error) = result {
-        pr_warn!("failed to enable patch '{}'\n", registry.name_of(id));
-        transition::cancel(registry);
-        return Err(error);
-    }
-
-    transition::start(registry);
-    if let Some(patch) = registry.patches.get(index) {
-        patch.set_enabled(true);
-    }
-    transition::try_complete(registry);
-    Ok(())
+    // What a failed patch has left is dropped here, without the lock.
+    Ok(result.map_err(|rejected| rejected.error))
 }
 
 fn patch_object(object: &mut Object, ops: &mut Ops) -> Result {
@@ -365,38 +640,13 @@ fn patch_object(object: &mut Object, ops: &mut Ops) -> Result {
     })
 }
 
-/// Starts to disable the patch at `index`.
-#[doc(alias = "__klp_disable_patch")]
-fn start_disabling(registry: &mut Guard, index: usize) -> Result {
-    let Some(patch) = registry.patches.get(index) else {
-        return Err(EINVAL);
-    };
-    if kernel::warn_on!(!patch.is_enabled()) {
-        return Err(EINVAL);
-    }
-    if registry.transition.is_some() {
-        return Err(EBUSY);
-    }
-    let id = patch.id();
-    transition::init(registry, id, Target::Unpatched);
-    if let Some(patch) = registry.patches.get(index) {
-        let patched = patch.objects.iter().filter(|object| object.is_patched());
-        patched.for_each(Object::pre_unpatch);
-    }
-    transition::start(registry);
-    if let Some(patch) = registry.patches.get(index) {
-        patch.set_enabled(false);
-    }
-    transition::try_complete(registry);
-    Ok(())
-}
-
-/// What a write to `enabled` asks for: disable a patch, or reverse its transition. Process context; sleeps.
+/// Does what a write to `enabled` asks for: disable a patch, or reverse its transition. Process
+/// context; sleeps.
 ///
 /// # Errors
 ///
-/// `EINVAL` if the patch is in that state already or is gone: a disabled patch is enabled again only by loading its
-/// module anew. `EBUSY` if another patch is in transition.
+/// `EINVAL` if the patch is in that state already or is gone: a disabled patch is enabled again
+/// only by loading its module anew. `EBUSY` if another patch is in transition.
 pub(crate) fn set_enabled(id: PatchId, enabled: bool) -> Result {
     let mut registry = REGISTRY.lock();
     let index = registry.position(id).ok_or(EINVAL)?;
@@ -404,31 +654,33 @@ pub(crate) fn set_enabled(id: PatchId, enabled: bool) -> Result {
     if patch.is_enabled() == enabled {
         return Err(EINVAL);
     }
-    if transition::is_of(id) {
-        transition::reverse(&mut registry);
+    if registry.is_in_transition(index) {
+        registry.reverse();
         Ok(())
     } else if enabled {
         Err(EINVAL)
     } else {
-        start_disabling(&mut registry, index)
+        registry.start_disabling(index)
     }
 }
 
-/// What a write to `force` asks for: switch the remaining tasks without looking. Process context.
+/// Does what a write to `force` asks for: switch the remaining tasks without looking. Process
+/// context.
 ///
 /// # Errors
 ///
 /// `EINVAL` if the patch is not in transition.
 pub(crate) fn force(id: PatchId) -> Result {
     let mut registry = REGISTRY.lock();
-    if !transition::is_of(id) {
+    let index = registry.position(id).ok_or(EINVAL)?;
+    if !registry.is_in_transition(index) {
         return Err(EINVAL);
     }
-    transition::force(&mut registry);
+    registry.force();
     Ok(())
 }
 
-/// What `stack_order` shows: 1 for the oldest patch.
+/// The number that `stack_order` shows: 1 for the oldest patch.
 pub(crate) fn stack_order(id: PatchId) -> usize {
     let registry = REGISTRY.lock();
     registry
@@ -436,81 +688,46 @@ pub(crate) fn stack_order(id: PatchId) -> usize {
         .map_or(registry.patches.len(), |index| index + 1)
 }
 
-/// A module is being loaded: patches its functions before they can run. Process context; sleeps.
+/// Patches the functions of a module that is being loaded, before they can run. Process context;
+/// sleeps.
 ///
 /// # Errors
 ///
-/// What [`Object::locate`], a callback or [`Object::patch`] gives: the module must not be loaded then.
+/// What [`Object::relocate`], [`Object::resolve`], a callback or [`Object::patch`] gives: the
+/// module must not be loaded then.
 #[doc(alias = "klp_module_coming")]
-pub(crate) fn module_coming(module: ModulePtr) -> Outcome<Result> {
-    let mut registry = REGISTRY.lock();
-    if registry.engine.is_none() {
-        return Outcome::NotInCharge;
-    }
-    module.set_alive(true);
-
-    let mut result = Ok(());
-    for index in 0..registry.patches.len() {
-        if let Err(error) = patch_coming(&mut registry, index, module) {
-            let patch = registry.patches.get(index);
-            pr_warn!(
-                "patch '{}' failed for module '{}', refusing to load module '{}'\n",
-                patch.map_or(c"?", |patch| patch.name()),
-                module.name(),
-                module.name()
-            );
-            module.set_alive(false);
-            forget_in(&mut registry, index, module);
-            unpatch_going(&mut registry, module, index);
-            result = Err(error);
-            break;
-        }
-    }
-    transition::refresh(&mut registry);
-    Outcome::Done(result)
-}
-
-/// The object of `patch` that stands for `module`.
-fn object_of(patch: &mut Patch, module: ModulePtr) -> Option<&mut Object> {
-    patch
-        .objects
-        .iter_mut()
-        .find(|object| object.module_name() == Some(module.name()))
-}
-
-/// Lets one patch forget a module that it could not patch.
-fn forget_in(registry: &mut Guard, index: usize, module: ModulePtr) {
-    if let Some(patch) = registry.patches.get_mut(index) {
-        if let Some(object) = object_of(patch, module) {
-            object.set_module(None);
-        }
-    }
+pub(crate) fn module_coming(module: ModulePtr) -> Result<Result, NotInCharge> {
+    let mut registry = lock_in_charge()?;
+    let result = registry.patch_module(module);
+    registry.update_stack_check();
+    Ok(result)
 }
 
 /// Applies one patch to a module that is being loaded, if it changes it.
-fn patch_coming(registry: &mut Guard, index: usize, module: ModulePtr) -> Result {
-    let Registry {
-        patches, engine, ..
-    } = &mut **registry;
-    let (Some(patch), Some(engine)) = (patches.get_mut(index), engine) else {
-        return Ok(());
-    };
-    let in_transition = transition::is_of(patch.id());
-    let pmod = patch.module().ok_or(EINVAL)?;
+fn patch_coming(
+    patch: &mut Patch,
+    module: ModulePtr,
+    ops: &mut Ops,
+    in_transition: bool,
+) -> Result {
+    let pmod = patch.module();
     let pname = pmod.name();
-    let Some(object) = object_of(patch, module) else {
+    let Some(object) = patch.object_of(module) else {
         return Ok(());
     };
 
     object.set_module(Some(module));
-    object.locate(pmod).inspect_err(|error| {
-        pr_warn!(
-            "failed to initialize patch '{}' for module '{}' ({})\n",
-            pname,
-            module.name(),
-            error.to_errno()
-        );
-    })?;
+    object
+        .relocate(pmod)
+        .and_then(|()| object.resolve(pmod))
+        .inspect_err(|error| {
+            pr_warn!(
+                "failed to initialize patch '{}' for module '{}' ({})\n",
+                pname,
+                module.name(),
+                error.to_errno()
+            );
+        })?;
 
     pr_notice!(
         "applying patch '{}' to loading module '{}'\n",
@@ -523,7 +740,7 @@ fn patch_coming(registry: &mut Guard, index: usize, module: ModulePtr) -> Result
             object.display_name()
         );
     })?;
-    object.patch(&mut engine.ops).inspect_err(|error| {
+    if let Err(error) = object.patch(ops) {
         pr_warn!(
             "failed to apply patch '{}' to module '{}' ({})\n",
             pname,
@@ -531,55 +748,22 @@ fn patch_coming(registry: &mut Guard, index: usize, module: ModulePtr) -> Result
             error.to_errno()
         );
         object.post_unpatch();
-    })?;
+        return Err(error);
+    }
     if !in_transition {
         object.post_patch();
     }
     Ok(())
 }
 
-/// A module is being unloaded, or could not be loaded: takes the patches off it. Process context; sleeps.
+/// Takes the patches off a module that is being unloaded, or could not be loaded. Process context;
+/// sleeps.
 #[doc(alias = "klp_module_going")]
-pub(crate) fn module_going(module: ModulePtr) -> Outcome<()> {
-    let mut registry = REGISTRY.lock();
-    if registry.engine.is_none() {
-        return Outcome::NotInCharge;
-    }
-    module.set_alive(false);
+pub(crate) fn module_going(module: ModulePtr) -> Result<(), NotInCharge> {
+    let mut registry = lock_in_charge()?;
+    alive::set(module, false, &registry.held);
     let all = registry.patches.len();
-    unpatch_going(&mut registry, module, all);
-    transition::refresh(&mut registry);
-    Outcome::Done(())
-}
-
-/// Takes the first `count` patches off a module that goes.
-#[doc(alias = "klp_cleanup_module_patches_limited")]
-fn unpatch_going(registry: &mut Guard, module: ModulePtr, count: usize) {
-    let Registry {
-        patches, engine, ..
-    } = &mut **registry;
-    let Some(engine) = engine else {
-        return;
-    };
-    for patch in patches.iter_mut().take(count) {
-        let in_transition = transition::is_of(patch.id());
-        let Some(pmod) = patch.module() else {
-            continue;
-        };
-        let Some(object) = object_of(patch, module) else {
-            continue;
-        };
-        if !in_transition {
-            object.pre_unpatch();
-        }
-        pr_notice!(
-            "reverting patch '{}' on unloading module '{}'\n",
-            pmod.name(),
-            module.name()
-        );
-        let ops = &mut engine.ops;
-        ops.detach(|batch| object.unpatch(batch));
-        object.post_unpatch();
-        object.forget(pmod);
-    }
+    registry.unpatch_module(module, all);
+    registry.update_stack_check();
+    Ok(())
 }

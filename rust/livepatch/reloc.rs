@@ -10,23 +10,22 @@
 //! Process context; sleeps. [`apply`] needs no lock: nobody else knows of the module yet. The others run under the
 //! registry's.
 
-#![deny(unsafe_code)]
-
 use crate::{
-    kapi::{
-        elf::{
-            Section,
-            Sections,
-            Symbol, //
+    kapi::module::ModulePtr,
+    klp::elf::{
+        Section,
+        Sections,
+        Symbol, //
+    },
+    pure::{
+        names::{
+            section_object,
+            SymbolName, //
         },
-        module::ModulePtr, //
+        sort,
+        sympos::Wanted, //
     },
-    names::{
-        section_object,
-        SymbolName, //
-    },
-    position::Wanted,
-    sort, symbols,
+    symbols,
 };
 use kernel::{
     prelude::*,

@@ -10,9 +10,7 @@
 //! [`get`]: any. The others: any but NMI, as far as the allocation flags allow. Constructors and destructors run under the
 //! table's lock with interrupts disabled, so that each runs once for a variable, and must not call back.
 
-#![deny(unsafe_code)]
-
-use crate::kapi::shadow::{
+use crate::klp::shadow::{
     self,
     Key,
     Locked,
@@ -39,7 +37,8 @@ pub(crate) enum Existing {
 }
 
 impl Existing {
-    fn answer(self, key: Key, data: NonNull<c_void>) -> Option<NonNull<c_void>> {
+    /// The answer to whoever asked for a variable that exists.
+    pub(crate) fn answer(self, key: Key, data: NonNull<c_void>) -> Option<NonNull<c_void>> {
         match self {
             Self::Take => Some(data),
             Self::Refuse => {
@@ -69,9 +68,6 @@ pub(crate) fn alloc(
     existing: Existing,
     construct: impl FnOnce(NonNull<c_void>) -> c_int,
 ) -> Option<NonNull<c_void>> {
-    if let Some(data) = get(key) {
-        return existing.answer(key, data);
-    }
     let variable = Variable::new(key, size, flags)?;
     let data = variable.data();
 

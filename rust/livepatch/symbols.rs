@@ -4,21 +4,21 @@
 //!
 //! Process context; sleeps.
 
-#![deny(unsafe_code)]
-
 use crate::{
     kapi::{
         kallsyms,
         module::ModulePtr, //
     },
-    position::{
-        Miss,
-        Search,
-        Wanted, //
-    },
-    sizes::{
-        Place,
-        Sizes, //
+    pure::{
+        sizes::{
+            Place,
+            Sizes, //
+        },
+        sympos::{
+            LookupError,
+            Search,
+            Wanted, //
+        }, //
     },
 };
 use kernel::{
@@ -39,12 +39,14 @@ pub(crate) fn find_all(object: Option<&[u8]>, wanted: &mut [Wanted<'_>]) -> Resu
     if let Some(object) = object {
         let object = terminated(&mut buffer, object)?;
         let mut search = Search::new(wanted);
-        kallsyms::for_each_in_module(object, |name, address| search.saw(name.to_bytes(), address));
+        kallsyms::for_each_in_module(object, |name, address| {
+            search.visit(name.to_bytes(), address)
+        });
         search.end();
     } else {
         for wanted in wanted {
             let name = terminated(&mut buffer, wanted.name())?;
-            kallsyms::for_each_in_vmlinux(name, |address| wanted.saw(address));
+            kallsyms::for_each_in_vmlinux(name, |address| wanted.visit(address));
         }
     }
     Ok(())
@@ -74,7 +76,7 @@ pub(crate) fn sizes_at(
     if let Some(module) = module.filter(|_| !places.is_empty()) {
         let mut search = Sizes::new(&mut places);
         kallsyms::for_each_in_module(module.name(), |name, address| {
-            search.saw(name.to_bytes(), address);
+            search.visit(name.to_bytes(), address);
         });
         search.end();
     }
@@ -95,17 +97,22 @@ fn terminated<'b>(buffer: &'b mut KVec<u8>, bytes: &[u8]) -> Result<&'b CStr> {
 }
 
 /// Says why there is no symbol `name` at `position`, and gives the error that this means.
-pub(crate) fn report(miss: Miss, object: Option<&[u8]>, name: &[u8], position: usize) -> Error {
+pub(crate) fn report(
+    miss: LookupError,
+    object: Option<&[u8]>,
+    name: &[u8],
+    position: usize,
+) -> Error {
     let name = BStr::from_bytes(name);
     match miss {
-        Miss::NotFound => pr_err!("symbol '{}' not found in symbol table\n", name),
+        LookupError::NotFound => pr_err!("symbol '{}' not found in symbol table\n", name),
         // For vmlinux the C core prints a null pointer here, and tools know the line.
-        Miss::Ambiguous => pr_err!(
+        LookupError::Ambiguous => pr_err!(
             "unresolvable ambiguity for symbol '{}' in object '{}'\n",
             name,
             BStr::from_bytes(object.unwrap_or(b"(null)"))
         ),
-        Miss::NoSuchPosition => pr_err!(
+        LookupError::NoSuchPosition => pr_err!(
             "symbol position {} for symbol '{}' in object '{}' not found\n",
             position,
             name,

@@ -19,11 +19,14 @@
 //!
 //! # Contexts and concurrency
 //!
-//! The files' functions run in process context at any time while the directory exists. Reading `enabled`, `transition`,
-//! `replace` and `patched` takes no lock, so it works while a transition holds the registry's lock. The other functions
-//! take it; so a patch's directory is never removed under it.
-
-#![deny(unsafe_code)]
+//! The files' functions run in process context at any time while the directory exists. Reading
+//! `enabled`, `transition`, `replace` and `patched` takes no lock, so it works while a transition
+//! holds the registry lock. The other functions take it; so a patch's directory is never removed
+//! under it. Nothing is kept here: files show what the model of the patch shares with them.
+//!
+//! This module and [`mod@crate::registry`] need each other: the files of a patch act on the
+//! registry, and the registry makes the directories. A table of functions in between would only
+//! hide it.
 
 use crate::{
     kapi::kobject::{
@@ -33,26 +36,20 @@ use crate::{
         Page,
         Parent, //
     },
-    registry::{
-        self,
-        PatchId, //
-    },
-    transition,
+    object::ObjectStatus,
+    patch::PatchStatus,
+    registry, transition,
 };
 use kernel::{
     prelude::*,
     str::kstrtobool,
     sync::{
-        atomic::{
-            Atomic,
-            Relaxed, //
-        },
         Arc,
         Completion, //
     },
 };
 
-/// The root. The built-in core's root while that is in charge.
+/// The root directory of the core.
 pub(crate) struct RootDirectory;
 
 impl Directory for RootDirectory {
@@ -60,69 +57,54 @@ impl Directory for RootDirectory {
 }
 
 impl RootDirectory {
-    /// Shows the root.
-    pub(crate) fn show(root: &Kobject<Self>) -> Result {
+    /// Adds the root to sysfs.
+    ///
+    /// # Errors
+    ///
+    /// What [`Kobject::add`] gives.
+    pub(crate) fn add_to_sysfs(root: &Kobject<Self>) -> Result {
         root.add(Parent::kernel(), fmt!("livepatch"))
     }
 }
 
-/// What a patch's directory shows.
+/// The directory of a patch.
 pub(crate) struct PatchDirectory {
-    id: PatchId,
-    replace: bool,
-    enabled: Atomic<bool>,
+    status: Arc<PatchStatus>,
     released: Arc<Completion>,
 }
 
 impl PatchDirectory {
-    /// `released` is completed when the directory and all below it are gone.
-    pub(crate) fn new(id: PatchId, replace: bool, released: Arc<Completion>) -> Self {
-        Self {
-            id,
-            replace,
-            enabled: Atomic::new(false),
-            released,
-        }
-    }
-
-    /// Whether the patch is enabled, or is being so.
-    pub(crate) fn is_enabled(&self) -> bool {
-        // ORDERING: a snapshot for users; whoever decides by it holds the registry's lock.
-        self.enabled.load(Relaxed)
-    }
-
-    /// Keeps it current. Under the registry's lock.
-    pub(crate) fn set_enabled(&self, enabled: bool) {
-        // ORDERING: as above.
-        self.enabled.store(enabled, Relaxed);
+    /// Shows `status`; `released` is completed when the directory and all below it are gone.
+    pub(crate) fn new(status: Arc<PatchStatus>, released: Arc<Completion>) -> Self {
+        Self { status, released }
     }
 
     fn show_enabled(&self, page: &Page) -> Result<usize> {
-        Ok(page.emit(fmt!("{}\n", u8::from(self.is_enabled()))))
+        Ok(page.emit(fmt!("{}\n", u8::from(self.status.is_enabled()))))
     }
 
     fn store_enabled(&self, text: &CStr) -> Result {
-        registry::set_enabled(self.id, kstrtobool(text)?)
+        registry::set_enabled(self.status.id(), kstrtobool(text)?)
     }
 
     fn show_transition(&self, page: &Page) -> Result<usize> {
-        Ok(page.emit(fmt!("{}\n", u8::from(transition::is_of(self.id)))))
+        Ok(page.emit(fmt!("{}\n", u8::from(transition::is_of(self.status.id())))))
     }
 
     fn store_force(&self, text: &CStr) -> Result {
         if kstrtobool(text)? {
-            registry::force(self.id)
+            registry::force(self.status.id())
         } else {
             Ok(())
         }
     }
 
     fn show_replace(&self, page: &Page) -> Result<usize> {
-        Ok(page.emit(fmt!("{}\n", u8::from(self.replace))))
+        Ok(page.emit(fmt!("{}\n", u8::from(self.status.replace()))))
     }
 
     fn show_stack_order(&self, page: &Page) -> Result<usize> {
-        Ok(page.emit(fmt!("{}\n", registry::stack_order(self.id))))
+        Ok(page.emit(fmt!("{}\n", registry::stack_order(self.status.id()))))
     }
 }
 
@@ -140,33 +122,19 @@ impl Directory for PatchDirectory {
     }
 }
 
-/// What an object's directory shows.
+/// The directory of an object.
 pub(crate) struct ObjectDirectory {
-    patched: Atomic<bool>,
+    status: Arc<ObjectStatus>,
 }
 
 impl ObjectDirectory {
-    /// Of an object that is not patched.
-    pub(crate) fn new() -> Self {
-        Self {
-            patched: Atomic::new(false),
-        }
-    }
-
-    /// Whether the object's functions are redirected.
-    pub(crate) fn is_patched(&self) -> bool {
-        // ORDERING: a snapshot for users; whoever decides by it holds the registry's lock.
-        self.patched.load(Relaxed)
-    }
-
-    /// Keeps it current. Under the registry's lock.
-    pub(crate) fn set_patched(&self, patched: bool) {
-        // ORDERING: as above.
-        self.patched.store(patched, Relaxed);
+    /// Shows `status`.
+    pub(crate) fn new(status: Arc<ObjectStatus>) -> Self {
+        Self { status }
     }
 
     fn show_patched(&self, page: &Page) -> Result<usize> {
-        Ok(page.emit(fmt!("{}\n", u8::from(self.is_patched()))))
+        Ok(page.emit(fmt!("{}\n", u8::from(self.status.is_patched()))))
     }
 }
 
@@ -174,7 +142,7 @@ impl Directory for ObjectDirectory {
     kobj_type!(ObjectDirectory: Attribute::read_only(c"patched", ObjectDirectory::show_patched));
 }
 
-/// A function's directory, which is empty: its name is what it shows.
+/// The directory of a function, which is empty: its name is what it shows.
 pub(crate) struct FuncDirectory;
 
 impl Directory for FuncDirectory {

@@ -2,185 +2,96 @@
 
 //! Taking the work of the built-in core over, and giving it back.
 //!
-//! The kernel calls livepatch through a handful of functions. They are redirected with the same engine that redirects
-//! patched functions, so the core installs itself with the machinery it provides. The built-in core is left as it would be
-//! with no patch, but for two variables: `klp_root_kobj` is our root, and `klp_transition_patch` is not null, so that
-//! whoever is still on the way through its `klp_enable_patch()` gets `EBUSY` and cannot enable a patch behind our back.
+//! The kernel calls livepatch through a handful of functions. They are redirected with the same
+//! machinery that redirects patched functions, so the core installs itself with what it provides.
+//! The built-in core is left as it would be with no patch, but for two variables: `klp_root_kobj`
+//! is our root, and `klp_transition_patch` is not null, so that whoever is still on the way through
+//! its `klp_enable_patch()` gets `EBUSY` and cannot enable a patch behind our back.
 //!
 //! # Concurrency
 //!
-//! Both ways happen under the registry's lock and, inside it, `klp_mutex`.
+//! Both ways happen under the registry lock and, inside it, `klp_mutex`.
 //!
-//! * Take-over: a task may be anywhere in a built-in function when it is redirected. The three that sleep do so on
-//!   `klp_mutex` only. After they are redirected, [`Builtin::drain`] waits until nobody is on the way to that mutex or
-//!   waits for it, and only then the registry's lock is given up: no patch is enabled here while a module passes through
-//!   the built-in `klp_module_coming()`, which would not see the patch.
-//! * Hand-back: a task may sleep in one of our functions on the registry's lock. When it gets it, it sees that we are not
-//!   in charge and goes on in the built-in function ([`crate::registry::Outcome`]); we wait until the last one has left
-//!   ([`crate::kapi::user`]), and then for tasks that were preempted in their last instructions. The same after a take-over that
+//! * Take-over: a task may be anywhere in a built-in function when it is redirected. The three that
+//!   sleep do so on `klp_mutex` only. After they are redirected, [`Builtin::drain`] waits until
+//!   nobody is on the way to that mutex or waits for it, and only then the registry lock is given
+//!   up: no patch is enabled here while a module passes through the built-in `klp_module_coming()`,
+//!   which would not see the patch.
+//! * Hand-back: a task may sleep in one of our functions on the registry lock. When it gets it, it
+//!   sees that we are not in charge and goes on in the built-in function
+//!   ([`crate::registry::NotInCharge`]); so does a patch that came when the module could not be
+//!   kept any more. We wait until the last one has left ([`mod@crate::kapi::in_flight`]), and then
+//!   for tasks that were preempted in their last instructions. The same after a take-over that
 //!   failed when functions had been redirected.
 //!
-//! Relocations and shadow variables do not depend on who is in charge: both cores' functions may run at the same time. The
-//! variables are in one table, the built-in core's ([`crate::kapi::shadow`]).
+//! Relocations and shadow variables do not depend on who is in charge: both cores' functions may
+//! run at the same time. The variables are in one table, the built-in core's
+//! ([`mod@crate::klp::shadow`]). `klp_shadow_get()` only reads it, and is called where every
+//! instruction counts: it is left to the built-in core.
 //!
-//! The functions that do not sleep are covered by ftrace's own wait for all tasks and CPUs when an ops is unregistered.
+//! The functions that do not sleep are covered by ftrace's own wait for all tasks and CPUs when an
+//! ops is unregistered.
+//!
+//! # When ftrace has been killed
+//!
+//! After a bug in its own data ftrace stops working for good, and call sites that lead to our
+//! handler cannot be changed any more. Then the handler sends every call to the original function,
+//! and the module's exit function does not return, since the memory of the handler must stay.
 
 use crate::{
     abi, bindings,
     kapi::{
-        cpu,
+        dyndbg::cstr,
         ftrace,
+        in_flight,
         kallsyms,
         kobject::Kobject,
-        module::ModulePtr,
-        shadow,
-        user,
         workqueue::OwnedQueue, //
+    },
+    klp::{
+        builtin::Builtin,
+        descriptor::EntryPoint,
+        shadow, //
     },
     ops::{
         Hook,
         Ops, //
     },
     registry::{
-        Engine,
+        self,
+        Runtime,
         REGISTRY, //
     },
     sysfs::RootDirectory,
 };
 use kernel::{
+    ffi::c_long,
     prelude::*,
-    types::Opaque, //
+    sync::{
+        Arc,
+        Completion, //
+    },
 };
 
-/// This module.
-pub(crate) fn this_module() -> ModulePtr {
-    extern "C" {
-        // Made by modpost. The `kernel` crate's way to it differs between releases.
-        static __this_module: Opaque<u8>;
-    }
-    // SAFETY: only the address is taken.
-    let module = unsafe { &__this_module }.get().cast();
-    // SAFETY: the code that runs belongs to it.
-    match unsafe { ModulePtr::from_raw(module) } {
-        Some(module) => module,
-        None => unreachable!("a loadable module has a structure"),
-    }
+/// A function that the kernel calls.
+struct Redirection {
+    name: &'static CStr,
+    /// The address of the built-in function.
+    from: usize,
+    /// The address of ours.
+    to: usize,
 }
 
-/// A patch that is none: what the built-in core sees in transition while we are in charge.
-struct Sentinel(Opaque<bindings::klp_patch>);
-
-// SAFETY: nobody looks inside.
-unsafe impl Sync for Sentinel {}
-
-static SENTINEL: Sentinel = Sentinel(Opaque::zeroed());
-
-/// The built-in core, locked.
-///
-/// # Invariants
-///
-/// `klp_mutex` is held while a value of this type exists.
-struct Builtin(());
-
-impl Builtin {
-    fn lock() -> Self {
-        // SAFETY: we may sleep; `Drop` balances it.
-        unsafe { bindings::livepatch_builtin_lock() };
-        // INVARIANT: just taken.
-        Self(())
-    }
-
-    /// Whether it has neither patches nor a transition.
-    fn is_idle(&self) -> bool {
-        let list = &raw mut bindings::klp_patches;
-        // SAFETY: the lock is held, by the type's invariant.
-        let empty = unsafe { (*list).next } == list;
-        // SAFETY: as above.
-        let transition = unsafe { bindings::klp_transition_patch };
-        empty && transition.is_null()
-    }
-
-    /// Makes its functions refuse to work, or work again.
-    fn set_blocked(&self, blocked: bool) {
-        let sentinel = if blocked {
-            SENTINEL.0.get()
-        } else {
-            core::ptr::null_mut()
-        };
-        // SAFETY: the lock is held, by the type's invariant.
-        unsafe { bindings::klp_transition_patch = sentinel };
-    }
-
-    /// Removes its root directory and puts ours in place.
-    fn replace_root(&self, root: &Kobject<RootDirectory>) -> Result {
-        // SAFETY: the lock is held, and there are no patches, so nobody uses the root. Its name is needed now.
-        unsafe { bindings::kobject_del(bindings::klp_root_kobj) };
-        // SAFETY: the reference is the variable's, which is set below.
-        unsafe { bindings::kobject_put(bindings::klp_root_kobj) };
-        let shown = RootDirectory::show(root);
-        if shown.is_ok() {
-            // SAFETY: the lock is held; ours stays until `restore_root`.
-            unsafe { bindings::klp_root_kobj = root.as_ptr() };
-        } else {
-            self.create_root();
-        }
-        shown
-    }
-
-    /// Gives the built-in core a root directory of its own again.
-    fn create_root(&self) {
-        let name = c"livepatch".as_char_ptr();
-        // SAFETY: the parent was set at boot; the name is a string.
-        let root = unsafe { bindings::kobject_create_and_add(name, bindings::kernel_kobj) };
-        if root.is_null() {
-            pr_err!("cannot create /sys/kernel/livepatch: no patch can be enabled until livepatch is loaded again\n");
-        }
-        // SAFETY: the lock is held. Null is what its functions expect before they are initialised.
-        unsafe { bindings::klp_root_kobj = root };
-    }
-
-    /// Returns, with the lock held again, when no task is in a built-in function that waits for it.
-    ///
-    /// The functions must have been redirected, so nobody enters them any more.
-    fn drain(self) -> Self {
-        drop(self);
-        // Those on the way to the mutex, spinning on it or preempted, have got it or sleep on it after this.
-        cpu::synchronize_tasks();
-        loop {
-            let this = Self::lock();
-            // SAFETY: only the address is taken.
-            let owner = unsafe { &raw const bindings::klp_mutex.owner.counter };
-            // SAFETY: valid for reads; waiters change it at any time, hence volatile.
-            let owner = unsafe { owner.read_volatile() };
-            // The lowest bit says that somebody waits.
-            if owner & 1 == 0 {
-                return this;
-            }
-            drop(this);
-            // SAFETY: we may sleep. The waiters were woken and are few; each has the lock only briefly.
-            unsafe { bindings::msleep(1) };
-        }
-    }
-}
-
-impl Drop for Builtin {
-    fn drop(&mut self) {
-        // SAFETY: balances `lock`.
-        unsafe { bindings::livepatch_builtin_unlock() };
-    }
-}
-
-/// The functions that the kernel calls, by name, with what runs instead.
-fn redirections() -> [(&'static CStr, usize, usize); 14] {
+/// The functions that the kernel calls, with what runs instead.
+fn redirections() -> [Redirection; 13] {
     macro_rules! redirect {
-        ($name:ident) => {{
-            let name = $crate::kapi::dyndbg::cstr(concat!(stringify!($name), "\0"));
-            (
-                name,
-                bindings::$name as *const () as usize,
-                abi::$name as *const () as usize,
-            )
-        }};
+        ($name:ident) => {
+            Redirection {
+                name: cstr(concat!(stringify!($name), "\0")),
+                from: bindings::$name as *const () as usize,
+                to: abi::$name as *const () as usize,
+            }
+        };
     }
     [
         redirect!(klp_enable_patch),
@@ -192,7 +103,6 @@ fn redirections() -> [(&'static CStr, usize, usize); 14] {
         redirect!(klp_get_prev_state),
         redirect!(klp_apply_section_relocs),
         redirect!(klp_get_state),
-        redirect!(klp_shadow_get),
         redirect!(klp_shadow_alloc),
         redirect!(klp_shadow_get_or_alloc),
         redirect!(klp_shadow_free),
@@ -202,7 +112,7 @@ fn redirections() -> [(&'static CStr, usize, usize); 14] {
 
 /// Being in charge. Dropping it hands the work back.
 pub(crate) struct TakeOver {
-    redirects: KVec<Hook>,
+    hooks: KVVec<Hook>,
 }
 
 impl TakeOver {
@@ -210,29 +120,32 @@ impl TakeOver {
     ///
     /// # Errors
     ///
-    /// `EBUSY` if the built-in core has patches or something else has redirected one of its functions; `ENXIO` if one of
-    /// them cannot be redirected in this kernel; `ENOMEM`. Nothing has changed then.
+    /// `EBUSY` if the built-in core has patches or something else has redirected one of its
+    /// functions; `ENXIO` if one of them cannot be redirected in this kernel; `ENOMEM`. Nothing has
+    /// changed then.
     pub(crate) fn new() -> Result<Self> {
-        user::init()?;
         let result = Self::try_new();
         if result.is_err() {
             // Some functions may have been redirected for a moment, and somebody be asleep in ours.
-            user::see_off();
+            in_flight::wait_for_callers();
+            stay_if_stuck();
         }
         result
     }
 
     fn try_new() -> Result<Self> {
-        let mut redirects = KVec::new();
-        for (name, from, to) in redirections() {
-            let location = kallsyms::size_at(from).and_then(|size| ftrace::location(from, size));
-            let ip = location.ok_or_else(|| {
+        let mut hooks = KVVec::new();
+        for Redirection { name, from, to } in redirections() {
+            let site = kallsyms::size_at(from).and_then(|size| ftrace::location(from, size));
+            let site = site.ok_or_else(|| {
                 pr_err!("cannot take over: ftrace cannot intercept {}\n", name);
                 ENXIO
             })?;
             let mut hook = Hook::new()?;
-            hook.aim(ip, to, 0);
-            redirects.push(hook, GFP_KERNEL)?;
+            // SAFETY: The function in `abi` has the prototype of the one with its name, which
+            // `abi` checks, and stays as long as this module.
+            hook.set_target(site, unsafe { EntryPoint::from_raw(to) }, 0);
+            hooks.push(hook, GFP_KERNEL)?;
         }
         shadow::init().inspect_err(|error| {
             pr_err!(
@@ -242,6 +155,7 @@ impl TakeOver {
         })?;
         let root = Kobject::new(RootDirectory)?;
         let queue = OwnedQueue::new(c"livepatch")?;
+        let handed_back = Arc::pin_init(Completion::new(), GFP_KERNEL)?;
         let mut ops = Ops::new()?;
 
         let mut registry = REGISTRY.lock();
@@ -250,12 +164,12 @@ impl TakeOver {
             pr_err!("cannot take over: the core in charge has patches, disable them first\n");
             return Err(EBUSY);
         }
-        if let Err(failed) = ops.attach(&mut redirects) {
+        if let Err(failed) = ops.attach(&mut hooks) {
             pr_err!(
                 "cannot take over: redirecting {} failed ({})\n",
                 redirections()
                     .get(failed.index)
-                    .map_or(c"?", |(name, ..)| name),
+                    .map_or(c"?", |redirection| redirection.name),
                 failed.error.to_errno()
             );
             return Err(failed.error);
@@ -267,44 +181,59 @@ impl TakeOver {
                 error.to_errno()
             );
             builtin.set_blocked(false);
-            ops.detach(|batch| redirects.iter_mut().for_each(|hook| batch.unlink(hook)));
+            ops.detach(|batch| hooks.iter_mut().for_each(|hook| batch.unlink(hook)));
             return Err(error);
         }
         drop(builtin.drain());
-        registry.engine = Some(Engine { root, ops, queue });
+        registry.set_runtime(Runtime {
+            root,
+            ops,
+            queue,
+            handed_back,
+        });
         pr_info!("the Rust core is in charge\n");
-        Ok(Self { redirects })
+        Ok(Self { hooks })
     }
 }
 
 impl Drop for TakeOver {
     fn drop(&mut self) {
         let mut registry = REGISTRY.lock();
-        // Every registered patch holds a reference on the module, so there is none.
-        kernel::warn_on!(!registry.patches.is_empty());
-        let Some(engine) = registry.engine.take() else {
+        let Some(runtime) = registry.take_runtime() else {
             return;
         };
-        let Engine {
+        let Runtime {
             root,
             mut ops,
             queue,
-        } = engine;
+            handed_back,
+        } = runtime;
         let builtin = Builtin::lock();
         drop(root);
         builtin.create_root();
         builtin.set_blocked(false);
-        let redirects = &mut self.redirects;
-        ops.detach(|batch| redirects.iter_mut().for_each(|hook| batch.unlink(hook)));
+        let hooks = &mut self.hooks;
+        ops.detach(|batch| hooks.iter_mut().for_each(|hook| batch.unlink(hook)));
         drop(builtin);
         drop(registry);
+        handed_back.complete_all();
 
-        crate::LAST_ARRIVAL.synchronize();
-        crate::PASS.cancel();
-        crate::BURIAL.cancel();
+        registry::cancel_work();
         drop(queue);
-        user::see_off();
+        in_flight::wait_for_callers();
         drop(ops);
         pr_info!("the built-in core is in charge again\n");
+        stay_if_stuck();
+    }
+}
+
+/// Does not return if ftrace still calls this module and cannot be stopped. Sleeps.
+fn stay_if_stuck() {
+    if ftrace::is_stuck() {
+        pr_emerg!("ftrace is dead and still calls this module: it cannot be unloaded\n");
+        loop {
+            // SAFETY: The caller may sleep.
+            unsafe { bindings::schedule_timeout_idle(c_long::MAX) };
+        }
     }
 }

@@ -9,7 +9,6 @@ use crate::kapi::{
     task::TaskExt, //
 };
 use kernel::{
-    ffi::c_int,
     prelude::*,
     task::Task, //
 };
@@ -96,18 +95,5 @@ pub(crate) fn sleeping_on(task: &Task, function: &CStr) {
         task.comm().as_cstr(),
         task.pid(),
         function
-    );
-}
-
-/// The scheduler would not let us look at a task.
-pub(crate) fn unknown(task: &Task, errno: c_int) {
-    pr_debug!(
-        "transition.c",
-        "klp_try_switch_task",
-        "%s: Unknown error code (%d) when trying to switch %s:%d",
-        "klp_try_switch_task: Unknown error code ({}) when trying to switch {}:{}\n",
-        errno,
-        task.comm().as_cstr(),
-        task.pid()
     );
 }

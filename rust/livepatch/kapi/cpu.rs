@@ -18,16 +18,16 @@ pub(crate) struct PreemptGuard(NotThreadSafe);
 impl PreemptGuard {
     /// Disables preemption, without being traced.
     pub(crate) fn new() -> Self {
-        // SAFETY: no requirement; the guard's `Drop` balances it.
+        // SAFETY: Any context may; the guard's `Drop` balances it.
         unsafe { bindings::livepatch_preempt_disable() };
-        // INVARIANT: just disabled.
+        // INVARIANT: Just disabled.
         Self(NotThreadSafe)
     }
 }
 
 impl Drop for PreemptGuard {
     fn drop(&mut self) {
-        // SAFETY: balances `new`.
+        // SAFETY: Balances the call in `new`.
         unsafe { bindings::livepatch_preempt_enable() };
     }
 }
@@ -42,36 +42,54 @@ pub(crate) struct CpusReadGuard(NotThreadSafe);
 impl CpusReadGuard {
     /// Holds off CPU hotplug. May sleep.
     pub(crate) fn new() -> Self {
-        // SAFETY: no requirement; `Drop` balances it.
+        // SAFETY: The caller may sleep; `Drop` balances it.
         unsafe { bindings::cpus_read_lock() };
-        // INVARIANT: just taken.
+        // INVARIANT: Just taken.
         Self(NotThreadSafe)
     }
 
-    /// Whether `cpu` is online.
-    pub(crate) fn is_online(&self, cpu: u32) -> bool {
-        // SAFETY: reads a bit of a mask; `cpu` comes from `possible_cpus`.
-        unsafe { bindings::livepatch_cpu_online(cpu) }
+    /// Returns whether `cpu` is online.
+    pub(crate) fn is_online(&self, cpu: PossibleCpu) -> bool {
+        // SAFETY: Reads a bit of a mask, in which a possible CPU has one.
+        unsafe { bindings::livepatch_cpu_online(cpu.0) }
     }
 
     /// Makes the idle task of `cpu`, if that is what runs there, go through its loop once.
-    pub(crate) fn wake_if_idle(&self, cpu: u32) {
-        // SAFETY: CPU hotplug is held off, by the type's invariant.
-        unsafe { bindings::wake_up_if_idle(cpu as i32) };
+    pub(crate) fn wake_if_idle(&self, cpu: PossibleCpu) {
+        // SAFETY: CPU hotplug is held off, by the type's invariant, and the CPU is a possible one.
+        unsafe { bindings::wake_up_if_idle(cpu.0 as i32) };
     }
 }
 
 impl Drop for CpusReadGuard {
     fn drop(&mut self) {
-        // SAFETY: balances `new`.
+        // SAFETY: Balances the call in `new`.
         unsafe { bindings::cpus_read_unlock() };
     }
 }
 
-/// All CPUs that this machine can ever have.
-pub(crate) fn possible_cpus() -> impl Iterator<Item = u32> {
-    // SAFETY: reads a bit of a mask that does not change after boot; the range keeps `cpu` inside it.
-    (0..kernel::cpu::nr_cpu_ids()).filter(|&cpu| unsafe { bindings::livepatch_cpu_possible(cpu) })
+/// A CPU that this machine can have, online or not.
+///
+/// # Invariants
+///
+/// Its bit in `cpu_possible_mask`, which does not change after boot, is set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PossibleCpu(u32);
+
+impl PossibleCpu {
+    /// The CPU's number.
+    pub(crate) fn number(self) -> u32 {
+        self.0
+    }
+}
+
+/// Returns all CPUs that this machine can have.
+pub(crate) fn possible_cpus() -> impl Iterator<Item = PossibleCpu> {
+    (0..kernel::cpu::nr_cpu_ids())
+        // SAFETY: Reads a bit of a mask; the range keeps `cpu` inside it.
+        .filter(|&cpu| unsafe { bindings::livepatch_cpu_possible(cpu) })
+        // INVARIANT: The bit is set.
+        .map(PossibleCpu)
 }
 
 /// Does nothing: that it ran is what counts.
@@ -87,32 +105,39 @@ unsafe extern "C" fn nothing(_: *mut bindings::work_struct) {}
 /// and from idle, and functions there can be patched. A full memory barrier on every CPU. Sleeps.
 pub(crate) fn synchronize_all() {
     loop {
-        // SAFETY: `nothing` is a work function; the call may sleep, as ours may.
+        // SAFETY: `nothing` is a work function; the caller may sleep.
         if unsafe { bindings::schedule_on_each_cpu(Some(nothing)) } == 0 {
             return;
         }
-        // Out of memory for a few bytes per CPU. Going on unsynchronised would be a use after free, and there is no
-        // way to fail: wait until something has been reclaimed.
-        // SAFETY: we may sleep.
-        unsafe { bindings::msleep(10) };
+        // Out of memory for a few bytes per CPU. Going on unsynchronised would be a use after free.
+        wait_for_memory();
     }
 }
 
-/// Returns when every task has scheduled voluntarily, run in user space, or exited for good: nothing is left preempted in
-/// module code that nothing can enter any more. Sleeps, for long.
+/// Waits a moment, for those who need a little memory and have no way to fail. Sleeps.
+pub(crate) fn wait_for_memory() {
+    // SAFETY: The caller may sleep, by the context above.
+    unsafe { bindings::msleep(10) };
+}
+
+/// Waits until every task has scheduled voluntarily, run in user space, or exited for good.
+///
+/// Then nothing is left preempted in module code that nothing can enter any more. It does not wait
+/// for tasks that *sleep* there, and has no bound if a kernel thread never sleeps by itself. Sleeps,
+/// for a long time.
 pub(crate) fn synchronize_tasks() {
-    // SAFETY: we may sleep.
+    // SAFETY: The caller may sleep.
     unsafe { bindings::synchronize_rcu_tasks() };
 }
 
 /// `smp_wmb()`. The `kernel` crate's names for it differ between releases.
 pub(crate) fn write_barrier() {
-    // SAFETY: no requirement.
+    // SAFETY: A barrier is allowed in any context.
     unsafe { bindings::smp_wmb() };
 }
 
 /// `smp_rmb()`.
 pub(crate) fn read_barrier() {
-    // SAFETY: no requirement.
+    // SAFETY: A barrier is allowed in any context.
     unsafe { bindings::smp_rmb() };
 }

@@ -89,6 +89,8 @@ macro_rules! pr_debug {
     ($file:literal, $function:literal, $listed:literal, $($args:tt)*) => {{
         #[cfg(CONFIG_DYNAMIC_DEBUG)]
         {
+            // Nothing but its place makes the static special.
+            #[allow(unsafe_code)]
             #[used(compiler)]
             #[link_section = "__dyndbg"]
             static SITE: $crate::kapi::dyndbg::Site = $crate::kapi::dyndbg::Site::new(

@@ -3,30 +3,69 @@
 //! Intercepting functions.
 //!
 //! C header: [`include/linux/ftrace.h`](srctree/include/linux/ftrace.h)
+//!
+//! # Examples
+//!
+//! ```ignore
+//! let mut ops = FtraceOps::new()?;
+//! let site = ftrace::location(address, size).ok_or(EINVAL)?;
+//! ops.filter(&mut [site], Change::Add)?;
+//! ops.register()?;
+//! // From here on calls of the function go through the handler.
+//! ops.unregister();
+//! ```
 
 use crate::bindings;
+use core::mem::ManuallyDrop;
 use kernel::{
     error::to_result,
     prelude::*,
+    sync::atomic::{
+        Atomic,
+        Relaxed, //
+    },
     types::Opaque, //
 };
+
+/// A place where ftrace can intercept a function.
+///
+/// # Invariants
+///
+/// ftrace gave the address as the location of a function.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(transparent)]
+pub(crate) struct CallSite(usize);
+
+impl CallSite {
+    /// Returns the address, by which ftrace knows the place.
+    pub(crate) fn address(self) -> usize {
+        self.0
+    }
+
+    /// Returns the address in the function to which the call of ftrace's trampoline returns.
+    ///
+    /// While a task is in the trampoline, its stack shows this address, until the trampoline has put
+    /// the one there that a handler has chosen.
+    pub(crate) fn return_address(self) -> usize {
+        self.0 + bindings::LIVEPATCH_CALL_SIZE as usize
+    }
+}
 
 /// A `struct ftrace_ops` whose function is the core's handler.
 ///
 /// # Invariants
 ///
-/// Not registered when it is dropped, and no handler runs on its behalf any more.
-#[pin_data(PinnedDrop)]
+/// `inner` is initialised. It is registered exactly while `registered` is true.
 pub(crate) struct FtraceOps {
-    #[pin]
-    inner: Opaque<bindings::ftrace_ops>,
+    /// Not freed if ftrace cannot let go of it.
+    inner: ManuallyDrop<Pin<KBox<Opaque<bindings::ftrace_ops>>>>,
     registered: bool,
 }
 
 // SAFETY: ftrace has its own locks; `registered` is only changed through `&mut`.
 unsafe impl Send for FtraceOps {}
 
-/// Whether to add addresses to a filter or take them out.
+/// A change of a filter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Change {
     /// Intercept these functions too.
@@ -35,47 +74,66 @@ pub(crate) enum Change {
     Remove,
 }
 
-impl FtraceOps {
-    /// An unregistered one with an empty filter.
-    pub(crate) fn new() -> Result<Pin<KBox<Self>>> {
-        KBox::pin_init(
-            pin_init!(Self {
-                inner <- Opaque::ffi_init(|slot: *mut bindings::ftrace_ops| {
-                    // SAFETY: `slot` is valid for writes, and all zeroes is what a static one starts as.
-                    unsafe { slot.write_bytes(0, 1) };
-                    // SAFETY: initialised above, and nobody else knows of it.
-                    let ops = unsafe { &mut *slot };
-                    ops.func = Some(bindings::livepatch_ftrace_thunk);
-                    // SAFETY: no requirement.
-                    ops.flags = unsafe { bindings::livepatch_ftrace_flags() };
-                }),
-                // INVARIANT: not registered.
-                registered: false,
-            }),
-            GFP_KERNEL,
-        )
-    }
+/// Whether call sites lead to a trampoline of this module that ftrace cannot take away any more.
+static STUCK: Atomic<bool> = Atomic::new(false);
 
-    /// Changes the set of intercepted functions by `ips`, which are addresses that [`location`] returned.
-    ///
-    /// All or nothing. Takes effect at once when registered; an empty filter would mean every function, so the last
-    /// function must not be taken out of one that is registered.
+/// Returns whether ftrace still calls this module and cannot be stopped: it has found a bug in its
+/// own data, and stopped working, while something was registered. The module's memory must stay.
+pub(crate) fn is_stuck() -> bool {
+    // ORDERING: Whoever asks comes after the call that set it, in the same task.
+    STUCK.load(Relaxed)
+}
+
+impl FtraceOps {
+    /// Makes one that is not registered, with an empty filter.
     ///
     /// # Errors
     ///
-    /// `EBUSY` if another user changes the instruction pointer of one of the functions; `EINVAL` or `ENOENT` for
-    /// an address that is not ftrace's; `ENOMEM`.
+    /// `ENOMEM`.
+    pub(crate) fn new() -> Result<Self> {
+        let inner = KBox::pin_init(
+            Opaque::ffi_init(|slot: *mut bindings::ftrace_ops| {
+                // SAFETY: `slot` is valid for writes, and all zeroes is what a static one starts as.
+                unsafe { slot.write_bytes(0, 1) };
+                // SAFETY: Initialised above, and nobody else knows of it.
+                unsafe { (*slot).func = Some(bindings::livepatch_ftrace_thunk) };
+                // SAFETY: Evaluates a constant of the configuration.
+                let flags = unsafe { bindings::livepatch_ftrace_flags() };
+                // SAFETY: Initialised above, and nobody else knows of it.
+                unsafe { (*slot).flags = flags };
+            }),
+            GFP_KERNEL,
+        )?;
+        // INVARIANT: Not registered.
+        Ok(Self {
+            inner: ManuallyDrop::new(inner),
+            registered: false,
+        })
+    }
+
+    /// Changes the set of intercepted functions by `sites`, all or nothing.
     ///
-    /// A direct call that is attached already is neither refused nor asked to make room: see [`has_direct_call`].
-    pub(crate) fn filter(self: Pin<&mut Self>, ips: &mut [usize], change: Change) -> Result {
-        let count = u32::try_from(ips.len()).map_err(|_| E2BIG)?;
+    /// Takes effect at once when registered; an empty filter would mean every function, so the last
+    /// function must not be taken out of one that is registered. The order of `sites` may change.
+    ///
+    /// # Errors
+    ///
+    /// `EBUSY` if another user changes the instruction pointer of one of the functions; `EINVAL` or
+    /// `ENOENT` if one of them is gone or not in the filter; `ENODEV` if ftrace is dead; `ENOMEM`.
+    ///
+    /// A direct call that is attached already is neither refused nor asked to make room: see
+    /// [`has_direct_call`].
+    pub(crate) fn filter(&mut self, sites: &mut [CallSite], change: Change) -> Result {
+        let count = u32::try_from(sites.len()).map_err(|_| E2BIG)?;
         if count == 0 {
             return Ok(());
         }
         let remove = i32::from(change == Change::Remove);
-        // SAFETY: the ops is initialised and pinned; `ips` has `count` entries.
+        // CAST: A `CallSite` is a transparent wrapper of an address.
+        let sites = sites.as_mut_ptr().cast();
+        // SAFETY: The ops is initialised and pinned; `sites` has `count` entries.
         to_result(unsafe {
-            bindings::ftrace_set_filter_ips(self.inner.get(), ips.as_mut_ptr(), count, remove, 0)
+            bindings::ftrace_set_filter_ips(self.inner.get(), sites, count, remove, 0)
         })
     }
 
@@ -83,53 +141,69 @@ impl FtraceOps {
     ///
     /// # Errors
     ///
-    /// `EBUSY` as for [`Self::filter`], but direct calls get the chance to make room; `ENOMEM`.
-    pub(crate) fn register(self: Pin<&mut Self>) -> Result {
-        let this = self.project();
-        // SAFETY: the ops is initialised and pinned, and stays until it is unregistered (`PinnedDrop`).
-        to_result(unsafe { bindings::register_ftrace_function(this.inner.get()) })?;
-        *this.registered = true;
+    /// `EBUSY` as for [`Self::filter`], but direct calls get the chance to make room; `ENODEV` if
+    /// ftrace is dead; `ENOMEM`.
+    pub(crate) fn register(&mut self) -> Result {
+        // SAFETY: The ops is initialised and pinned, and stays until it is unregistered (`Drop`).
+        to_result(unsafe { bindings::register_ftrace_function(self.inner.get()) })?;
+        // INVARIANT: Just registered.
+        self.registered = true;
         Ok(())
     }
 
-    /// Stops intercepting; returns when no handler runs any more and no task is on the way to one. Sleeps, for long.
-    pub(crate) fn unregister(self: Pin<&mut Self>) {
-        let this = self.project();
-        if !core::mem::take(this.registered) {
+    /// Stops intercepting, if it is registered.
+    ///
+    /// Returns when no handler runs any more and no task is on the way to one; unless ftrace is dead,
+    /// see [`is_stuck`]. Sleeps, for a long time.
+    pub(crate) fn unregister(&mut self) {
+        if !self.registered {
             return;
         }
-        // SAFETY: it is registered.
-        let ret = unsafe { bindings::unregister_ftrace_function(this.inner.get()) };
-        kernel::warn_on!(ret != 0);
+        // SAFETY: It is registered, by the type's invariant.
+        let ret = unsafe { bindings::unregister_ftrace_function(self.inner.get()) };
+        if kernel::warn_on!(ret != 0) {
+            // ORDERING: See `is_stuck`.
+            STUCK.store(true, Relaxed);
+            return;
+        }
+        // INVARIANT: Just unregistered.
+        self.registered = false;
     }
 }
 
-#[pinned_drop]
-impl PinnedDrop for FtraceOps {
-    fn drop(mut self: Pin<&mut Self>) {
-        self.as_mut().unregister();
-        // SAFETY: the ops is not registered any more; this frees its filter.
+impl Drop for FtraceOps {
+    fn drop(&mut self) {
+        self.unregister();
+        if self.registered {
+            return;
+        }
+        // SAFETY: The ops is not registered any more; this frees its filter.
         unsafe { bindings::ftrace_free_filter(self.inner.get()) };
+        // SAFETY: It is not used any more.
+        unsafe { ManuallyDrop::drop(&mut self.inner) };
     }
 }
 
-/// Whether a direct call is attached at `ip`, a location of ftrace's: a BPF trampoline, for example. A snapshot.
+/// Returns whether a direct call is attached at `site`: a BPF trampoline, for example. A snapshot.
 ///
-/// Such a call has to make room for somebody who changes the instruction pointer. It is asked to when the latter is
-/// registered ([`FtraceOps::register`]) or when it is attached itself, but not when a filter grows.
-pub(crate) fn has_direct_call(ip: usize) -> bool {
-    // SAFETY: only looks the address up.
-    unsafe { bindings::livepatch_has_direct_call(ip) }
+/// Such a call has to make room for somebody who changes the instruction pointer. It is asked to when
+/// the latter is registered ([`FtraceOps::register`]) or when it is attached itself, but not when a
+/// filter grows.
+pub(crate) fn has_direct_call(site: CallSite) -> bool {
+    // SAFETY: Only looks the address up.
+    unsafe { bindings::livepatch_has_direct_call(site.0) }
 }
 
-/// Where ftrace intercepts the function at `address`, of `size` bytes; `None` if it cannot be intercepted.
+/// Finds the place where ftrace intercepts the function at `address`, of `size` bytes; `None` if it
+/// cannot be intercepted.
 ///
 /// As `ftrace_location()`, which would look for the size first.
-pub(crate) fn location(address: usize, size: usize) -> Option<usize> {
+pub(crate) fn location(address: usize, size: usize) -> Option<CallSite> {
     let last = address + size.saturating_sub(1);
-    // SAFETY: only looks the addresses up.
+    // SAFETY: Only looks the addresses up.
     match unsafe { bindings::ftrace_location_range(address, last) } {
         0 => None,
-        ip => Some(ip),
+        // INVARIANT: ftrace gave it.
+        ip => Some(CallSite(ip)),
     }
 }

@@ -5,7 +5,7 @@
 //! C headers: [`include/linux/kobject.h`](srctree/include/linux/kobject.h),
 //! [`include/linux/sysfs.h`](srctree/include/linux/sysfs.h)
 
-use super::user::User;
+use super::in_flight::InFlight;
 use crate::bindings;
 use core::ptr::NonNull;
 use kernel::{
@@ -33,7 +33,7 @@ struct Inner<T> {
     kobj: Opaque<bindings::kobject>,
     data: T,
     /// `release` is this module's code, and may be called long after everybody has dropped his reference.
-    _user: User,
+    _user: InFlight,
 }
 
 /// A reference on a directory.
@@ -57,7 +57,7 @@ impl<T: Directory> Kobject<T> {
             Inner {
                 kobj: Opaque::zeroed(),
                 data,
-                _user: User::new(),
+                _user: InFlight::new(),
             },
             GFP_KERNEL,
         )?;
@@ -99,12 +99,6 @@ impl<T: Directory> Kobject<T> {
     pub(crate) fn as_ptr(&self) -> *mut bindings::kobject {
         // SAFETY: it exists, by the type's invariant.
         unsafe { (*self.0.as_ptr()).kobj.get() }
-    }
-
-    /// What the directory shows.
-    pub(crate) fn data(&self) -> &T {
-        // SAFETY: it exists, by the type's invariant, and is only ever shared.
-        unsafe { &(*self.0.as_ptr()).data }
     }
 }
 

@@ -4,15 +4,17 @@
 //!
 //! C header: [`include/linux/module.h`](srctree/include/linux/module.h)
 
-use super::elf::Sections;
-use crate::bindings;
+use crate::{
+    bindings,
+    klp::elf::Sections, //
+};
 use core::{
     ops::Range,
     ptr::NonNull, //
 };
 use kernel::{
     prelude::*,
-    sync::rcu, //
+    types::Opaque, //
 };
 
 /// Space for a module's name with its NUL (`MODULE_NAME_LEN`), in bytes.
@@ -103,14 +105,6 @@ impl ModulePtr {
             .then_some(start..end)
     }
 
-    /// Notes that the core knows of the module (`klp_module_coming()`) or has forgotten it.
-    ///
-    /// Only under the core's lock.
-    pub(crate) fn set_alive(self, alive: bool) {
-        // SAFETY: the module exists, and the lock excludes other writers.
-        unsafe { (*self.as_ptr()).klp_alive = alive };
-    }
-
     /// The sections of a livepatch module's ELF file, which the loader keeps for late relocations.
     ///
     /// Only under the core's lock, once the module has been loaded.
@@ -143,12 +137,6 @@ impl ModuleRef {
         // SAFETY: the module exists.
         unsafe { bindings::try_module_get(module.as_ptr()) }.then_some(Self(module))
     }
-
-    /// The module.
-    pub(crate) fn module(&self) -> ModulePtr {
-        // INVARIANT: a reference is held.
-        self.0
-    }
 }
 
 impl Drop for ModuleRef {
@@ -158,18 +146,18 @@ impl Drop for ModuleRef {
     }
 }
 
-/// The module called `name`, if it is loaded and the core knows of it. Only under the core's lock.
-///
-/// No reference is taken, since patching a module must not keep it from being unloaded.
-pub(crate) fn find_alive(name: &CStr) -> Option<ModulePtr> {
-    let _rcu = rcu::read_lock();
-    // SAFETY: RCU keeps the list; the name is NUL-terminated.
-    let module = unsafe { bindings::find_module(name.as_char_ptr()) };
-    // SAFETY: RCU keeps the module for as long as we look.
-    if unsafe { module.as_ref() }?.klp_alive {
-        // INVARIANT: a module that is alive calls `klp_module_going()` before it goes, which waits for the lock.
-        NonNull::new(module).map(ModulePtr)
-    } else {
-        None
+/// Returns this module.
+pub(crate) fn this_module() -> ModulePtr {
+    extern "C" {
+        // Made by modpost. The way of the `kernel` crate to it differs between releases.
+        static __this_module: Opaque<u8>;
+    }
+    // SAFETY: Only the address is taken.
+    let module = unsafe { &__this_module }.get().cast();
+    // SAFETY: The code that runs belongs to the module, so it exists.
+    match unsafe { ModulePtr::from_raw(module) } {
+        Some(module) => module,
+        // PANIC: The address of a static is not null.
+        None => unreachable!("a loadable module has a structure"),
     }
 }

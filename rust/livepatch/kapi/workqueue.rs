@@ -155,7 +155,7 @@ impl StaticWork {
     }
 }
 
-/// What a [`StaticWork`] or [`StaticTrigger`] does.
+/// The function of a [`StaticWork`] or a [`StaticTrigger`](super::irq_work::StaticTrigger).
 pub(crate) trait Work {
     /// Runs in process context and may sleep, or with interrupts disabled and must not.
     fn run();
@@ -168,55 +168,4 @@ pub(crate) trait Work {
 /// None needed: the item is not looked at.
 unsafe extern "C" fn run<F: Work>(_work: *mut bindings::work_struct) {
     F::run();
-}
-
-/// Runs a function soon, with interrupts disabled, on behalf of a context in which little is allowed.
-///
-/// C header: [`include/linux/irq_work.h`](srctree/include/linux/irq_work.h)
-///
-/// # Invariants
-///
-/// [`Self::init`] has been called before anything else, once; the value never moves afterwards.
-pub(crate) struct StaticTrigger(Opaque<bindings::irq_work>);
-
-// SAFETY: such items are made to be queued from anywhere.
-unsafe impl Sync for StaticTrigger {}
-
-impl StaticTrigger {
-    /// Space for one.
-    ///
-    /// # Safety
-    ///
-    /// [`Self::init`] must be called before any other method.
-    pub(crate) const unsafe fn uninit() -> Self {
-        Self(Opaque::zeroed())
-    }
-
-    /// Sets the function, which must not sleep.
-    ///
-    /// # Safety
-    ///
-    /// Must be called once only, before any other method.
-    pub(crate) unsafe fn init<F: Work>(&'static self) {
-        /// # Safety
-        ///
-        /// None needed: the item is not looked at.
-        unsafe extern "C" fn run<F: Work>(_work: *mut bindings::irq_work) {
-            F::run();
-        }
-        // SAFETY: the memory is ours, and nobody uses it yet; the rest of an unused item is zeroes.
-        unsafe { (*self.0.get()).func = Some(run::<F>) };
-    }
-
-    /// Has the function run. Any context.
-    pub(crate) fn trigger(&'static self) {
-        // SAFETY: initialised, by the type's invariant.
-        unsafe { bindings::irq_work_queue(self.0.get()) };
-    }
-
-    /// Waits until the function does not run and is not about to. Sleeps. Nobody may trigger it at the same time.
-    pub(crate) fn synchronize(&'static self) {
-        // SAFETY: initialised, by the type's invariant.
-        unsafe { bindings::irq_work_sync(self.0.get()) };
-    }
 }

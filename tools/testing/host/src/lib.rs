@@ -6,28 +6,24 @@
 // Not everything that the core uses is tested here.
 #![allow(dead_code)]
 
-#[path = "../../../../rust/livepatch/names.rs"]
-mod names;
-#[path = "../../../../rust/livepatch/pace.rs"]
-mod pace;
-#[path = "../../../../rust/livepatch/position.rs"]
-mod position;
-#[path = "../../../../rust/livepatch/ranges.rs"]
-mod ranges;
-#[path = "../../../../rust/livepatch/sizes.rs"]
-mod sizes;
-#[path = "../../../../rust/livepatch/sort.rs"]
-mod sort;
-#[path = "../../../../rust/livepatch/table.rs"]
-mod table;
-#[path = "../../../../rust/livepatch/walk.rs"]
-mod walk;
+#[path = "../../../../rust/livepatch/pure"]
+mod pure {
+    pub(crate) mod backoff;
+    pub(crate) mod names;
+    pub(crate) mod patch_state;
+    pub(crate) mod ranges;
+    pub(crate) mod sizes;
+    pub(crate) mod sort;
+    pub(crate) mod sympos;
+    pub(crate) mod table;
+    pub(crate) mod walk;
+}
 
+mod backoff_tests;
 mod names_tests;
-mod pace_tests;
-mod position_tests;
 mod ranges_tests;
 mod sizes_tests;
 mod sort_tests;
+mod sympos_tests;
 mod table_tests;
 mod walk_tests;

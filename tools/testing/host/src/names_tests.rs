@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-use crate::names::{section_object, SymbolName};
+use crate::pure::names::{section_object, SymbolName};
 
 fn parse(text: &str) -> Option<(String, String, usize)> {
     let name = SymbolName::parse(text.as_bytes())?;

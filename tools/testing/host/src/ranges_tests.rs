@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-use crate::ranges::{find, sort, Range};
+use crate::pure::ranges::{find, sort, Range};
 
 fn sorted(functions: &[(usize, usize)]) -> Vec<Range<usize>> {
     let enumerated = functions.iter().enumerate();

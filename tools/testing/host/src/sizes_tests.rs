@@ -2,7 +2,7 @@
 
 //! Sizes of code by one pass over the symbols.
 
-use crate::sizes::{Place, Sizes};
+use crate::pure::sizes::{Place, Sizes};
 use std::ops::Range;
 
 type Symbol = (&'static str, usize);
@@ -39,7 +39,7 @@ fn sizes(addresses: &[usize], memory: &Range<usize>, symbols: &[Symbol]) -> Vec<
         .collect();
     let mut search = Sizes::new(&mut places);
     for (name, address) in symbols {
-        search.saw(name.as_bytes(), *address);
+        search.visit(name.as_bytes(), *address);
     }
     search.end();
     let mut result = vec![None; addresses.len()];

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-use crate::sort::by_key;
+use crate::pure::sort::by_key;
 
 /// Numbers that look random, and repeat.
 fn numbers(count: usize) -> Vec<u64> {

@@ -6,12 +6,12 @@ use std::{
     thread,
 };
 
-use crate::table::{
-    best_factor, Node, Slot, StableDeref, Stateless, Table, View, IDLE, ORIGINAL, PATCHED,
-    UNPATCHED,
+use crate::pure::{
+    patch_state::PatchState::{self, Idle, Patched, Unpatched},
+    table::{best_factor, NoPatchState, Node, Slot, StableDeref, Table, View, ORIGINAL},
 };
 
-// SAFETY: the tests do not change the vector of a table.
+// SAFETY: The vector of a table never changes.
 unsafe impl StableDeref for Vec<Slot> {}
 
 fn table(slots: usize) -> Table<Vec<Slot>> {
@@ -20,14 +20,19 @@ fn table(slots: usize) -> Table<Vec<Slot>> {
 }
 
 fn node(target: usize) -> Node {
-    let node = Node::new();
-    node.aim(target, 0);
+    let mut node = Node::new();
+    node.set_target(target, 0);
     node
 }
 
-fn select(slot: &Slot, state: i32) -> Result<usize, Stateless> {
-    // SAFETY: nothing is freed while the test holds the nodes.
+fn select(slot: &Slot, state: PatchState) -> Result<usize, NoPatchState> {
+    // SAFETY: Every test keeps its nodes until it has finished.
     unsafe { slot.select(|| state) }
+}
+
+fn push(slot: &Slot, node: &Node) {
+    // SAFETY: Only one thread of a test changes stacks, and the test keeps its nodes until the end.
+    unsafe { slot.push(node) };
 }
 
 #[test]
@@ -40,7 +45,7 @@ fn size_must_be_a_power_of_two() {
 
 #[test]
 fn finds_what_was_claimed() {
-    let mut table = table(64);
+    let table = table(64);
     let mut model = HashMap::new();
     for i in 0..32 {
         let ip = 0xffff_ffff_8100_0004 + i * 16;
@@ -74,44 +79,43 @@ fn zero_is_no_address() {
 #[test]
 fn adopts_whole_stacks() {
     let (old, new) = (node(1), node(2));
-    let mut small = table(4);
+    let small = table(4);
     let slot = small.claim(0x40).unwrap();
-    slot.push(&old);
-    slot.push(&new);
-    let mut large = table(64);
-    assert!(small
-        .slots()
-        .iter()
-        .filter(|slot| !slot.top().is_null())
-        .all(|slot| large.adopt(slot)));
+    push(slot, &old);
+    push(slot, &new);
+    let large = table(64);
+    for slot in small.slots().iter().filter(|slot| !slot.top().is_null()) {
+        // SAFETY: The small table is not changed any more; both nodes live until the end.
+        assert!(unsafe { large.adopt(slot) });
+    }
     let slot = large.find(0x40).unwrap();
-    assert_eq!(select(slot, IDLE), Ok(2));
+    assert_eq!(select(slot, Idle), Ok(2));
     // SAFETY: both nodes are alive.
     assert!(unsafe { slot.remove(&new) });
-    assert_eq!(select(slot, IDLE), Ok(1));
+    assert_eq!(select(slot, Idle), Ok(1));
 }
 
 #[test]
 fn newest_wins_and_the_next_shows_again() {
     let (a, b, c) = (node(1), node(2), node(3));
     let slot = Slot::new();
-    assert_eq!(select(&slot, IDLE), Ok(ORIGINAL));
+    assert_eq!(select(&slot, Idle), Ok(ORIGINAL));
     for node in [&a, &b, &c] {
-        slot.push(node);
+        push(&slot, node);
     }
-    assert_eq!(select(&slot, IDLE), Ok(3));
+    assert_eq!(select(&slot, Idle), Ok(3));
     // From the middle, from the top, and the last one.
     // SAFETY: all nodes are alive.
     unsafe {
         assert!(slot.remove(&b));
         assert!(!slot.remove(&b), "not there any more");
-        assert_eq!(select(&slot, IDLE), Ok(3));
+        assert_eq!(select(&slot, Idle), Ok(3));
         assert!(slot.remove(&c));
-        assert_eq!(select(&slot, IDLE), Ok(1));
+        assert_eq!(select(&slot, Idle), Ok(1));
         assert!(slot.holds_only(&a));
         assert!(slot.remove(&a));
     }
-    assert_eq!(select(&slot, IDLE), Ok(ORIGINAL));
+    assert_eq!(select(&slot, Idle), Ok(ORIGINAL));
 }
 
 #[test]
@@ -119,61 +123,91 @@ fn the_task_decides_in_a_transition() {
     let (old, new) = (node(1), node(2));
     let slot = Slot::new();
     new.set_transition(true);
-    slot.push(&new);
-    assert_eq!(select(&slot, PATCHED), Ok(2));
-    assert_eq!(select(&slot, UNPATCHED), Ok(ORIGINAL));
-    assert_eq!(select(&slot, IDLE), Err(Stateless));
+    push(&slot, &new);
+    assert_eq!(select(&slot, Patched), Ok(2));
+    assert_eq!(select(&slot, Unpatched), Ok(ORIGINAL));
+    assert_eq!(select(&slot, Idle), Err(NoPatchState(ORIGINAL)));
 
     let slot = Slot::new();
-    slot.push(&old);
-    slot.push(&new);
-    assert_eq!(select(&slot, PATCHED), Ok(2));
-    assert_eq!(select(&slot, UNPATCHED), Ok(1));
+    push(&slot, &old);
+    push(&slot, &new);
+    assert_eq!(select(&slot, Patched), Ok(2));
+    assert_eq!(select(&slot, Unpatched), Ok(1));
+    assert_eq!(select(&slot, Idle), Err(NoPatchState(1)));
     new.set_transition(false);
-    assert_eq!(select(&slot, UNPATCHED), Ok(2));
+    assert_eq!(select(&slot, Unpatched), Ok(2));
+    assert_eq!(select(&slot, Idle), Ok(2));
 }
 
 #[test]
 fn function_that_goes_back() {
     let (old, nop) = (node(1), Node::new());
     let slot = Slot::new();
-    slot.push(&old);
+    push(&slot, &old);
     nop.set_transition(true);
-    slot.push(&nop);
-    assert_eq!(select(&slot, PATCHED), Ok(ORIGINAL));
-    assert_eq!(select(&slot, UNPATCHED), Ok(1));
+    push(&slot, &nop);
+    assert_eq!(select(&slot, Patched), Ok(ORIGINAL));
+    assert_eq!(select(&slot, Unpatched), Ok(1));
+    assert_eq!(select(&slot, Idle), Err(NoPatchState(1)));
+}
+
+#[test]
+fn state_is_asked_for_only_in_a_transition() {
+    let node = node(1);
+    let slot = Slot::new();
+    push(&slot, &node);
+    // SAFETY: The node lives until the end of the test.
+    let chosen = unsafe { slot.select(|| panic!("nothing is in transition")) };
+    assert_eq!(chosen, Ok(1));
+}
+
+#[test]
+fn of_two_nodes_for_one_function_the_first_is_the_lowest() {
+    let table = table(8);
+    let nodes = [node(1), node(2), node(3)];
+    // The first and the second are for one address.
+    for (node, ip) in nodes.iter().zip([0x40, 0x40, 0x80]) {
+        push(table.claim(ip).unwrap(), node);
+    }
+    assert_eq!(nodes.each_ref().map(Node::is_lowest), [true, false, true]);
+    let slot = table.find(0x40).unwrap();
+    assert!(!slot.holds_only(&nodes[0]) && !slot.holds_only(&nodes[1]));
+    // SAFETY: All nodes live until the end of the test.
+    assert!(unsafe { slot.remove(&nodes[0]) });
+    assert!(nodes[1].is_lowest() && slot.holds_only(&nodes[1]));
 }
 
 /// One writer, many readers: a reader must never see anything but the replacements that were there.
 #[test]
 fn readers_and_a_writer() {
     let nodes: Vec<_> = (1..=4).map(node).collect();
-    let mut table = table(256);
+    let table = table(256);
     for i in 1..=100 {
         table.claim(i * 16).unwrap();
     }
+    let view = table.view();
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
         for _ in 0..3 {
             scope.spawn(|| {
                 while !done.load(Ordering::Relaxed) {
-                    let slot = table.find(16 * 7).expect("claimed");
-                    match select(slot, UNPATCHED) {
+                    let slot = view.find(16 * 7).expect("claimed");
+                    match select(slot, Unpatched) {
                         Ok(0..=4) => (),
                         other => panic!("{other:?}"),
                     }
-                    assert!(table.find(16 * 101).is_none());
+                    assert!(view.find(16 * 101).is_none());
                 }
             });
         }
         let slot = table.find(16 * 7).unwrap();
         for _ in 0..20_000 {
             for node in &nodes {
-                slot.push(node);
+                push(slot, node);
                 node.set_transition(true);
             }
             for index in [1, 3, 0, 2] {
-                // SAFETY: all nodes are alive until the readers have ended.
+                // SAFETY: All nodes live until the readers have ended.
                 assert!(unsafe { slot.remove(&nodes[index]) });
             }
         }
@@ -183,7 +217,7 @@ fn readers_and_a_writer() {
 
 /// How many of `ips` do not get the slot where their search starts.
 fn displaced(ips: &[usize], slots: usize, factor: u64) -> usize {
-    let mut table = Table::new((0..slots).map(|_| Slot::new()).collect::<Vec<_>>(), factor)
+    let table = Table::new((0..slots).map(|_| Slot::new()).collect::<Vec<_>>(), factor)
         .expect("a power of two");
     let first: *const Slot = &table.slots()[0];
     let displaced = |ip: &&usize| {

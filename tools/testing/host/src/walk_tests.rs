@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-use crate::walk::{Effort, Progress, Walk};
+use crate::pure::walk::{Cost, Progress, Walk};
 use std::collections::{BTreeSet, HashMap};
 
 /// A list of numbered entries, new ones at the end.
@@ -32,11 +32,7 @@ impl List {
 }
 
 /// Walks over the list, with `between` called between pieces; returns the visits and the number of pieces.
-fn walk(
-    list: &mut List,
-    effort: Effort,
-    mut between: impl FnMut(&mut List, u32),
-) -> (Vec<u32>, u32) {
+fn walk(list: &mut List, effort: Cost, mut between: impl FnMut(&mut List, u32)) -> (Vec<u32>, u32) {
     let mut walk = Walk::new();
     let mut visited = Vec::new();
     let mut all = Vec::new();
@@ -76,7 +72,7 @@ fn list_of(count: u32) -> List {
 fn everything_once_in_order() {
     for count in [0, 1, 511, 512, 513, 5000] {
         let mut list = list_of(count);
-        let (visited, pieces) = walk(&mut list, Effort::Light, |_, _| ());
+        let (visited, pieces) = walk(&mut list, Cost::Light, |_, _| ());
         assert_eq!(visited, (1..=count).collect::<Vec<_>>());
         assert_eq!(pieces, count / 512 + 1);
     }
@@ -84,7 +80,7 @@ fn everything_once_in_order() {
 
 #[test]
 fn heavy_visits_make_small_pieces() {
-    let (visited, pieces) = walk(&mut list_of(320), Effort::Heavy, |_, _| ());
+    let (visited, pieces) = walk(&mut list_of(320), Cost::Heavy, |_, _| ());
     assert_eq!((visited.len(), pieces), (320, 11));
 }
 
@@ -92,7 +88,7 @@ fn heavy_visits_make_small_pieces() {
 fn starts_over_when_its_entry_has_gone() {
     let mut list = list_of(1000);
     let mut first = true;
-    let (visited, _) = walk(&mut list, Effort::Light, |list, last| {
+    let (visited, _) = walk(&mut list, Cost::Light, |list, last| {
         if std::mem::take(&mut first) {
             list.entries.remove(&last);
         }
@@ -107,7 +103,7 @@ fn starts_over_when_its_entry_has_gone() {
 #[test]
 fn comes_to_an_end_though_its_entry_always_goes() {
     let mut list = list_of(10_000);
-    let (visited, pieces) = walk(&mut list, Effort::Light, |list, last| {
+    let (visited, pieces) = walk(&mut list, Cost::Light, |list, last| {
         list.entries.remove(&last);
     });
     assert_eq!(pieces, 5);
@@ -127,7 +123,7 @@ fn nothing_is_missed() {
             (random % limit as u64) as usize
         };
         let mut list = list_of(3000);
-        walk(&mut list, Effort::Light, |list, last| {
+        walk(&mut list, Cost::Light, |list, last| {
             for _ in 0..next(200) {
                 let somewhere = next(list.last as usize) as u32;
                 let Some(&entry) = list.entries.range(somewhere..).next() else {

@@ -7,7 +7,7 @@
 //!
 //! Free of the kernel: `tools/testing/host` tests it on the host.
 
-use crate::sort;
+use crate::pure::sort;
 use core::ops::Range;
 
 /// An address of which the size is looked for.
@@ -62,7 +62,7 @@ impl<'s> Sizes<'s> {
     }
 
     /// To be called for every symbol, in any order.
-    pub(crate) fn saw(&mut self, name: &[u8], address: usize) {
+    pub(crate) fn visit(&mut self, name: &[u8], address: usize) {
         if !is_meaningful(name) {
             return;
         }

@@ -28,14 +28,14 @@ const MAX_RESTARTS: u32 = 4;
 
 /// How much work a visit was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Effort {
+pub(crate) enum Cost {
     /// A look at the entry.
     Light,
     /// As much as 16 of those: a stack was searched.
     Heavy,
 }
 
-impl Effort {
+impl Cost {
     fn cost(self) -> u32 {
         match self {
             Self::Light => 1,
@@ -78,7 +78,7 @@ impl<C> Walk<C> {
         find: impl FnOnce(&C) -> Option<T>,
         next: impl Fn(Option<T>) -> Option<T>,
         keep: impl FnOnce(T) -> C,
-        mut visit: impl FnMut(T) -> Effort,
+        mut visit: impl FnMut(T) -> Cost,
     ) -> Progress<C> {
         let mut last = self.cursor.as_ref().and_then(find);
         if self.cursor.is_some() && last.is_none() {

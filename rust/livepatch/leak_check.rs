@@ -2,9 +2,7 @@
 
 //! Counts what the core has allocated, so that a leak is seen at the latest when the module goes.
 //!
-//! Directories in sysfs are not counted: unloading waits for them anyway ([`crate::kapi::user`]).
-
-#![deny(unsafe_code)]
+//! Directories in sysfs are not counted: unloading waits for them anyway ([`crate::kapi::in_flight`]).
 
 use core::marker::PhantomData;
 use kernel::{
@@ -53,7 +51,7 @@ kinds! {
     Objects: "objects";
     Functions: "functions";
     Hooks: "hooks";
-    StackLists: "stack lists";
+    StackChecks: "stack checks";
     StateLists: "state lists";
 }
 
@@ -77,9 +75,9 @@ impl<K: Kind> Drop for Counted<K> {
 }
 
 /// Complains, when dropped, of anything that is left: to be dropped last.
-pub(crate) struct NothingLeft;
+pub(crate) struct LeakCheck;
 
-impl Drop for NothingLeft {
+impl Drop for LeakCheck {
     fn drop(&mut self) {
         for_each(|name, count| {
             if kernel::warn_on!(count != 0) {

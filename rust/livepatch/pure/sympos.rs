@@ -4,7 +4,7 @@
 //!
 //! Free of the kernel: `tools/testing/host` tests it on the host.
 
-use crate::sort;
+use crate::pure::sort;
 use core::ops::ControlFlow;
 
 /// Counts the symbols of one name, in the order of the symbol table, up to the wanted one.
@@ -20,7 +20,7 @@ pub(crate) struct Matcher {
 
 /// Why there is no address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Miss {
+pub(crate) enum LookupError {
     /// No symbol has the name.
     NotFound,
     /// Several have, and no position is given.
@@ -41,7 +41,7 @@ impl Matcher {
     }
 
     /// To be called for every symbol of the name; breaks when the answer is known, and ignores what comes after that.
-    pub(crate) fn saw(&mut self, address: usize) -> ControlFlow<()> {
+    pub(crate) fn visit(&mut self, address: usize) -> ControlFlow<()> {
         if !self.decided {
             self.address = address;
             self.count += 1;
@@ -59,13 +59,13 @@ impl Matcher {
     }
 
     /// The address of the wanted symbol.
-    pub(crate) fn result(&self) -> Result<usize, Miss> {
+    pub(crate) fn result(&self) -> Result<usize, LookupError> {
         if self.address == 0 {
-            Err(Miss::NotFound)
+            Err(LookupError::NotFound)
         } else if self.wanted == 0 && self.count > 1 {
-            Err(Miss::Ambiguous)
+            Err(LookupError::Ambiguous)
         } else if self.wanted > 0 && self.count != self.wanted {
-            Err(Miss::NoSuchPosition)
+            Err(LookupError::NoSuchPosition)
         } else {
             Ok(self.address)
         }
@@ -101,12 +101,12 @@ impl<'a> Wanted<'a> {
     }
 
     /// To be called for every symbol of the name; breaks when the answer is known.
-    pub(crate) fn saw(&mut self, address: usize) -> ControlFlow<()> {
-        self.matcher.saw(address)
+    pub(crate) fn visit(&mut self, address: usize) -> ControlFlow<()> {
+        self.matcher.visit(address)
     }
 
     /// The address of the symbol.
-    pub(crate) fn result(&self) -> Result<usize, Miss> {
+    pub(crate) fn result(&self) -> Result<usize, LookupError> {
         self.matcher.result()
     }
 }
@@ -126,12 +126,12 @@ impl<'s, 'a> Search<'s, 'a> {
     }
 
     /// To be called for every symbol, in the order of the table.
-    pub(crate) fn saw(&mut self, name: &[u8], address: usize) {
+    pub(crate) fn visit(&mut self, name: &[u8], address: usize) {
         let first = self.wanted.partition_point(|wanted| wanted.name < name);
         let rest = self.wanted.get_mut(first..).unwrap_or_default();
         for wanted in rest.iter_mut().take_while(|wanted| wanted.name == name) {
             // Others may still be looked for.
-            let _ = wanted.saw(address);
+            let _ = wanted.visit(address);
         }
     }
 

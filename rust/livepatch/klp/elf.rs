@@ -10,8 +10,10 @@
 //! The loader reads a module's sections before anybody else knows of the module; after that, everything here happens
 //! under the core's lock.
 
-use super::module::ModulePtr;
-use crate::bindings;
+use crate::{
+    bindings,
+    kapi::module::ModulePtr, //
+};
 use core::{
     marker::PhantomData,
     ptr::NonNull, //

@@ -31,12 +31,12 @@ pub(crate) enum Signal {
 
 /// The progress of one transition.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Pace {
+pub(crate) struct Backoff {
     passes: u32,
     signals: u64,
 }
 
-impl Pace {
+impl Backoff {
     /// To be called after a pass that left tasks behind.
     pub(crate) fn step(&mut self, elapsed_ms: u64) -> Step {
         let due = elapsed_ms / SIGNAL_MS;

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
-use crate::pace::{Pace, Signal};
+use crate::pure::backoff::{Backoff, Signal};
 
 /// Runs a transition that never completes; returns the times of the passes and of the signals.
 fn run(until_ms: u64) -> (Vec<u64>, Vec<(u64, Signal)>) {
-    let (mut pace, mut now) = (Pace::default(), 0);
+    let (mut backoff, mut now) = (Backoff::default(), 0);
     let (mut passes, mut signals) = (vec![], vec![]);
     while now <= until_ms {
         passes.push(now);
-        let step = pace.step(now);
+        let step = backoff.step(now);
         signals.extend(step.signal.map(|signal| (now, signal)));
         assert!(step.retry_ms > 0, "a pass must not follow at once");
         now += step.retry_ms;
@@ -46,19 +46,19 @@ fn signals_every_fifteen_seconds_on_time() {
 
 #[test]
 fn signalled_tasks_are_looked_at_soon() {
-    let mut pace = Pace::default();
+    let mut backoff = Backoff::default();
     for now in 0..20 {
-        pace.step(now * 700);
+        backoff.step(now * 700);
     }
-    let step = pace.step(15_000);
+    let step = backoff.step(15_000);
     assert_eq!(step.signal, Some(Signal::First));
     assert_eq!(step.retry_ms, 1);
 }
 
 #[test]
 fn late_pass_signals_once() {
-    let mut pace = Pace::default();
-    assert_eq!(pace.step(47_000).signal, Some(Signal::First));
-    assert_eq!(pace.step(47_001).signal, None);
-    assert_eq!(pace.step(60_000).signal, Some(Signal::Again));
+    let mut backoff = Backoff::default();
+    assert_eq!(backoff.step(47_000).signal, Some(Signal::First));
+    assert_eq!(backoff.step(47_001).signal, None);
+    assert_eq!(backoff.step(60_000).signal, Some(Signal::Again));
 }

@@ -5,7 +5,7 @@
 //! Built once per transition, sorted, so that checking a stack costs a binary search per frame instead of a
 //! comparison with every function. Free of the kernel: `tools/testing/host` tests it on the host.
 
-use crate::sort;
+use crate::pure::sort;
 
 /// The code of one function, and what to call it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,7 +15,7 @@ pub(crate) struct Range<L> {
     /// First address behind it.
     end: usize,
     /// The largest `end` of this range and of all before it in sorted order; ranges may overlap.
-    reach: usize,
+    max_end: usize,
     /// Position in the patch: of several functions on one stack the first one is reported.
     order: usize,
     /// Whatever identifies the function to the caller.
@@ -28,7 +28,7 @@ impl<L: Copy> Range<L> {
         Self {
             start,
             end: start.saturating_add(size),
-            reach: 0,
+            max_end: 0,
             order,
             label,
         }
@@ -38,10 +38,10 @@ impl<L: Copy> Range<L> {
 /// Brings `ranges` into the order that [`find`] needs.
 pub(crate) fn sort<L: Copy>(ranges: &mut [Range<L>]) {
     sort::by_key(ranges, |range| (range.start, range.order));
-    let mut reach = 0;
+    let mut max_end = 0;
     for range in ranges {
-        reach = reach.max(range.end);
-        range.reach = reach;
+        max_end = max_end.max(range.end);
+        range.max_end = max_end;
     }
 }
 
@@ -53,7 +53,7 @@ pub(crate) fn find<L: Copy>(ranges: &[Range<L>], addresses: &[usize]) -> Option<
     for &address in addresses {
         let behind = ranges.partition_point(|range| range.start <= address);
         for range in ranges.get(..behind)?.iter().rev() {
-            if range.reach <= address {
+            if range.max_end <= address {
                 // Nothing from here down reaches as far as the address.
                 break;
             }

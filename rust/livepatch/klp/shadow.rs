@@ -11,8 +11,10 @@
 //! Readers need RCU only. Whoever changes the table holds its lock, with interrupts disabled ([`Locked`]). Variables are
 //! freed after a grace period.
 
-use super::kallsyms;
-use crate::bindings;
+use crate::{
+    bindings,
+    kapi::kallsyms, //
+};
 use core::{
     ptr::NonNull,
     sync::atomic::{
@@ -56,12 +58,11 @@ static BITS: AtomicU32 = AtomicU32::new(0);
 pub(crate) fn init() -> Result {
     let table = &raw const bindings::klp_shadow_hash;
     let size = kallsyms::size_at(table as usize).ok_or(ENXIO)?;
+    // Padding may follow the table, a red zone of KASAN for example; it is smaller than the table.
     let buckets = size / size_of::<bindings::hlist_head>();
-    if !buckets.is_power_of_two() {
-        return Err(ENXIO);
-    }
-    // ORDERING: whoever comes here later has been redirected, which orders enough.
-    BITS.store(buckets.ilog2(), Ordering::Relaxed);
+    let bits = buckets.checked_ilog2().ok_or(ENXIO)?;
+    // ORDERING: Whoever comes here later has been redirected, which orders enough.
+    BITS.store(bits, Ordering::Relaxed);
 
     static PROBE: u8 = 0;
     let key = Key {

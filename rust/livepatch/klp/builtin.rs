@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The built-in core: its lock, and the variables that the take-over works on.
+//!
+//! They are static in `kernel/livepatch`; the module reaches them by livepatch relocations.
+
+use crate::{
+    bindings,
+    kapi::{
+        cpu,
+        kobject::Kobject, //
+    },
+    sysfs::RootDirectory,
+};
+use kernel::{
+    prelude::*,
+    types::Opaque, //
+};
+
+/// A patch that does not exist, for the built-in core to find in transition.
+struct Sentinel(Opaque<bindings::klp_patch>);
+
+// SAFETY: Nobody looks inside; only the address is used.
+unsafe impl Sync for Sentinel {}
+
+static SENTINEL: Sentinel = Sentinel(Opaque::zeroed());
+
+/// The built-in core, locked.
+///
+/// # Invariants
+///
+/// `klp_mutex` is held while a value of this type exists.
+pub(crate) struct Builtin(());
+
+impl Builtin {
+    /// Locks it. Sleeps.
+    pub(crate) fn lock() -> Self {
+        // SAFETY: The caller may sleep; `Drop` unlocks.
+        unsafe { bindings::livepatch_builtin_lock() };
+        // INVARIANT: Just taken.
+        Self(())
+    }
+
+    /// Whether it has neither patches nor a transition.
+    pub(crate) fn is_idle(&self) -> bool {
+        let list = &raw mut bindings::klp_patches;
+        // SAFETY: `klp_mutex`, which protects the list, is held by the type's invariant.
+        let empty = unsafe { (*list).next } == list;
+        // SAFETY: `klp_mutex`, which protects the variable, is held by the type's invariant.
+        let transition = unsafe { bindings::klp_transition_patch };
+        empty && transition.is_null()
+    }
+
+    /// Makes its functions refuse to work, or work again.
+    pub(crate) fn set_blocked(&self, blocked: bool) {
+        let patch = if blocked {
+            SENTINEL.0.get()
+        } else {
+            core::ptr::null_mut()
+        };
+        // SAFETY: `klp_mutex`, which protects the variable, is held by the type's invariant.
+        unsafe { bindings::klp_transition_patch = patch };
+    }
+
+    /// Removes its root directory and puts `root` in place, which must stay until
+    /// [`Self::create_root`].
+    ///
+    /// # Errors
+    ///
+    /// What [`Kobject::add`] gives; the built-in core has a root of its own again then.
+    pub(crate) fn replace_root(&self, root: &Kobject<RootDirectory>) -> Result {
+        // SAFETY: `klp_mutex` is held by the type's invariant, and there are no patches, so nobody
+        // uses the root. Its name is needed now.
+        unsafe { bindings::kobject_del(bindings::klp_root_kobj) };
+        // SAFETY: The reference is the variable's, which is set below.
+        unsafe { bindings::kobject_put(bindings::klp_root_kobj) };
+        let added = RootDirectory::add_to_sysfs(root);
+        if added.is_ok() {
+            // SAFETY: `klp_mutex`, which protects the variable, is held by the type's invariant.
+            unsafe { bindings::klp_root_kobj = root.as_ptr() };
+        } else {
+            self.create_root();
+        }
+        added
+    }
+
+    /// Gives the built-in core a root directory of its own again.
+    pub(crate) fn create_root(&self) {
+        let name = c"livepatch".as_char_ptr();
+        // SAFETY: `kernel_kobj` was set at boot and never changes; the name is a string.
+        let root = unsafe { bindings::kobject_create_and_add(name, bindings::kernel_kobj) };
+        if root.is_null() {
+            pr_err!(
+                "cannot create /sys/kernel/livepatch: no patch can be enabled until livepatch is \
+                 loaded again\n"
+            );
+        }
+        // SAFETY: `klp_mutex`, which protects the variable, is held by the type's invariant. Null
+        // is what the built-in functions expect before they are initialised.
+        unsafe { bindings::klp_root_kobj = root };
+    }
+
+    /// Returns, with the lock held again, when no task is in a built-in function that waits for it.
+    ///
+    /// The functions must have been redirected, so nobody enters them any more. Sleeps.
+    pub(crate) fn drain(self) -> Self {
+        drop(self);
+        // Those on the way to the mutex, spinning on it or preempted, have got it or sleep on it
+        // after this.
+        cpu::synchronize_tasks();
+        loop {
+            let this = Self::lock();
+            // SAFETY: Only looks at the mutex, which is static.
+            if !unsafe { bindings::livepatch_builtin_contended() } {
+                return this;
+            }
+            drop(this);
+            // The waiters were woken and are few; each has the lock only briefly.
+            // SAFETY: The caller may sleep, as `lock` does.
+            unsafe { bindings::msleep(1) };
+        }
+    }
+}
+
+impl Drop for Builtin {
+    fn drop(&mut self) {
+        // SAFETY: Balances the lock in `lock`.
+        unsafe { bindings::livepatch_builtin_unlock() };
+    }
+}

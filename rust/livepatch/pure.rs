@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What is independent of the kernel: algorithms and rules, tested on the host by `tools/testing/host`.
+//!
+//! Nothing here calls the kernel or allocates memory. The handler's table is here too, so that threads of the host can
+//! try its memory orderings.
+
+pub(crate) mod backoff;
+pub(crate) mod names;
+pub(crate) mod patch_state;
+pub(crate) mod ranges;
+pub(crate) mod sizes;
+pub(crate) mod sort;
+pub(crate) mod sympos;
+pub(crate) mod table;
+pub(crate) mod walk;
