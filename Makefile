@@ -10,7 +10,8 @@ endif
 
 # Symbols that modules use though the kernel does not export them, and the modules that do.
 SYMVERS := rust/livepatch/vmlinux.symvers samples/samples.symvers tools/testing/modules/tests.symvers
-CONVERTED := livepatch.ko samples/livepatch-cmdline.ko tools/testing/modules/klp_test_reloc.ko
+CONVERTED := livepatch.ko samples/livepatch-cmdline.ko tools/testing/modules/klp_test_reloc.ko \
+	tools/testing/modules/klp_test_kill.ko
 # Which one where a module has several of a name.
 POSITIONS := klp_test_target:klp_test_twin=2
 SYSTEM_MAP = $(wildcard $(KDIR)/System.map)

@@ -9,12 +9,22 @@
 
 noinline int klp_test_value(void);
 noinline int klp_test_other(void);
+noinline int klp_test_aliased(void);
+int klp_test_alias(void);
 notrace noinline int klp_test_notrace(void);
 
 noinline int klp_test_value(void)
 {
 	return 1;
 }
+
+/* A function of two names. */
+noinline int klp_test_aliased(void)
+{
+	return 0;
+}
+
+int klp_test_alias(void) __alias(klp_test_aliased);
 
 noinline int klp_test_other(void)
 {
@@ -26,10 +36,11 @@ notrace noinline int klp_test_notrace(void)
 	return 100;
 }
 
-/* Reading the parameter "value" calls all three. */
+/* Reading the parameter "value" calls them all. */
 static int get_value(char *buffer, const struct kernel_param *kp)
 {
-	return sysfs_emit(buffer, "%d\n", klp_test_value() + klp_test_other() + klp_test_notrace());
+	return sysfs_emit(buffer, "%d\n", klp_test_value() + klp_test_other() + klp_test_notrace() +
+			  klp_test_aliased());
 }
 
 /* For relocations against symbols that are not exported. */

@@ -39,8 +39,23 @@ static int new_other(void)
 	return 20;
 }
 
+/* What a callback sees of its patch by the interface of <linux/livepatch.h>. */
+static void list_patch(struct klp_patch *patch)
+{
+	struct klp_object *obj;
+	struct klp_func *func;
+
+	klp_for_each_object(patch, obj)
+		klp_for_each_func(obj, func)
+			pr_info("listed: %s, %s\n", obj->name ?: "vmlinux", func->old_name);
+}
+
+static struct klp_patch patch;
+
 static int pre_patch(struct klp_object *obj)
 {
+	if (!strcmp(mode, "list"))
+		list_patch(&patch);
 	return pre_patch_ret;
 }
 
@@ -91,7 +106,9 @@ static int __init patch_init(void)
 		funcs[1] = (struct klp_func){ .old_name = "klp_test_no_such", .new_func = new_other };
 	else if (!strcmp(mode, "second-notrace"))
 		funcs[1] = (struct klp_func){ .old_name = "klp_test_notrace", .new_func = new_other };
-	else if (!strcmp(mode, "two"))
+	else if (!strcmp(mode, "alias"))
+		funcs[1] = (struct klp_func){ .old_name = "klp_test_alias", .new_func = new_value };
+	else if (!strcmp(mode, "two") || !strcmp(mode, "list"))
 		funcs[1] = (struct klp_func){ .old_name = "klp_test_other", .new_func = new_other };
 	else if (!strcmp(mode, "bad-replacement"))
 		funcs[0].new_func = (void *)8;

@@ -170,4 +170,23 @@ garbage() {
 }
 test_garbage_in_sysfs() { with_core garbage; }
 
+# Two names of one function, in which somebody else may change the instruction pointer.
+taken() {
+	load klp_test_target
+	load klp_test_hook function=klp_test_aliased
+	mark
+	expect_error "$EBUSY" load klp_test_patch name=klp_test_aliased
+	expect_error "$EBUSY" load klp_test_patch name=klp_test_aliased mode=alias
+	[ "$(log | grep -c "failed to register ftrace handler for function 'klp_test_aliased' (-16)")" = 2 ]
+	[ "$(cat /sys/module/klp_test_target/parameters/value)" = 111 ]
+	rmmod klp_test_hook
+	load klp_test_patch name=klp_test_aliased mode=alias
+	wait_until 10 settled settled klp_test_patch
+	[ "$(cat /sys/module/klp_test_target/parameters/value)" = 113 ]
+	remove klp_test_patch
+	[ "$(cat /sys/module/klp_test_target/parameters/value)" = 111 ]
+	rmmod klp_test_target
+}
+test_function_that_is_taken() { on_both_cores taken; }
+
 run_tests

@@ -175,4 +175,24 @@ states() {
 }
 test_states() { same_on_both_cores states; }
 
+# What a callback finds with klp_for_each_object() and klp_for_each_func().
+listed() {
+	load klp_test_target
+	mark
+	load klp_test_patch mode=list
+	wait_until 10 settled settled klp_test_patch
+	since_mark | sed -n 's/.*listed: //p' >"$answer"
+	diff "$answer" - <<-END
+		klp_test_target, klp_test_value
+		klp_test_target, klp_test_other
+	END
+	remove klp_test_patch
+	rmmod klp_test_target
+}
+test_callback_walks_its_patch() {
+	answer=$(mktemp)
+	on_both_cores listed
+	rm "$answer"
+}
+
 run_tests

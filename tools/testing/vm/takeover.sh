@@ -142,4 +142,37 @@ test_patches_under_load() {
 	[ ! -e "$stop.lost" ]
 }
 
+held_up() { [ "$(cat /sys/module/klp_test_hook/parameters/reached)" = Y ]; }
+
+# The module is on its way out, and has not handed back yet, when a patch comes: the built-in core takes the patch.
+test_patch_while_the_core_goes() {
+	local unloading
+	load livepatch
+	load klp_test_hook mode=delay function=livepatch:cleanup_module
+	mark
+	command rmmod livepatch &
+	unloading=$!
+	wait_until 10 "rmmod held up" held_up
+	load livepatch-cmdline
+	wait $unloading
+	not is_loaded livepatch
+	wait_until 10 settled settled livepatch_cmdline
+	grep -q live-patched /proc/cmdline
+	[ "$(log | sort)" = "livepatch: 'livepatch_cmdline': patching complete
+livepatch: 'livepatch_cmdline': starting patching transition
+livepatch: enabling patch 'livepatch_cmdline'
+livepatch: the built-in core is in charge again" ]
+	remove livepatch-cmdline
+	rmmod klp_test_hook
+}
+
+# Looking a shadow variable up is as fast as ever.
+test_shadow_get_is_left_alone() {
+	mount -t tracefs tracefs /sys/kernel/tracing 2>/dev/null || true
+	load livepatch
+	grep -q '^klp_shadow_alloc ' /sys/kernel/tracing/enabled_functions
+	not grep -q '^klp_shadow_get ' /sys/kernel/tracing/enabled_functions
+	rmmod livepatch
+}
+
 run_tests

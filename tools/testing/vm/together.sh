@@ -211,4 +211,21 @@ all_at_once() {
 }
 test_all_at_once() { on_both_cores all_at_once; }
 
+# The owner of a direct call is told when the patch that it made room for has gone (FTRACE_OPS_CMD_DISABLE_SHARE_IPMODIFY_PEER).
+told() {
+	echo 'p:told bpf_tramp_ftrace_ops_func cmd=$arg3:u32' >$tracing/kprobe_events
+	patch_it
+	attach fentry
+	is_patched
+	echo 1 >$tracing/events/kprobes/told/enable
+	: >$tracing/trace
+	remove klp_test_a
+	grep -q 'told: .* cmd=2$' $tracing/trace
+	is_original
+	echo 0 >$tracing/events/kprobes/told/enable
+	: >$tracing/kprobe_events
+	detach
+}
+test_bpf_is_told_that_a_patch_has_gone() { on_both_cores told; }
+
 run_tests

@@ -376,4 +376,36 @@ test_zz_forced_unpatching() {
 	rmmod livepatch
 }
 
+late() { cat /sys/module/klp_test_late/parameters/late; }
+was_preempted() { [ "$(cat /sys/module/klp_test_late/parameters/preempted)" -gt "$1" ]; }
+
+# A task is preempted when the replacement has been chosen for it and it is not there yet: its stack does not show the
+# replacement, and still it has not left it.
+rounds_of_late_tasks() {
+	local before busy=() i
+	load klp_test_late
+	for i in 1 2; do
+		while :; do :; done &
+		busy+=($!)
+	done
+	for _ in $(seq "$1"); do
+		load klp_test_late_fix
+		wait_until 30 settled settled klp_test_late_fix
+		before=$(cat /sys/module/klp_test_late/parameters/preempted)
+		wait_until 10 "threads on the way" was_preempted $((before + 4))
+		echo 0 >$lp/klp_test_late_fix/enabled
+		wait_until 30 gone gone klp_test_late_fix
+		rmmod klp_test_late_fix
+		[ "$(late)" = 0 ]
+	done
+	kill "${busy[@]}"
+	wait "${busy[@]}" || true
+	rmmod klp_test_late
+}
+test_replacement_is_not_entered_after_post_unpatch() {
+	load livepatch
+	rounds_of_late_tasks 10
+	rmmod livepatch
+}
+
 run_tests
