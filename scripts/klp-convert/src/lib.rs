@@ -8,6 +8,7 @@
 //! format. [`convert`] moves the relocations against a given list of symbols into such sections.
 
 mod elf;
+mod late;
 mod symbols;
 
 use std::collections::BTreeMap;
@@ -47,8 +48,9 @@ pub enum Outcome {
 ///
 /// # Errors
 ///
-/// A message for the user: the file is no unsigned module marked as a livepatch, or damaged; or a symbol is not in the map,
-/// not clear, or cannot be expressed in the format.
+/// A message for the user: the file is no unsigned module marked as a livepatch, or damaged; a symbol
+/// is not in the map, not clear, or cannot be expressed in the format; or a section that refers to a
+/// symbol of another module cannot be relocated when that comes.
 pub fn convert(file: &[u8], symbols: &Symbols, map: Option<&SymbolMap>) -> Result<Outcome, String> {
     if file.ends_with(SIGNATURE) {
         return Err("signed: convert before signing, or the signature becomes invalid".into());
@@ -91,7 +93,8 @@ pub fn convert(file: &[u8], symbols: &Symbols, map: Option<&SymbolMap>) -> Resul
         let mut kept = Vec::new();
         for rela in section.relas {
             match converted.get(&rela.symbol()) {
-                Some((object, _)) => {
+                Some((object, name)) => {
+                    check_late(&elf.section_name(section.target)?, object, name)?;
                     moved
                         .entry((object, section.target))
                         .or_default()
@@ -116,6 +119,17 @@ pub fn convert(file: &[u8], symbols: &Symbols, map: Option<&SymbolMap>) -> Resul
         relocations,
         symbols: converted.len(),
     })
+}
+
+/// Refuses a relocation that would come too late.
+fn check_late(section: &str, object: &str, name: &str) -> Result<(), String> {
+    match late::obstacle(section) {
+        Some(reason) if object != "vmlinux" => Err(format!(
+            "section {section} refers to {name}, but {section} {reason}, and {object} may come later: \
+             use the symbol in code that runs when {object} is there"
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// Whether the module says `livepatch=Y`.

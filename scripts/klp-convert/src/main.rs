@@ -15,7 +15,9 @@ use klp_convert::{convert, Outcome, Position, SymbolMap, Symbols};
 
 /// Turn a kernel module's references to unexported symbols into livepatch relocations.
 ///
-/// The module must be marked livepatch=Y and must not be signed yet. On an error it is left as it is.
+/// The module must be marked livepatch=Y and must not be signed yet. Sections that the kernel reads or
+/// frees when it loads the module cannot refer to symbols of other modules. On an error, the exit
+/// status is 1 and the module is left as it is.
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {

@@ -555,3 +555,85 @@ fn damaged_files_do_no_harm() {
         }
     }
 }
+
+/// A module with a section that refers to a symbol.
+fn with_section(name: &str) -> Vec<u8> {
+    let mut module = Module::new();
+    module.section(name, SHT_PROGBITS, SHF_ALLOC, &[0; 32]);
+    let hidden = module.symbol("hidden", GLOBAL, 0);
+    module.relas(name, &[(8, hidden, 1, 0)]);
+    module.build()
+}
+
+/// A list with a symbol of a module.
+fn of_module() -> Symbols {
+    symbols("0x00000000\thidden\tother-driver\tEXPORT_SYMBOL_GPL\t\n")
+}
+
+#[test]
+fn refuses_what_cannot_be_relocated_late() {
+    for (name, reason) in [
+        (
+            ".init_array",
+            "is freed when the module has been initialised",
+        ),
+        (
+            ".init.text",
+            "is freed when the module has been initialised",
+        ),
+        (
+            ".init.data",
+            "is freed when the module has been initialised",
+        ),
+        (".data..percpu", "is copied for each CPU"),
+        ("__ex_table", "is sorted"),
+        (".orc_unwind_ip", "is sorted"),
+        ("__param", "is read for the parameters"),
+        ("__jump_table", "patches code"),
+        (".static_call_sites", "patches code"),
+        (".altinstructions", "patches code"),
+        (".altinstr_replacement", "patches code"),
+        (".retpoline_sites", "patches code"),
+        (".return_sites", "patches code"),
+        (".call_sites", "patches code"),
+        (".cfi_sites", "patches code"),
+        (".ibt_endbr_seal", "patches code"),
+        ("__mcount_loc", "is read by ftrace"),
+        ("__patchable_function_entries", "is read by ftrace"),
+        (
+            ".gnu.linkonce.this_module",
+            "is read when this module is initialised",
+        ),
+    ] {
+        let error = convert(&with_section(name), &of_module(), None).unwrap_err();
+        let start =
+            format!("section {name} refers to .klp.sym.other_driver.hidden,0, but {name} {reason}");
+        assert!(error.starts_with(&start), "{name}: {error}");
+        assert!(error.ends_with("use the symbol in code that runs when other_driver is there"));
+        // Symbols of vmlinux are there before any of this happens.
+        converted(&with_section(name), &of_vmlinux(&["hidden"]), None);
+    }
+}
+
+#[test]
+fn relocates_code_and_data_late() {
+    for name in [
+        ".text",
+        ".text.unlikely",
+        ".data",
+        ".rodata",
+        ".exit.text",
+        "__bug_table",
+    ] {
+        let mut module = Module::new();
+        if name != ".text" {
+            module.section(name, SHT_PROGBITS, SHF_ALLOC, &[0; 32]);
+        }
+        let hidden = module.symbol("hidden", GLOBAL, 0);
+        module.relas(name, &[(8, hidden, 1, 0)]);
+        let (after, relocations, _) = converted(&module.build(), &of_module(), None);
+        assert_eq!(relocations, 1);
+        let (sections, _) = read(&after);
+        section(&sections, &format!(".klp.rela.other_driver.{name}"));
+    }
+}
