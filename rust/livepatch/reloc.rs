@@ -98,7 +98,7 @@ fn is_for(section: &Section<'_>, object: &CStr) -> Result<bool> {
     Ok(found == object.to_bytes())
 }
 
-/// What is wrong with a relocation.
+/// The reason why a relocation cannot be written.
 enum Fault<'a> {
     NoSymbol,
     Unmarked(Symbol<'a>),
@@ -107,7 +107,7 @@ enum Fault<'a> {
 }
 
 impl Fault<'_> {
-    /// Says so. `table` is the index of the symbol table, `index` that of the relocation.
+    /// Prints it. `table` is the index of the symbol table, `index` that of the relocation.
     fn report(&self, section: &Section<'_>, table: u32, index: usize) {
         match self {
             Self::NoSymbol => pr_err!(
@@ -150,41 +150,68 @@ fn examine<'a>(
     Ok((symbol, name))
 }
 
-/// Gives the symbols of a section's relocations their values. The first fault in the section's order is reported.
-#[doc(alias = "klp_resolve_symbols")]
-fn resolve(section: &Section<'_>, table: u32) -> Result {
-    let for_vmlinux = section_object(section.name().to_bytes()) == Some(b"vmlinux");
-    let mut symbols = KVec::new();
+/// The symbols of a section, each once, in the order of the first relocations against them.
+///
+/// A large patch has many more relocations than symbols, so no more than two numbers are kept for a
+/// relocation. Ends before the first relocation with a fault, which is returned with its index.
+///
+/// # Errors
+///
+/// `ENOMEM`.
+fn distinct_symbols<'a>(
+    section: &Section<'a>,
+    for_vmlinux: bool,
+) -> Result<(KVVec<u32>, Option<(usize, Fault<'a>)>)> {
     let mut fault = None;
+    let mut uses = KVVec::new();
     for (index, symbol) in section.symbols().enumerate() {
         match examine(symbol, for_vmlinux) {
-            Ok((symbol, name)) => symbols.push((index, symbol, name), GFP_KERNEL)?,
+            Ok((symbol, _)) => {
+                let index = u32::try_from(index).map_err(|_| EINVAL)?;
+                // Mostly, relocations against one symbol follow each other.
+                if uses.last().map(|(symbol, _)| *symbol) != Some(symbol.index()) {
+                    uses.push((symbol.index(), index), GFP_KERNEL)?;
+                }
+            }
             Err(found) => {
                 fault = Some((index, found));
                 break;
             }
         }
     }
+    sort::by_key(&mut uses, |use_| *use_);
+    let mut last = None;
+    uses.retain(|(symbol, _)| last.replace(*symbol) != Some(*symbol));
+    sort::by_key(&mut uses, |(_, index)| *index);
+    let mut symbols = KVVec::with_capacity(uses.len(), GFP_KERNEL)?;
+    for (symbol, _) in &uses {
+        symbols.push(*symbol, GFP_KERNEL)?;
+    }
+    Ok((symbols, fault))
+}
 
-    // Many relocations may share a symbol: the first one counts.
-    sort::by_key(&mut symbols, |(index, symbol, _)| {
-        (symbol.identity(), *index)
-    });
-    let mut last = 0;
-    symbols.retain(|(_, symbol, _)| {
-        core::mem::replace(&mut last, symbol.identity()) != symbol.identity()
-    });
-    sort::by_key(&mut symbols, |(index, ..)| *index);
+/// Gives the symbols of a section's relocations their values. The first fault in the section's order
+/// is reported.
+#[doc(alias = "klp_resolve_symbols")]
+fn resolve(section: &Section<'_>, table: u32) -> Result {
+    let for_vmlinux = section_object(section.name().to_bytes()) == Some(b"vmlinux");
+    let (indices, fault) = distinct_symbols(section, for_vmlinux)?;
+    let mut symbols = KVVec::with_capacity(indices.len(), GFP_KERNEL)?;
+    for index in &indices {
+        // Examined before, and nothing has changed.
+        let examined = examine(section.symbol(*index), for_vmlinux).map_err(|_| EINVAL)?;
+        symbols.push(examined, GFP_KERNEL)?;
+    }
 
     // One search for each object that they are in; mostly there is one.
-    let mut wanted = KVec::with_capacity(symbols.len(), GFP_KERNEL)?;
-    let mut addresses = KVec::from_elem(None, symbols.len(), GFP_KERNEL)?;
+    let mut wanted = KVVec::with_capacity(symbols.len(), GFP_KERNEL)?;
+    let mut addresses = KVVec::from_elem(None, symbols.len(), GFP_KERNEL)?;
     while let Some(next) = addresses.iter().position(Option::is_none) {
-        let Some((.., SymbolName { object, .. })) = symbols.get(next) else {
+        let Some((_, SymbolName { object, .. })) = symbols.get(next) else {
             break;
         };
         wanted.clear();
-        for (order, (.., name)) in symbols.iter().enumerate() {
+        for (order, (_, name)) in symbols.iter().enumerate() {
             if name.object == *object {
                 wanted.push(Wanted::new(name.name, name.position, order), GFP_KERNEL)?;
             }
@@ -197,12 +224,12 @@ fn resolve(section: &Section<'_>, table: u32) -> Result {
         }
     }
 
-    for ((_, symbol, name), address) in symbols.iter().zip(addresses) {
+    for ((symbol, name), address) in symbols.iter().zip(addresses) {
         let address = match address {
             Some(Ok(address)) => address,
-            Some(Err(miss)) => {
+            Some(Err(error)) => {
                 return Err(symbols::report(
-                    miss,
+                    error,
                     object_of(name.object),
                     name.name,
                     name.position,
@@ -221,7 +248,7 @@ fn resolve(section: &Section<'_>, table: u32) -> Result {
     }
 }
 
-/// What the symbol search calls an object: vmlinux is none.
+/// The object as the symbol search calls it: vmlinux is none.
 fn object_of(name: &[u8]) -> Option<&[u8]> {
     (name != b"vmlinux").then_some(name)
 }

@@ -62,9 +62,9 @@ pub(crate) fn find_all(object: Option<&[u8]>, wanted: &mut [Wanted<'_>]) -> Resu
 pub(crate) fn sizes_at(
     module: Option<ModulePtr>,
     addresses: impl ExactSizeIterator<Item = usize>,
-) -> Result<KVec<Option<usize>>> {
-    let mut sizes = KVec::with_capacity(addresses.len(), GFP_KERNEL)?;
-    let mut places = KVec::new();
+) -> Result<KVVec<Option<usize>>> {
+    let mut sizes = KVVec::with_capacity(addresses.len(), GFP_KERNEL)?;
+    let mut places = KVVec::new();
     for (order, address) in addresses.enumerate() {
         if let Some(memory) = module.and_then(|module| module.memory_around(address)) {
             places.push(Place::new(address, memory, order), GFP_KERNEL)?;

@@ -9,6 +9,7 @@ use crate::kapi::{
     task::TaskExt, //
 };
 use kernel::{
+    ffi::c_int,
     prelude::*,
     task::Task, //
 };
@@ -95,5 +96,18 @@ pub(crate) fn sleeping_on(task: &Task, function: &CStr) {
         task.comm().as_cstr(),
         task.pid(),
         function
+    );
+}
+
+/// A task cannot be switched since the scheduler gave an errno instead of a look at it.
+pub(crate) fn unknown(task: &Task, errno: c_int) {
+    pr_debug!(
+        "transition.c",
+        "klp_try_switch_task",
+        "%s: Unknown error code (%d) when trying to switch %s:%d",
+        "klp_try_switch_task: Unknown error code ({}) when trying to switch {}:{}\n",
+        errno,
+        task.comm().as_cstr(),
+        task.pid()
     );
 }

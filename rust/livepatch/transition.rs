@@ -115,6 +115,7 @@ use crate::{
     trace, //
 };
 use kernel::{
+    ffi::c_int,
     prelude::*,
     sync::atomic::{
         Atomic,
@@ -465,6 +466,8 @@ enum Obstacle<'a> {
     Unreliable,
     /// It runs this function.
     Function(&'a CStr),
+    /// The scheduler gave an errno instead of a look at it.
+    Unknown(c_int),
 }
 
 /// Tries to switch a task by its stack.
@@ -498,7 +501,7 @@ fn try_switch(task: &Task) -> Attempt {
     let result = if task::with_current(|current| current == task) {
         Quiescent::current(|task| attempt(Some(task)))
     } else {
-        task::call_on(task, attempt)
+        task::call_on(task, attempt).unwrap_or_else(|errno| Err(Obstacle::Unknown(errno)))
     };
 
     match result {
@@ -506,6 +509,7 @@ fn try_switch(task: &Task) -> Attempt {
         Err(Obstacle::Running) => trace::running(task),
         Err(Obstacle::Unreliable) => trace::unreliable(task),
         Err(Obstacle::Function(name)) => trace::sleeping_on(task, name),
+        Err(Obstacle::Unknown(errno)) => trace::unknown(task, errno),
     }
     Attempt::Failed
 }

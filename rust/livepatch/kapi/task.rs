@@ -123,7 +123,15 @@ impl Deref for Quiescent<'_> {
 /// if it runs.
 ///
 /// `f` runs with interrupts disabled under the scheduler's locks.
-pub(crate) fn call_on<R>(task: &Task, f: impl FnOnce(Option<&Quiescent<'_>>) -> R) -> R {
+///
+/// # Errors
+///
+/// The errno of the scheduler if it has not called `f`. It always does, in the kernels that this was
+/// written for.
+pub(crate) fn call_on<R>(
+    task: &Task,
+    f: impl FnOnce(Option<&Quiescent<'_>>) -> R,
+) -> Result<R, c_int> {
     /// The function and, afterwards, what it returned.
     struct Call<F, R> {
         f: Option<F>,
@@ -170,12 +178,9 @@ pub(crate) fn call_on<R>(task: &Task, f: impl FnOnce(Option<&Quiescent<'_>>) -> 
     let function = trampoline_of(&call);
     // SAFETY: The task lives while it is borrowed, and the trampoline fits `call`, which nobody else
     // uses.
-    unsafe { bindings::task_call_func(task.as_ptr(), function, (&raw mut call).cast()) };
-    match call.result {
-        Some(result) => result,
-        // PANIC: `task_call_func()` calls the function, once, whatever the task does.
-        None => unreachable!("task_call_func() did not call"),
-    }
+    let errno =
+        unsafe { bindings::task_call_func(task.as_ptr(), function, (&raw mut call).cast()) };
+    call.result.ok_or(errno)
 }
 
 /// Evidence that no task appears on or vanishes from the list of tasks.

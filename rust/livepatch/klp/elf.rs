@@ -121,26 +121,32 @@ impl<'a> Section<'a> {
         unsafe { CStr::from_char_ptr(name) }
     }
 
-    /// The symbol of each of its relocations; `None` if there is no such symbol. Must be allocated, or the module be
-    /// loading.
-    pub(crate) fn symbols(&self) -> impl Iterator<Item = Option<Symbol<'a>>> {
+    /// Returns the symbol of each of its relocations; `None` if there is no such symbol.
+    ///
+    /// The section must be allocated, or the module be loading.
+    pub(crate) fn symbols(&self) -> impl Iterator<Item = Option<Symbol<'a>>> + '_ {
         let count = self.header.sh_size as usize / size_of::<Relocation>();
         let first = self.header.sh_addr as *const Relocation;
-        let all = self.all;
         (0..count).map(move |index| {
-            // SAFETY: the section has `count` entries and exists, by the invariant of `Sections`.
+            // SAFETY: The section has `count` entries and exists, by the invariants of `Sections`.
             let info = unsafe { (*first.add(index)).r_info };
-            let table = all.header(all.symbols)?;
-            let symbol = (info >> 32) as usize;
-            if symbol >= table.sh_size as usize / size_of::<RawSymbol>() {
-                return None;
-            }
-            Some(Symbol {
-                // SAFETY: the table has that many entries and exists, by the invariant of `Sections`.
-                raw: unsafe { NonNull::new(table.sh_addr as *mut RawSymbol)?.add(symbol) },
-                strings: all.strings,
-                _lifetime: PhantomData,
-            })
+            self.symbol((info >> 32) as u32)
+        })
+    }
+
+    /// Returns the symbol at `index` of the module's symbol table.
+    pub(crate) fn symbol(&self, index: u32) -> Option<Symbol<'a>> {
+        let table = self.all.header(self.all.symbols)?;
+        if index as usize >= table.sh_size as usize / size_of::<RawSymbol>() {
+            return None;
+        }
+        let first = NonNull::new(table.sh_addr as *mut RawSymbol)?;
+        Some(Symbol {
+            // SAFETY: The table has that many entries and exists, by the invariants of `Sections`.
+            raw: unsafe { first.add(index as usize) },
+            index,
+            strings: self.all.strings,
+            _lifetime: PhantomData,
         })
     }
 
@@ -181,6 +187,7 @@ impl<'a> Section<'a> {
 #[derive(Clone, Copy)]
 pub(crate) struct Symbol<'a> {
     raw: NonNull<RawSymbol>,
+    index: u32,
     strings: *const c_char,
     _lifetime: PhantomData<&'a RawSymbol>,
 }
@@ -201,9 +208,9 @@ impl<'a> Symbol<'a> {
         unsafe { CStr::from_char_ptr(self.strings.wrapping_add(offset as usize)) }
     }
 
-    /// What distinguishes it from other symbols of the module.
-    pub(crate) fn identity(&self) -> usize {
-        self.raw.as_ptr() as usize
+    /// Returns its index in the symbol table.
+    pub(crate) fn index(&self) -> u32 {
+        self.index
     }
 
     /// Sets its value.
