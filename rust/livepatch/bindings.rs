@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Bindings to what `kernel::bindings` leaves out: the `klp_*` types and functions, and this module's own C helpers.
+//! Bindings to what `kernel::bindings` leaves out: the `klp_*` types and functions, and this
+//! module's own C helpers.
 //!
 //! Everything else is re-exported from `kernel::bindings`, so that the types are the same ones.
-//! Only [`crate::kapi`], [`crate::abi`], [`crate::ops`] and [`crate::takeover`] may use this module.
+//! Only [`crate::kapi`], [`crate::abi`], [`crate::ops`] and [`crate::takeover`] may use this
+//! module.
 
 #![allow(
     clippy::all,

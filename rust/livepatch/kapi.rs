@@ -2,8 +2,9 @@
 
 //! Safe wrappers over what the `kernel` crate lacks, written as if for it.
 //!
-//! Nothing here knows about live patching policy; nothing outside calls bindings, but for the modules that are the
-//! boundary to C themselves ([`crate::abi`], [`crate::ops`], [`crate::takeover`]).
+//! Nothing here knows about live patching policy; nothing outside calls bindings, but for the
+//! modules that are the boundary to C themselves ([`crate::abi`], [`crate::ops`],
+//! [`crate::takeover`]).
 
 pub(crate) mod cpu;
 pub(crate) mod dyndbg;

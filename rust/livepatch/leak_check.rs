@@ -2,7 +2,8 @@
 
 //! Counts what the core has allocated, so that a leak is seen at the latest when the module goes.
 //!
-//! Directories in sysfs are not counted: unloading waits for them anyway ([`crate::kapi::in_flight`]).
+//! Directories in sysfs are not counted: unloading waits for them anyway
+//! ([`crate::kapi::in_flight`]).
 
 use core::marker::PhantomData;
 use kernel::{
@@ -40,7 +41,7 @@ macro_rules! kinds {
 
         /// Calls `f` with the name and number of each kind.
         fn for_each(mut f: impl FnMut(&'static str, usize)) {
-            // ORDERING: whoever counted has been waited for.
+            // ORDERING: Whoever counted has been waited for.
             $(f($kind::NAME, $kind::count().load(Relaxed));)+
         }
     };
@@ -61,7 +62,7 @@ pub(crate) struct Counted<K: Kind>(PhantomData<K>);
 impl<K: Kind> Counted<K> {
     /// Counts one more.
     pub(crate) fn new() -> Self {
-        // ORDERING: only the sum at the end matters.
+        // ORDERING: Only the sum at the end matters.
         K::count().fetch_add(1, Relaxed);
         Self(PhantomData)
     }
@@ -69,7 +70,7 @@ impl<K: Kind> Counted<K> {
 
 impl<K: Kind> Drop for Counted<K> {
     fn drop(&mut self) {
-        // ORDERING: as above.
+        // ORDERING: Only the sum at the end matters.
         K::count().fetch_add(usize::MAX, Relaxed);
     }
 }

@@ -14,11 +14,11 @@ use crate::{
         }, //
     },
     klp::{
-        alive,
         descriptor::{
             FuncDescriptor,
             ObjectDescriptor, //
-        }, //
+        },
+        module::find_alive, //
     },
     leak_check::{
         self,
@@ -219,7 +219,7 @@ impl Object {
     /// Looks whether the object's module is loaded.
     #[doc(alias = "klp_find_object_module")]
     pub(crate) fn find_module(&mut self, held: &LockHeld) {
-        let found = self.module_name().and_then(|name| alive::find(name, held));
+        let found = self.module_name().and_then(|name| find_alive(name, held));
         self.set_module(found);
     }
 
@@ -242,9 +242,9 @@ impl Object {
     /// # Errors
     ///
     /// What [`reloc::apply_for`] gives.
-    pub(crate) fn relocate(&self, pmod: ModulePtr) -> Result {
+    pub(crate) fn relocate(&self, pmod: ModulePtr, held: &LockHeld) -> Result {
         match self.module_name() {
-            Some(name) => reloc::apply_for(pmod, name),
+            Some(name) => reloc::apply_for(pmod, name, held),
             // Those for vmlinux were written when the patch module was loaded.
             None => Ok(()),
         }
@@ -286,9 +286,9 @@ impl Object {
 
     /// Undoes [`Self::relocate`] and [`Self::resolve`]: the module goes.
     #[doc(alias = "klp_free_object_loaded")]
-    pub(crate) fn unresolve(&mut self, pmod: ModulePtr) {
+    pub(crate) fn unresolve(&mut self, pmod: ModulePtr, held: &LockHeld) {
         if let Some(name) = self.module_name() {
-            reloc::clear_for(pmod, name);
+            reloc::clear_for(pmod, name, held);
         }
         self.set_module(None);
         self.funcs.iter_mut().for_each(Func::unresolve);

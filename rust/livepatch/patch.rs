@@ -255,7 +255,7 @@ impl Patch {
             object.find_module(held);
             object.add_to_sysfs(&self.directory)?;
             if object.is_loaded() {
-                object.relocate(pmod)?;
+                object.relocate(pmod, held)?;
                 object.resolve(pmod)?;
             }
         }

@@ -31,10 +31,13 @@ use crate::{
         }, //
     },
     klp::{
-        alive,
         descriptor::{
             PatchDescriptor,
             UncheckedPatch, //
+        },
+        module::{
+            is_livepatch,
+            set_alive, //
         }, //
     },
     lock::LockHeld,
@@ -109,6 +112,7 @@ struct Parts<'a> {
     older: &'a mut [KBox<Patch>],
     patch: &'a mut Patch,
     runtime: &'a mut Runtime,
+    held: &'a LockHeld,
 }
 
 pub(crate) use lock::{
@@ -255,6 +259,7 @@ impl Registry {
             older,
             patch: rest.first_mut()?,
             runtime: self.runtime.as_mut()?,
+            held: &self.held,
         })
     }
 
@@ -499,14 +504,14 @@ impl Registry {
 
     /// Applies all patches to a module that is being loaded.
     fn patch_module(&mut self, module: ModulePtr) -> Result {
-        alive::set(module, true, &self.held);
+        set_alive(module, true, &self.held);
         for index in 0..self.patches.len() {
             let in_transition = self.is_in_transition(index);
             let Some(parts) = self.parts(index) else {
                 continue;
             };
-            let patch = parts.patch;
-            if let Err(error) = patch_coming(patch, module, &mut parts.runtime.ops, in_transition) {
+            let (patch, ops) = (parts.patch, &mut parts.runtime.ops);
+            if let Err(error) = patch_coming(patch, module, ops, in_transition, parts.held) {
                 pr_warn!(
                     "patch '{}' failed for module '{}', refusing to load module '{}'\n",
                     patch.name(),
@@ -516,7 +521,7 @@ impl Registry {
                 if let Some(object) = patch.object_of(module) {
                     object.set_module(None);
                 }
-                alive::set(module, false, &self.held);
+                set_alive(module, false, &self.held);
                 self.unpatch_module(module, index);
                 return Err(error);
             }
@@ -546,7 +551,7 @@ impl Registry {
             );
             parts.runtime.ops.detach(|batch| object.unpatch(batch));
             object.post_unpatch();
-            object.unresolve(pmod);
+            object.unresolve(pmod, parts.held);
         }
     }
 }
@@ -597,7 +602,7 @@ pub(crate) fn enable(patch: UncheckedPatch) -> Result<Result, NotInCharge> {
         Err(error) => return Ok(Err(error)),
     };
     let module = descriptor.module();
-    if !module.is_livepatch() {
+    if !is_livepatch(module) {
         pr_err!(
             "module {} is not marked as a livepatch module\n",
             module.name()
@@ -709,6 +714,7 @@ fn patch_coming(
     module: ModulePtr,
     ops: &mut Ops,
     in_transition: bool,
+    held: &LockHeld,
 ) -> Result {
     let pmod = patch.module();
     let pname = pmod.name();
@@ -718,7 +724,7 @@ fn patch_coming(
 
     object.set_module(Some(module));
     object
-        .relocate(pmod)
+        .relocate(pmod, held)
         .and_then(|()| object.resolve(pmod))
         .inspect_err(|error| {
             pr_warn!(
@@ -761,7 +767,7 @@ fn patch_coming(
 #[doc(alias = "klp_module_going")]
 pub(crate) fn module_going(module: ModulePtr) -> Result<(), NotInCharge> {
     let mut registry = lock_in_charge()?;
-    alive::set(module, false, &registry.held);
+    set_alive(module, false, &registry.held);
     let all = registry.patches.len();
     registry.unpatch_module(module, all);
     registry.update_stack_check();

@@ -1,22 +1,28 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Livepatch relocations: references of a patch module to symbols that are not exported, or whose module may come later.
+//! Livepatch relocations: references of a patch module to symbols that are not exported, or whose
+//! module may come later.
 //!
-//! The format is described in `Documentation/livepatch/module-elf-format.rst`. Those for vmlinux are written when the
-//! patch module is loaded, by the loader ([`apply`]); those for a module when both are there, and cleared when it goes.
+//! The format is described in `Documentation/livepatch/module-elf-format.rst`. Those for vmlinux
+//! are written when the patch module is loaded, by the loader ([`apply`]); those for a module when
+//! both are there, and cleared when it goes.
 //!
 //! # Contexts
 //!
-//! Process context; sleeps. [`apply`] needs no lock: nobody else knows of the module yet. The others run under the
-//! registry's.
+//! Process context; sleeps. [`apply`] needs no lock: nobody else knows of the module yet. The
+//! others run under the registry's.
 
 use crate::{
     kapi::module::ModulePtr,
-    klp::elf::{
-        Section,
-        Sections,
-        Symbol, //
+    klp::{
+        elf::{
+            Section,
+            Sections,
+            Symbol, //
+        },
+        module, //
     },
+    lock::LockHeld,
     pure::{
         names::{
             section_object,
@@ -32,12 +38,13 @@ use kernel::{
     str::BStr, //
 };
 
-/// Writes the relocations in the section at `index` if they are for `object`, a module, or for vmlinux.
+/// Writes the relocations in the section at `index` if they are for `object`, a module, or for
+/// vmlinux.
 ///
 /// # Errors
 ///
-/// `EINVAL` for a malformed section or symbol name and for a symbol that is not clear, `ENOEXEC` if a place cannot be
-/// relocated; after a message. `ENOMEM`.
+/// `EINVAL` for a malformed section or symbol name and for a symbol that is not clear, `ENOEXEC` if
+/// a place cannot be relocated; after a message. `ENOMEM`.
 #[doc(alias = "klp_apply_section_relocs")]
 pub(crate) fn apply(sections: &Sections<'_>, index: u32, object: Option<&CStr>) -> Result {
     let section = sections.get(index).ok_or(EINVAL)?;
@@ -55,8 +62,8 @@ pub(crate) fn apply(sections: &Sections<'_>, index: u32, object: Option<&CStr>) 
 ///
 /// As [`apply`]; also `EINVAL` for a section that is not in memory any more.
 #[doc(alias = "klp_apply_object_relocs")]
-pub(crate) fn apply_for(pmod: ModulePtr, object: &CStr) -> Result {
-    let Some(sections) = pmod.sections() else {
+pub(crate) fn apply_for(pmod: ModulePtr, object: &CStr, held: &LockHeld) -> Result {
+    let Some(sections) = module::sections(&pmod, held) else {
         return Ok(());
     };
     for section in sections.iter().filter(Section::is_livepatch) {
@@ -75,8 +82,8 @@ pub(crate) fn apply_for(pmod: ModulePtr, object: &CStr) -> Result {
 
 /// Clears the relocations of the patch module `pmod` for the module called `object`, which goes.
 #[doc(alias = "klp_clear_object_relocs")]
-pub(crate) fn clear_for(pmod: ModulePtr, object: &CStr) {
-    let Some(sections) = pmod.sections() else {
+pub(crate) fn clear_for(pmod: ModulePtr, object: &CStr, held: &LockHeld) {
+    let Some(sections) = module::sections(&pmod, held) else {
         return;
     };
     for section in sections.iter().filter(Section::is_livepatch) {
@@ -190,8 +197,8 @@ fn distinct_symbols<'a>(
     Ok((symbols, fault))
 }
 
-/// Gives the symbols of a section's relocations their values. The first fault in the section's order
-/// is reported.
+/// Gives the symbols of a section's relocations their values. The first fault in the section's
+/// order is reported.
 #[doc(alias = "klp_resolve_symbols")]
 fn resolve(section: &Section<'_>, table: u32) -> Result {
     let for_vmlinux = section_object(section.name().to_bytes()) == Some(b"vmlinux");

@@ -2,13 +2,14 @@
 
 //! Shadow variables: data that patches attach to objects that have no room for it.
 //!
-//! The interface is described in `Documentation/livepatch/shadow-vars.rst`; users care for the data themselves, this only
-//! keeps track of them.
+//! The interface is described in `Documentation/livepatch/shadow-vars.rst`; users care for the data
+//! themselves, this only keeps track of them.
 //!
 //! # Contexts
 //!
 //! [`get`]: any. The others: any but NMI, as far as the allocation flags allow. Constructors and destructors run under the
-//! table's lock with interrupts disabled, so that each runs once for a variable, and must not call back.
+//! table's lock with interrupts disabled, so that each runs once for a variable, and must not call
+//! back.
 
 use crate::klp::shadow::{
     self,
@@ -57,8 +58,9 @@ pub(crate) fn get(key: Key) -> Option<NonNull<c_void>> {
 
 /// Makes a variable with `size` bytes of data, zeroes that `construct` may change.
 ///
-/// `construct` is called for the variable that gets into the table only; what it returns is 0 or an errno. `None` if that
-/// fails, after a message, if there is no memory, or if the variable exists and is not wanted.
+/// `construct` is called for the variable that gets into the table only; what it returns is 0 or an
+/// errno. `None` if that fails, after a message, if there is no memory, or if the variable exists
+/// and is not wanted.
 #[doc(alias = "klp_shadow_alloc")]
 #[doc(alias = "klp_shadow_get_or_alloc")]
 pub(crate) fn alloc(

@@ -26,7 +26,8 @@ use kernel::{
     str::BStr, //
 };
 
-/// Looks for symbols in `object`, a module, or in vmlinux; [`Wanted::result`] tells what came of it.
+/// Looks for symbols in `object`, a module, or in vmlinux; [`Wanted::result`] tells what came of
+/// it.
 ///
 /// In a module, all are found in one pass over its symbols; in vmlinux, each by a binary search.
 ///

@@ -2,7 +2,8 @@
 
 //! Debug messages, off until they are switched on in `/sys/kernel/debug/dynamic_debug/control`.
 //!
-//! Texts, files and functions are the C core's: users and the kernel's selftests select them by these. Any context.
+//! Texts, files and functions are the C core's: users and the kernel's selftests select them by
+//! these. Any context.
 
 use crate::kapi::{
     dyndbg::pr_debug,

@@ -99,10 +99,12 @@ pub(crate) fn possible_cpus() -> impl Iterator<Item = PossibleCpu> {
 /// None needed.
 unsafe extern "C" fn nothing(_: *mut bindings::work_struct) {}
 
-/// Returns when every CPU has scheduled: whatever ran with preemption disabled at the time of the call is over.
+/// Returns when every CPU has scheduled: whatever ran with preemption disabled at the time of the
+/// call is over.
 ///
-/// Stronger than `synchronize_rcu()`: it also covers code that runs where RCU is not watching, such as on the way to
-/// and from idle, and functions there can be patched. A full memory barrier on every CPU. Sleeps.
+/// Stronger than `synchronize_rcu()`: it also covers code that runs where RCU is not watching, such
+/// as on the way to and from idle, and functions there can be patched. A full memory barrier on
+/// every CPU. Sleeps.
 pub(crate) fn synchronize_all() {
     loop {
         // SAFETY: `nothing` is a work function; the caller may sleep.
@@ -123,8 +125,8 @@ pub(crate) fn wait_for_memory() {
 /// Waits until every task has scheduled voluntarily, run in user space, or exited for good.
 ///
 /// Then nothing is left preempted in module code that nothing can enter any more. It does not wait
-/// for tasks that *sleep* there, and has no bound if a kernel thread never sleeps by itself. Sleeps,
-/// for a long time.
+/// for tasks that *sleep* there, and has no bound if a kernel thread never sleeps by itself.
+/// Sleeps, for a long time.
 pub(crate) fn synchronize_tasks() {
     // SAFETY: The caller may sleep.
     unsafe { bindings::synchronize_rcu_tasks() };

@@ -2,8 +2,8 @@
 
 //! `pr_debug()` with dynamic debug.
 //!
-//! The `kernel` crate's `pr_debug!` cannot be switched on at run time; the kernel's selftests do just that, by file
-//! and function name.
+//! The `kernel` crate's `pr_debug!` cannot be switched on at run time; the kernel's selftests do
+//! just that, by file and function name.
 //!
 //! C header: [`include/linux/dynamic_debug.h`](srctree/include/linux/dynamic_debug.h)
 
@@ -33,7 +33,7 @@ const CLASS_DEFAULT: u32 = 63;
 #[repr(transparent)]
 pub(crate) struct Site(UnsafeCell<_ddebug>);
 
-// SAFETY: read by volatile loads only; the one writer is the kernel.
+// SAFETY: Read by volatile loads only; the one writer is the kernel.
 unsafe impl Sync for Site {}
 
 impl Site {
@@ -45,7 +45,7 @@ impl Site {
         format: &'static CStr,
         line: u32,
     ) -> Self {
-        // SAFETY: all zeroes is a valid value: null pointers, no bits, a static key that is off.
+        // SAFETY: All zeroes is a valid value: null pointers, no bits, a static key that is off.
         let mut site: _ddebug = unsafe { core::mem::zeroed() };
         site.modname = as_char_ptr_in_const_context(modname);
         site.function = as_char_ptr_in_const_context(function);
@@ -61,16 +61,16 @@ impl Site {
     #[inline(always)]
     pub(crate) fn enabled(&self) -> bool {
         let bits = self.0.get().cast::<u8>();
-        // SAFETY: the flags are the last byte of the bit field, inside the entry.
+        // SAFETY: The flags are the last byte of the bit field, inside the entry.
         let flags = unsafe { bits.add(offset_of!(_ddebug, _bitfield_1) + 3) };
-        // SAFETY: it is valid for reads. The kernel may be changing it, hence volatile.
+        // SAFETY: The byte is valid for reads. The kernel may be changing it, hence volatile.
         u32::from(unsafe { flags.read_volatile() }) & kernel::bindings::_DPRINTK_FLAGS_PRINT != 0
     }
 
     /// Prints, with what the entry's flags add. Any context that may call `printk()`.
     #[cold]
     pub(crate) fn print(&self, args: fmt::Arguments<'_>) {
-        // SAFETY: the entry is in the section and complete; `%pA` takes a `fmt::Arguments`.
+        // SAFETY: The entry is in the section and complete; `%pA` takes a `fmt::Arguments`.
         unsafe {
             kernel::bindings::__dynamic_pr_debug(
                 self.0.get(),
@@ -83,8 +83,8 @@ impl Site {
 
 /// Prints a debug message if it has been switched on in `/sys/kernel/debug/dynamic_debug/control`.
 ///
-/// `pr_debug!("file.c", "function", "format for the list", "format", arguments...)`: the first three are what the
-/// control file shows.
+/// `pr_debug!("file.c", "function", "format for the list", "format", arguments...)`: the first
+/// three are what the control file shows.
 macro_rules! pr_debug {
     ($file:literal, $function:literal, $listed:literal, $($args:tt)*) => {{
         #[cfg(CONFIG_DYNAMIC_DEBUG)]

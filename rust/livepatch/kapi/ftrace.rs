@@ -44,8 +44,8 @@ impl CallSite {
 
     /// Returns the address in the function to which the call of ftrace's trampoline returns.
     ///
-    /// While a task is in the trampoline, its stack shows this address, until the trampoline has put
-    /// the one there that a handler has chosen.
+    /// While a task is in the trampoline, its stack shows this address, until the trampoline has
+    /// put the one there that a handler has chosen.
     pub(crate) fn return_address(self) -> usize {
         self.0 + bindings::LIVEPATCH_CALL_SIZE as usize
     }
@@ -62,7 +62,8 @@ pub(crate) struct FtraceOps {
     registered: bool,
 }
 
-// SAFETY: ftrace has its own locks; `registered` is only changed through `&mut`.
+// SAFETY: An ops may be used by any thread, ftrace has locks of its own; `registered` is only
+// changed through `&mut`.
 unsafe impl Send for FtraceOps {}
 
 /// A change of a filter.
@@ -93,7 +94,8 @@ impl FtraceOps {
     pub(crate) fn new() -> Result<Self> {
         let inner = KBox::pin_init(
             Opaque::ffi_init(|slot: *mut bindings::ftrace_ops| {
-                // SAFETY: `slot` is valid for writes, and all zeroes is what a static one starts as.
+                // SAFETY: `slot` is valid for writes, and all zeroes is what a static one starts
+                // as.
                 unsafe { slot.write_bytes(0, 1) };
                 // SAFETY: Initialised above, and nobody else knows of it.
                 unsafe { (*slot).func = Some(bindings::livepatch_ftrace_thunk) };
@@ -153,15 +155,15 @@ impl FtraceOps {
 
     /// Stops intercepting, if it is registered.
     ///
-    /// Returns when no handler runs any more and no task is on the way to one; unless ftrace is dead,
-    /// see [`is_stuck`]. Sleeps, for a long time.
+    /// Returns when no handler runs any more and no task is on the way to one; unless ftrace is
+    /// dead, see [`is_stuck`]. Sleeps, for a long time.
     pub(crate) fn unregister(&mut self) {
-        if !self.registered {
+        if !self.registered || is_stuck() {
             return;
         }
         // SAFETY: It is registered, by the type's invariant.
         let ret = unsafe { bindings::unregister_ftrace_function(self.inner.get()) };
-        if kernel::warn_on!(ret != 0) {
+        if ret != 0 {
             // ORDERING: See `is_stuck`.
             STUCK.store(true, Relaxed);
             return;
@@ -186,9 +188,9 @@ impl Drop for FtraceOps {
 
 /// Returns whether a direct call is attached at `site`: a BPF trampoline, for example. A snapshot.
 ///
-/// Such a call has to make room for somebody who changes the instruction pointer. It is asked to when
-/// the latter is registered ([`FtraceOps::register`]) or when it is attached itself, but not when a
-/// filter grows.
+/// Such a call has to make room for somebody who changes the instruction pointer. It is asked to
+/// when the latter is registered ([`FtraceOps::register`]) or when it is attached itself, but not
+/// when a filter grows.
 pub(crate) fn has_direct_call(site: CallSite) -> bool {
     // SAFETY: Only looks the address up.
     unsafe { bindings::livepatch_has_direct_call(site.0) }
@@ -203,7 +205,7 @@ pub(crate) fn location(address: usize, size: usize) -> Option<CallSite> {
     // SAFETY: Only looks the addresses up.
     match unsafe { bindings::ftrace_location_range(address, last) } {
         0 => None,
-        // INVARIANT: ftrace gave it.
+        // INVARIANT: The address is the one that ftrace gave.
         ip => Some(CallSite(ip)),
     }
 }

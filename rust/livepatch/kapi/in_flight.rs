@@ -2,9 +2,9 @@
 
 //! Users of this module's code that hold no reference on the module.
 //!
-//! The kernel holds a module by its reference count, but a task may sleep in a function through which
-//! the module was called back, and a released object may still have its destructor to run. They are
-//! counted here, and [`wait_for_callers`] waits for them when the module goes.
+//! The kernel holds a module by its reference count, but a task may sleep in a function through
+//! which the module was called back, and a released object may still have its destructor to run.
+//! They are counted here, and [`wait_for_callers`] waits for them when the module goes.
 
 use super::cpu;
 use crate::bindings;

@@ -8,14 +8,15 @@ use super::workqueue::Work;
 use crate::bindings;
 use kernel::types::Opaque;
 
-/// Runs a function soon, with interrupts disabled, on behalf of a context in which little is allowed.
+/// Runs a function soon, with interrupts disabled, on behalf of a context in which little is
+/// allowed.
 ///
 /// # Invariants
 ///
 /// [`Self::init`] has been called before anything else, once; the value never moves afterwards.
 pub(crate) struct StaticTrigger(Opaque<bindings::irq_work>);
 
-// SAFETY: such items are made to be queued from anywhere.
+// SAFETY: Items may be queued from any CPU at the same time.
 unsafe impl Sync for StaticTrigger {}
 
 impl StaticTrigger {
@@ -40,19 +41,21 @@ impl StaticTrigger {
         unsafe extern "C" fn run<F: Work>(_work: *mut bindings::irq_work) {
             F::run();
         }
-        // SAFETY: the memory is ours, and nobody uses it yet; the rest of an unused item is zeroes.
+        // SAFETY: Nobody uses the item yet, by the safety requirements; the rest of an unused one
+        // is zeroes.
         unsafe { (*self.0.get()).func = Some(run::<F>) };
     }
 
     /// Has the function run. Any context.
     pub(crate) fn trigger(&'static self) {
-        // SAFETY: initialised, by the type's invariant.
+        // SAFETY: The item is initialised, by the type's invariant.
         unsafe { bindings::irq_work_queue(self.0.get()) };
     }
 
-    /// Waits until the function does not run and is not about to. Sleeps. Nobody may trigger it at the same time.
+    /// Waits until the function does not run and is not about to. Sleeps. Nobody may trigger it at
+    /// the same time.
     pub(crate) fn synchronize(&'static self) {
-        // SAFETY: initialised, by the type's invariant.
+        // SAFETY: The item is initialised, by the type's invariant.
         unsafe { bindings::irq_work_sync(self.0.get()) };
     }
 }

@@ -16,7 +16,8 @@ use kernel::{
     prelude::*,
 };
 
-/// Calls `f` with the address of every symbol of vmlinux named `name`, by address, until it breaks. May sleep.
+/// Calls `f` with the address of every symbol of vmlinux named `name`, by address, until it breaks.
+/// May sleep.
 pub(crate) fn for_each_in_vmlinux<F>(name: &CStr, mut f: F)
 where
     F: FnMut(usize) -> ControlFlow<()>,
@@ -34,7 +35,7 @@ where
     }
 
     let data = core::ptr::from_mut(&mut f).cast();
-    // SAFETY: the trampoline gets `data` and nothing keeps it.
+    // SAFETY: The trampoline fits `data`, which is not kept after the call.
     unsafe {
         bindings::kallsyms_on_each_match_symbol(Some(trampoline::<F>), name.as_char_ptr(), data)
     };
@@ -60,14 +61,14 @@ where
     {
         // SAFETY: `data` is the `f` below, which nobody else uses during the call.
         let f = unsafe { &mut *data.cast::<F>() };
-        // SAFETY: kallsyms passes a NUL-terminated name that stays during the call.
+        // SAFETY: The caller in C passes a NUL-terminated name that stays during the call.
         let name = unsafe { CStr::from_char_ptr(name) };
         f(name, address);
         0
     }
 
     let data = core::ptr::from_mut(&mut f).cast();
-    // SAFETY: the trampoline gets `data` and nothing keeps it.
+    // SAFETY: The trampoline fits `data`, which is not kept after the call.
     unsafe {
         bindings::module_kallsyms_on_each_symbol(module.as_char_ptr(), Some(trampoline::<F>), data)
     };

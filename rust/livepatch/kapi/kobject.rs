@@ -23,7 +23,8 @@ pub(crate) trait Directory: Send + Sync + Sized + 'static {
     /// The type of such directories; made by [`kobj_type!`].
     fn kobj_type() -> &'static KobjType<Self>;
 
-    /// Called when the last reference on the directory is gone, before the data is dropped. Process context.
+    /// Called when the last reference on the directory is gone, before the data is dropped. Process
+    /// context.
     fn released(&self) {}
 }
 
@@ -32,22 +33,25 @@ pub(crate) trait Directory: Send + Sync + Sized + 'static {
 struct Inner<T> {
     kobj: Opaque<bindings::kobject>,
     data: T,
-    /// `release` is this module's code, and may be called long after everybody has dropped his reference.
+    /// `release` is this module's code, and may be called long after everybody has dropped his
+    /// reference.
     _user: InFlight,
 }
 
 /// A reference on a directory.
 ///
-/// Dropping it removes the directory and waits for calls of its files' functions to return; so it must not be dropped inside one, nor under a lock that they take.
+/// Dropping it removes the directory and waits for calls of its files' functions to return; so it
+/// must not be dropped inside one, nor under a lock that they take.
 ///
 /// # Invariants
 ///
-/// Points to an initialised `kobject` in an [`Inner<T>`] that came from a [`KBox`], and owns one reference on it.
+/// Points to an initialised `kobject` in an [`Inner<T>`] that came from a [`KBox`], and owns one
+/// reference on it.
 pub(crate) struct Kobject<T: Directory>(NonNull<Inner<T>>);
 
-// SAFETY: reference counts are atomic, and `T` is `Send` and `Sync` by its trait.
+// SAFETY: Reference counts are atomic, and `T` is `Send` by its trait.
 unsafe impl<T: Directory> Send for Kobject<T> {}
-// SAFETY: as above.
+// SAFETY: Reference counts are atomic, and `T` is `Sync` by its trait.
 unsafe impl<T: Directory> Sync for Kobject<T> {}
 
 impl<T: Directory> Kobject<T> {
@@ -62,14 +66,14 @@ impl<T: Directory> Kobject<T> {
             GFP_KERNEL,
         )?;
         let inner = NonNull::from(&mut *KBox::leak(inner));
-        // SAFETY: the memory is zeroed and stays in place until `release`.
+        // SAFETY: The memory is zeroed and stays in place until `release`.
         unsafe {
             bindings::kobject_init(
                 Opaque::cast_into(&raw const (*inner.as_ptr()).kobj),
                 T::kobj_type().raw(),
             )
         };
-        // INVARIANT: initialised, with one reference, which is ours.
+        // INVARIANT: Initialised, with one reference, which this value owns.
         Ok(Self(inner))
     }
 
@@ -77,9 +81,10 @@ impl<T: Directory> Kobject<T> {
     ///
     /// # Errors
     ///
-    /// `EEXIST` if the name is taken (the kernel warns about it too), `ENOMEM`, `EINVAL` for an empty name.
+    /// `EEXIST` if the name is taken (the kernel warns about it too), `ENOMEM`, `EINVAL` for an
+    /// empty name.
     pub(crate) fn add(&self, parent: Parent<'_>, name: fmt::Arguments<'_>) -> Result {
-        // SAFETY: both are initialised; `%pA` takes a `fmt::Arguments`.
+        // SAFETY: Both directories are initialised; `%pA` takes a `fmt::Arguments`.
         to_result(unsafe {
             bindings::kobject_add(
                 self.as_ptr(),
@@ -97,21 +102,21 @@ impl<T: Directory> Kobject<T> {
 
     /// The C structure.
     pub(crate) fn as_ptr(&self) -> *mut bindings::kobject {
-        // SAFETY: it exists, by the type's invariant.
+        // SAFETY: The memory is valid while a reference is owned, by the type's invariant.
         unsafe { (*self.0.as_ptr()).kobj.get() }
     }
 }
 
 impl<T: Directory> Drop for Kobject<T> {
     fn drop(&mut self) {
-        // SAFETY: it exists, by the type's invariant.
-        let kobj = unsafe { &*self.as_ptr() };
-        if kobj.state_in_sysfs() != 0 {
+        // SAFETY: The memory is valid while a reference is owned, by the type's invariant. Only the
+        // owner of this reference adds and removes the directory, so the bit does not change.
+        if unsafe { bindings::kobject::state_in_sysfs_raw(self.as_ptr()) } != 0 {
             // The name becomes free now, even if somebody else has a reference.
-            // SAFETY: it is in sysfs, and nobody else removes it.
+            // SAFETY: It is in sysfs, and only the owner of this reference removes it.
             unsafe { bindings::kobject_del(self.as_ptr()) };
         }
-        // SAFETY: the reference is ours.
+        // SAFETY: This value owns the reference, by the type's invariant.
         unsafe { bindings::kobject_put(self.as_ptr()) };
     }
 }
@@ -126,7 +131,7 @@ pub(crate) struct Parent<'a>(
 impl Parent<'static> {
     /// `/sys/kernel`.
     pub(crate) fn kernel() -> Self {
-        // SAFETY: set at boot, never changed.
+        // SAFETY: The variable was set at boot and never changes.
         Self(unsafe { bindings::kernel_kobj }, core::marker::PhantomData)
     }
 }
@@ -135,7 +140,8 @@ impl Parent<'static> {
 ///
 /// `kobj` must be the `kobj` of an [`Inner<T>`] that exists for `'a`.
 unsafe fn data_of<'a, T>(kobj: *mut bindings::kobject) -> &'a T {
-    // SAFETY: `kobj` is the first field of a `repr(C)` structure, says the caller.
+    // SAFETY: `kobj` is the first field of a `repr(C)` structure that exists, by the safety
+    // requirements.
     unsafe { &(*kobj.cast::<Inner<T>>()).data }
 }
 
@@ -145,9 +151,9 @@ unsafe fn data_of<'a, T>(kobj: *mut bindings::kobject) -> &'a T {
 ///
 /// `kobj` must be in a directory with `T`, without references.
 unsafe extern "C" fn release<T: Directory>(kobj: *mut bindings::kobject) {
-    // SAFETY: this is the release function of directories with `T` only.
+    // SAFETY: This is the release function of directories with `T` only.
     unsafe { data_of::<T>(kobj) }.released();
-    // SAFETY: the memory came from a `KBox` in `Kobject::new`, and nobody refers to it any more.
+    // SAFETY: The memory came from a `KBox` in `Kobject::new`, and nobody refers to it any more.
     drop(unsafe { KBox::from_raw(kobj.cast::<Inner<T>>()) });
 }
 
@@ -157,7 +163,7 @@ pub(crate) struct Page(*mut c_char);
 impl Page {
     /// Writes the contents; returns their length.
     pub(crate) fn emit(&self, args: fmt::Arguments<'_>) -> usize {
-        // SAFETY: sysfs passed a page; `%pA` takes a `fmt::Arguments`.
+        // SAFETY: The buffer is the page that sysfs passed; `%pA` takes a `fmt::Arguments`.
         let length = unsafe {
             bindings::sysfs_emit(
                 self.0,
@@ -182,7 +188,7 @@ pub(crate) struct Attribute<T> {
     store: Option<Store<T>>,
 }
 
-// SAFETY: never changes.
+// SAFETY: Nothing changes an attribute.
 unsafe impl<T> Sync for Attribute<T> {}
 
 impl<T> Attribute<T> {
@@ -192,7 +198,7 @@ impl<T> Attribute<T> {
         show: Option<Show<T>>,
         store: Option<Store<T>>,
     ) -> Self {
-        // SAFETY: all zeroes is a valid value: null pointers and no bits.
+        // SAFETY: All zeroes is a valid value: null pointers and no bits.
         let mut attr: bindings::attribute = unsafe { core::mem::zeroed() };
         attr.name = as_char_ptr_in_const_context(name);
         attr.mode = mode;
@@ -225,9 +231,10 @@ unsafe extern "C" fn show<T: Directory>(
     attr: *mut bindings::attribute,
     page: *mut c_char,
 ) -> isize {
-    // SAFETY: sysfs keeps the directory during the call; this is the function of directories with `T` only.
+    // SAFETY: The directory is kept by sysfs during the call; this is the function of directories
+    // with `T` only.
     let data = unsafe { data_of::<T>(kobj) };
-    // SAFETY: the files of such directories are `Attribute<T>`, whose first field is what C passes.
+    // SAFETY: The files of such directories are `Attribute<T>`, whose first field is what C passes.
     let attribute = unsafe { &*attr.cast::<Attribute<T>>() };
     let result = attribute
         .show
@@ -243,18 +250,20 @@ unsafe extern "C" fn show<T: Directory>(
 ///
 /// # Safety
 ///
-/// `kobj` must be in a directory with `T`, `attr` one of its [`Attribute`]s, `buffer` NUL-terminated.
+/// `kobj` must be in a directory with `T`, `attr` one of its [`Attribute`]s, `buffer`
+/// NUL-terminated.
 unsafe extern "C" fn store<T: Directory>(
     kobj: *mut bindings::kobject,
     attr: *mut bindings::attribute,
     buffer: *const c_char,
     count: usize,
 ) -> isize {
-    // SAFETY: sysfs keeps the directory during the call; this is the function of directories with `T` only.
+    // SAFETY: The directory is kept by sysfs during the call; this is the function of directories
+    // with `T` only.
     let data = unsafe { data_of::<T>(kobj) };
-    // SAFETY: the files of such directories are `Attribute<T>`, whose first field is what C passes.
+    // SAFETY: The files of such directories are `Attribute<T>`, whose first field is what C passes.
     let attribute = unsafe { &*attr.cast::<Attribute<T>>() };
-    // SAFETY: sysfs puts a NUL behind what was written.
+    // SAFETY: What was written is followed by a NUL, which sysfs puts there.
     let text = unsafe { CStr::from_char_ptr(buffer) };
     let result = attribute
         .store
@@ -273,7 +282,7 @@ pub(crate) struct KobjType<T> {
     _data: core::marker::PhantomData<fn(&T)>,
 }
 
-// SAFETY: never changes.
+// SAFETY: Nothing changes a type.
 unsafe impl<T> Sync for KobjType<T> {}
 
 impl<T: Directory> KobjType<T> {
@@ -284,7 +293,7 @@ impl<T: Directory> KobjType<T> {
 
     /// A directory with the files of `groups`.
     pub(crate) const fn new<const N: usize>(groups: &'static Groups<N>) -> Self {
-        // SAFETY: all zeroes is a valid value: null pointers.
+        // SAFETY: All zeroes is a valid value: null pointers.
         let mut inner: bindings::kobj_type = unsafe { core::mem::zeroed() };
         inner.release = Some(release::<T>);
         inner.sysfs_ops = Self::SYSFS_OPS;
@@ -304,7 +313,7 @@ impl<T: Directory> KobjType<T> {
 /// A NULL-terminated list of attributes. For [`kobj_type!`].
 pub(crate) struct Attributes<const N: usize>([*const bindings::attribute; N]);
 
-// SAFETY: never changes.
+// SAFETY: Nothing changes the list.
 unsafe impl<const N: usize> Sync for Attributes<N> {}
 
 impl<const N: usize> Attributes<N> {
@@ -318,13 +327,13 @@ impl<const N: usize> Attributes<N> {
 /// One attribute group. For [`kobj_type!`].
 pub(crate) struct Group(bindings::attribute_group);
 
-// SAFETY: never changes.
+// SAFETY: Nothing changes a group.
 unsafe impl Sync for Group {}
 
 impl Group {
     /// The group of `attributes`, without a name.
     pub(crate) const fn new<const N: usize>(attributes: &'static Attributes<N>) -> Self {
-        // SAFETY: all zeroes is a valid value: null pointers.
+        // SAFETY: All zeroes is a valid value: null pointers.
         let mut group: bindings::attribute_group = unsafe { core::mem::zeroed() };
         group.__bindgen_anon_2.attrs_const = (&raw const attributes.0).cast();
         Self(group)
@@ -334,7 +343,7 @@ impl Group {
 /// A NULL-terminated list of groups. For [`kobj_type!`].
 pub(crate) struct Groups<const N: usize>([*const bindings::attribute_group; N]);
 
-// SAFETY: never changes.
+// SAFETY: Nothing changes the list.
 unsafe impl<const N: usize> Sync for Groups<N> {}
 
 impl Groups<2> {

@@ -4,10 +4,7 @@
 //!
 //! C header: [`include/linux/module.h`](srctree/include/linux/module.h)
 
-use crate::{
-    bindings,
-    klp::elf::Sections, //
-};
+use crate::bindings;
 use core::{
     ops::Range,
     ptr::NonNull, //
@@ -20,7 +17,7 @@ use kernel::{
 /// Space for a module's name with its NUL (`MODULE_NAME_LEN`), in bytes.
 pub(crate) const NAME_SIZE: usize = {
     let module = core::mem::MaybeUninit::<bindings::module>::uninit();
-    // SAFETY: only the address of the field is taken, for its type.
+    // SAFETY: Only the address of the field is taken, for its type.
     let name = unsafe { &raw const (*module.as_ptr()).name };
     size_of_pointee(name)
 };
@@ -33,15 +30,15 @@ const fn size_of_pointee<T>(_: *const T) -> usize {
 ///
 /// # Invariants
 ///
-/// The module exists: a reference is held, or the module's life cycle is held up by a caller that waits for us, or
-/// the core is told before it goes (`klp_module_going()`).
+/// The module exists: a reference is held, or the module's life cycle is held up by a caller that
+/// waits for us, or whoever keeps the pointer is told before the module goes and forgets it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ModulePtr(NonNull<bindings::module>);
 
-// SAFETY: the fields that are read do not change while the module exists, but for `klp_alive`, which only changes
-// under the core's lock.
+// SAFETY: A pointer to a module is not bound to a thread.
 unsafe impl Send for ModulePtr {}
-// SAFETY: as above.
+// SAFETY: The fields that are read here do not change while the module exists, but for `state`,
+// which is read by a volatile load.
 unsafe impl Sync for ModulePtr {}
 
 /// Where a module is in its life.
@@ -62,7 +59,7 @@ impl ModulePtr {
     ///
     /// `module` must be null or point to a module for which the type's invariant holds.
     pub(crate) unsafe fn from_raw(module: *mut bindings::module) -> Option<Self> {
-        // INVARIANT: the caller says so.
+        // INVARIANT: By the safety requirements.
         NonNull::new(module).map(Self)
     }
 
@@ -73,23 +70,17 @@ impl ModulePtr {
 
     /// The module's name.
     pub(crate) fn name(&self) -> &CStr {
-        // SAFETY: the module exists.
+        // SAFETY: The module exists, by the type's invariant; only the address is taken.
         let name = unsafe { &raw const (*self.as_ptr()).name };
-        // SAFETY: the loader makes sure that the name ends within the array.
+        // SAFETY: The loader makes sure that the name ends within the array.
         unsafe { CStr::from_char_ptr(name.cast()) }
-    }
-
-    /// Whether it is marked `livepatch=Y`.
-    pub(crate) fn is_livepatch(self) -> bool {
-        // SAFETY: the module exists.
-        unsafe { (*self.as_ptr()).klp }
     }
 
     /// Where it is in its life.
     pub(crate) fn state(self) -> State {
-        // SAFETY: the module exists.
+        // SAFETY: The module exists, by the type's invariant; only the address is taken.
         let state = unsafe { &raw const (*self.as_ptr()).state };
-        // SAFETY: valid for reads; the loader may change it at any time, hence volatile.
+        // SAFETY: Valid for reads; volatile, since the loader may change it at any time.
         match unsafe { state.read_volatile() } {
             bindings::module_state_MODULE_STATE_COMING => State::Coming,
             bindings::module_state_MODULE_STATE_GOING => State::Going,
@@ -100,31 +91,10 @@ impl ModulePtr {
     /// The part of the module's memory that `address` is in: text or data, for example.
     pub(crate) fn memory_around(self, address: usize) -> Option<Range<usize>> {
         let (mut start, mut end) = (0, 0);
-        // SAFETY: the module exists, and its memory does not change; the results are valid for writes.
+        // SAFETY: The module exists, by the type's invariant, and its memory does not change; the
+        // results are valid for writes.
         unsafe { bindings::livepatch_module_memory(self.as_ptr(), address, &mut start, &mut end) }
             .then_some(start..end)
-    }
-
-    /// The sections of a livepatch module's ELF file, which the loader keeps for late relocations.
-    ///
-    /// Only under the core's lock, once the module has been loaded.
-    pub(crate) fn sections(&self) -> Option<Sections<'_>> {
-        // SAFETY: the module exists; the loader set the pointer before anybody could patch with it.
-        let info = unsafe { (*self.as_ptr()).klp_info.as_ref() }?;
-        // SAFETY: as above.
-        let strings = unsafe { (*self.as_ptr()).core_kallsyms.strtab };
-        // SAFETY: the loader keeps all of this as long as the module exists, and moved the symbol table there; the lock
-        // keeps others from using the symbols.
-        unsafe {
-            Sections::from_raw(
-                *self,
-                info.sechdrs,
-                u32::from(info.hdr.e_shnum),
-                info.secstrings,
-                strings,
-                info.symndx,
-            )
-        }
     }
 }
 
@@ -134,14 +104,14 @@ pub(crate) struct ModuleRef(ModulePtr);
 impl ModuleRef {
     /// Takes a reference; `None` if the module is going.
     pub(crate) fn try_get(module: ModulePtr) -> Option<Self> {
-        // SAFETY: the module exists.
+        // SAFETY: The module exists, by the invariant of `ModulePtr`.
         unsafe { bindings::try_module_get(module.as_ptr()) }.then_some(Self(module))
     }
 }
 
 impl Drop for ModuleRef {
     fn drop(&mut self) {
-        // SAFETY: the reference is ours.
+        // SAFETY: The reference was taken in `try_get`, and belongs to this value.
         unsafe { bindings::module_put(self.0.as_ptr()) };
     }
 }

@@ -14,11 +14,13 @@ use kernel::prelude::*;
 
 /// Holds a value or nothing.
 ///
-/// Reading is lock-free and works in any context with preemption disabled, also where RCU is not watching.
+/// Reading is lock-free and works in any context with preemption disabled, also where RCU is not
+/// watching.
 ///
 /// # Invariants
 ///
-/// The pointer is null or came from a [`KBox`]; what it pointed to is freed only after every CPU has scheduled.
+/// The pointer is null or came from a [`KBox`]; what it pointed to is freed only after every CPU
+/// has scheduled.
 pub(crate) struct Published<T>(AtomicPtr<T>);
 
 impl<T: Send + Sync> Published<T> {
@@ -29,23 +31,24 @@ impl<T: Send + Sync> Published<T> {
 
     /// The present value, which stays as long as preemption stays disabled.
     pub(crate) fn get<'a>(&self, _preempt: &'a PreemptGuard) -> Option<&'a T> {
-        // ORDERING: pairs with the release in `replace`.
+        // ORDERING: Pairs with the release in `replace`.
         let value = self.0.load(Ordering::Acquire);
-        // SAFETY: by the type's invariant it is not freed while preemption is disabled.
+        // SAFETY: Null, or not freed while preemption is disabled, by the type's invariant.
         unsafe { value.as_ref() }
     }
 
-    /// Publishes `new` and returns what was there before, which nobody reads any more. Sleeps if there was something.
+    /// Publishes `new` and returns what was there before, which nobody reads any more. Sleeps if
+    /// there was something.
     pub(crate) fn replace(&self, new: Option<KBox<T>>) -> Option<KBox<T>> {
         let new = new.map_or(core::ptr::null_mut(), KBox::into_raw);
-        // ORDERING: release publishes what `new` points to; pairs with the acquire in `get`.
+        // ORDERING: Release publishes what `new` points to; pairs with the acquire in `get`.
         let old = self.0.swap(new, Ordering::AcqRel);
         if old.is_null() {
             return None;
         }
-        // INVARIANT: readers that got the old pointer are over after this.
+        // INVARIANT: Readers that got the old pointer are over after this.
         cpu::synchronize_all();
-        // SAFETY: it came from a `KBox`, by the type's invariant, and the swap made it ours alone.
+        // SAFETY: It came from a `KBox`, by the type's invariant, and the swap made it ours alone.
         Some(unsafe { KBox::from_raw(old) })
     }
 }

@@ -79,7 +79,8 @@ impl Comm {
 ///
 /// `task` must point to a task that exists for `'a`.
 pub(crate) unsafe fn from_raw<'a>(task: *mut bindings::task_struct) -> &'a Task {
-    // SAFETY: `Task` is a transparent wrapper; the caller promises the rest.
+    // SAFETY: `Task` is a transparent wrapper, and the task lives for `'a` by the safety
+    // requirements.
     unsafe { &*task.cast() }
 }
 
@@ -119,15 +120,15 @@ impl Deref for Quiescent<'_> {
     }
 }
 
-/// Calls `f` while `task`, which is not the current one, neither starts nor stops running; with `None`
-/// if it runs.
+/// Calls `f` while `task`, which is not the current one, neither starts nor stops running; with
+/// `None` if it runs.
 ///
 /// `f` runs with interrupts disabled under the scheduler's locks.
 ///
 /// # Errors
 ///
-/// The errno of the scheduler if it has not called `f`. It always does, in the kernels that this was
-/// written for.
+/// The errno of the scheduler if it has not called `f`. It always does, in the kernels that this
+/// was written for.
 pub(crate) fn call_on<R>(
     task: &Task,
     f: impl FnOnce(Option<&Quiescent<'_>>) -> R,
@@ -176,8 +177,8 @@ pub(crate) fn call_on<R>(
         result: None,
     };
     let function = trampoline_of(&call);
-    // SAFETY: The task lives while it is borrowed, and the trampoline fits `call`, which nobody else
-    // uses.
+    // SAFETY: The task lives while it is borrowed, and the trampoline fits `call`, which nobody
+    // else uses.
     let errno =
         unsafe { bindings::task_call_func(task.as_ptr(), function, (&raw mut call).cast()) };
     call.result.ok_or(errno)
@@ -193,44 +194,47 @@ struct TasklistGuard(NotThreadSafe);
 impl TasklistGuard {
     /// Takes the lock. Any context but one that holds it for writing.
     fn new() -> Self {
-        // SAFETY: no requirement; `Drop` balances it.
+        // SAFETY: The current context does not hold the lock; `Drop` unlocks.
         unsafe { bindings::livepatch_tasklist_read_lock() };
-        // INVARIANT: just taken.
+        // INVARIANT: Just taken.
         Self(NotThreadSafe)
     }
 
     /// The task behind `task` on the list, the first one for `None`. Idle tasks are not on it.
     fn next<'a>(&'a self, task: Option<&'a Task>) -> Option<&'a Task> {
         let task = task.map_or(core::ptr::null_mut(), Task::as_ptr);
-        // SAFETY: the lock is held, by the type's invariant, and the task is on the list: it came from here.
+        // SAFETY: The lock is held, by the type's invariant, and the task is on the list: it came
+        // from here.
         let next = unsafe { bindings::livepatch_next_task(task) };
-        // SAFETY: the lock keeps the task on the list, so it exists.
+        // SAFETY: The lock keeps the task on the list, where it lives.
         (!next.is_null()).then(|| unsafe { from_raw(next) })
     }
 
     /// `task`, if it is on the list.
     fn find<'a>(&'a self, task: &'a Task) -> Option<&'a Task> {
-        // SAFETY: the lock is held, by the type's invariant.
+        // SAFETY: The lock is held, by the type's invariant; a `Task` that is borrowed lives.
         unsafe { bindings::livepatch_task_listed(task.as_ptr()) }.then_some(task)
     }
 }
 
 impl Drop for TasklistGuard {
     fn drop(&mut self) {
-        // SAFETY: balances `new`.
+        // SAFETY: Balances the lock in `new`.
         unsafe { bindings::livepatch_tasklist_read_unlock() };
     }
 }
 
-/// Calls `f` for every thread of every process, in pieces between which `tasklist_lock` is not held; what this means for
-/// tasks that come and go is said in [`crate::pure::walk`]. Idle tasks are not among them. Sleeps, `f` must not.
+/// Calls `f` for every thread of every process, in pieces between which `tasklist_lock` is not
+/// held; what this means for tasks that come and go is said in [`crate::pure::walk`]. Idle tasks
+/// are not among them. Sleeps, `f` must not.
 pub(crate) fn for_each(mut f: impl FnMut(&Task) -> Cost) {
     let mut walk: Walk<ARef<Task>> = Walk::new();
     loop {
         let list = TasklistGuard::new();
         let progress = walk.piece(
             |cursor| {
-                // SAFETY: only used while `list` is held; the walk keeps its reference until it has another cursor.
+                // SAFETY: Only used while `list` is held; the walk keeps its reference until it has
+                // another cursor.
                 list.find(unsafe { from_raw(cursor.as_ptr()) })
             },
             |task| list.next(task),
@@ -242,7 +246,7 @@ pub(crate) fn for_each(mut f: impl FnMut(&Task) -> Cost) {
             Progress::End => return,
             Progress::More(cursor) => drop(cursor),
         }
-        // SAFETY: we may sleep.
+        // SAFETY: The caller may sleep, and no lock is held.
         unsafe { bindings::livepatch_cond_resched() };
     }
 }

@@ -23,7 +23,8 @@ pub(crate) fn warn_unless(warned: &AtomicBool, what: &'static CStr) {
     }
 }
 
-/// `WARN_ONCE()`: warns of a C string literal, with a stack trace, once for each place. Any context.
+/// `WARN_ONCE()`: warns of a C string literal, with a stack trace, once for each place. Any
+/// context.
 macro_rules! warn_once {
     ($what:literal) => {{
         static WARNED: ::core::sync::atomic::AtomicBool =

@@ -2,8 +2,8 @@
 
 //! A queue of one's own, and work that lives in a static.
 //!
-//! The `kernel` crate's work items are owned by the queue while they wait; the core wants items that can be brought
-//! forward, and that are certainly over when the module goes.
+//! The `kernel` crate's work items are owned by the queue while they wait; the core wants items
+//! that can be brought forward, and that are certainly over when the module goes.
 //!
 //! C header: [`include/linux/workqueue.h`](srctree/include/linux/workqueue.h)
 
@@ -24,9 +24,9 @@ use kernel::{
 /// A workqueue that exists as long as this.
 pub(crate) struct OwnedQueue(NonNull<bindings::workqueue_struct>);
 
-// SAFETY: workqueues have their own locks.
+// SAFETY: A queue is not bound to a thread.
 unsafe impl Send for OwnedQueue {}
-// SAFETY: as above.
+// SAFETY: Any thread may put work on a queue, which has a lock of its own.
 unsafe impl Sync for OwnedQueue {}
 
 impl OwnedQueue {
@@ -36,7 +36,7 @@ impl OwnedQueue {
     ///
     /// `ENOMEM`.
     pub(crate) fn new(name: &CStr) -> Result<Self> {
-        // SAFETY: the format takes one string; 0 is the default for the number of items at a time.
+        // SAFETY: The format takes one string; 0 is the default for the number of items at a time.
         let queue = unsafe {
             bindings::alloc_workqueue_noprof(
                 c"%s".as_char_ptr(),
@@ -51,7 +51,8 @@ impl OwnedQueue {
 
 impl Drop for OwnedQueue {
     fn drop(&mut self) {
-        // SAFETY: ours. Waits for what is queued and running; delayed items must have been cancelled.
+        // SAFETY: Nobody else has the queue. Waits for what is queued and running; delayed items
+        // must have been cancelled.
         unsafe { bindings::destroy_workqueue(self.0.as_ptr()) };
     }
 }
@@ -67,7 +68,7 @@ pub(crate) struct StaticWork {
     queue: AtomicPtr<bindings::workqueue_struct>,
 }
 
-// SAFETY: work items have their own locks.
+// SAFETY: Any thread may use a work item, which is changed atomically.
 unsafe impl Sync for StaticWork {}
 
 impl StaticWork {
@@ -90,7 +91,7 @@ impl StaticWork {
     /// Must be called once only, before any other method.
     pub(crate) unsafe fn init<F: Work>(&'static self) {
         let work = self.inner.get();
-        // SAFETY: the memory is ours and static; nobody uses it yet.
+        // SAFETY: The memory is static, and nobody uses it yet by the safety requirements.
         unsafe {
             bindings::init_work_with_key(
                 &raw mut (*work).work,
@@ -100,7 +101,8 @@ impl StaticWork {
                 kernel::static_lock_class!().as_ptr(),
             )
         };
-        // SAFETY: as above; the timer belongs to a `delayed_work` and only the workqueue code uses it.
+        // SAFETY: Nobody uses the memory yet by the safety requirements; the timer belongs to a
+        // `delayed_work` and only the workqueue code uses it.
         unsafe {
             bindings::timer_init_key(
                 &raw mut (*work).timer,
@@ -112,11 +114,12 @@ impl StaticWork {
         };
     }
 
-    /// Runs the function on `queue` after `delay`, earlier or later than a previous call asked for. Any context.
+    /// Runs the function on `queue` after `delay`, earlier or later than a previous call asked for.
+    /// Any context.
     pub(crate) fn run_after(&'static self, queue: &OwnedQueue, delay: Jiffies) {
-        // ORDERING: the queue was there before anybody could know of it.
+        // ORDERING: The queue was there before anybody could know of it.
         self.queue.store(queue.0.as_ptr(), Ordering::Relaxed);
-        // SAFETY: initialised, by the type's invariant; both exist.
+        // SAFETY: The item is initialised, by the type's invariant, and the queue is borrowed.
         unsafe {
             bindings::mod_delayed_work_on(
                 bindings::wq_misc_consts_WORK_CPU_UNBOUND as i32,
@@ -133,8 +136,8 @@ impl StaticWork {
         if queue.is_null() {
             return;
         }
-        // SAFETY: initialised, by the type's invariant; the queue exists, since `cancel` comes before it goes, and then
-        // nobody calls this any more.
+        // SAFETY: The item is initialised, by the type's invariant; the queue is still there, since
+        // `cancel` comes before it goes, and then nobody calls this any more.
         unsafe {
             bindings::mod_delayed_work_on(
                 bindings::wq_misc_consts_WORK_CPU_UNBOUND as i32,
@@ -150,7 +153,7 @@ impl StaticWork {
     /// Nobody may use the item at the same time.
     pub(crate) fn cancel(&'static self) {
         self.queue.store(core::ptr::null_mut(), Ordering::Relaxed);
-        // SAFETY: initialised, by the type's invariant.
+        // SAFETY: The item is initialised, by the type's invariant; the caller may sleep.
         unsafe { bindings::cancel_delayed_work_sync(self.inner.get()) };
     }
 }

@@ -7,8 +7,8 @@
 //!
 //! # Concurrency
 //!
-//! The loader reads a module's sections before anybody else knows of the module; after that, everything here happens
-//! under the core's lock.
+//! The loader reads a module's sections before anybody else knows of the module; after that,
+//! everything here happens under the core's lock.
 
 use crate::{
     bindings,
@@ -32,9 +32,10 @@ type RawSymbol = bindings::elf64_sym;
 ///
 /// # Invariants
 ///
-/// `headers` points to `count` headers, which describe memory of `module` that exists for `'a`, as far as they are marked
-/// `SHF_ALLOC` or are the symbol table, whose index `symbols` is. Names are offsets into `names` and `strings`, which
-/// hold NUL-terminated strings: the loader has checked that. Nobody else uses the values of the symbols meanwhile.
+/// `headers` points to `count` headers, which describe memory of `module` that exists for `'a`, as
+/// far as they are marked `SHF_ALLOC` or are the symbol table, whose index `symbols` is. Names are
+/// offsets into `names` and `strings`, which hold NUL-terminated strings: the loader has checked
+/// that. Nobody else uses the values of the symbols meanwhile.
 pub(crate) struct Sections<'a> {
     module: ModulePtr,
     headers: NonNull<Header>,
@@ -59,7 +60,7 @@ impl Sections<'_> {
         strings: *const c_char,
         symbols: u32,
     ) -> Option<Self> {
-        // INVARIANT: the caller says so.
+        // INVARIANT: By the safety requirements.
         Some(Self {
             module,
             headers: NonNull::new(headers)?,
@@ -72,7 +73,7 @@ impl Sections<'_> {
     }
 
     fn header(&self, index: u32) -> Option<&Header> {
-        // SAFETY: there are `count` headers, by the type's invariant.
+        // SAFETY: There are `count` headers, by the type's invariant.
         (index < self.count).then(|| unsafe { self.headers.add(index as usize).as_ref() })
     }
 
@@ -117,7 +118,7 @@ impl<'a> Section<'a> {
     /// Its name.
     pub(crate) fn name(&self) -> &'a CStr {
         let name = self.all.names.wrapping_add(self.header.sh_name as usize);
-        // SAFETY: a string among the section names, by the invariant of `Sections`.
+        // SAFETY: A string among the section names, by the invariants of `Sections`.
         unsafe { CStr::from_char_ptr(name) }
     }
 
@@ -156,7 +157,7 @@ impl<'a> Section<'a> {
     ///
     /// `ENOEXEC` if a place does not hold what it should or a value does not fit, after a message.
     pub(crate) fn relocate(&self) -> Result {
-        // SAFETY: all of it belongs to the module, by the invariant of `Sections`.
+        // SAFETY: All of it belongs to the module, by the invariants of `Sections`.
         to_result(unsafe {
             bindings::apply_relocate_add(
                 self.all.headers.as_ptr(),
@@ -170,7 +171,8 @@ impl<'a> Section<'a> {
 
     /// Undoes [`Self::relocate`]. Sleeps.
     pub(crate) fn clear(&self) {
-        // SAFETY: as above; the section was written before.
+        // SAFETY: All of it belongs to the module, by the invariants of `Sections`; the section was
+        // written before.
         unsafe {
             bindings::clear_relocate_add(
                 self.all.headers.as_ptr(),
@@ -195,16 +197,16 @@ pub(crate) struct Symbol<'a> {
 impl<'a> Symbol<'a> {
     /// Whether it is marked to be resolved by the core.
     pub(crate) fn is_livepatch(&self) -> bool {
-        // SAFETY: it exists, by the invariant of `Sections`.
+        // SAFETY: An entry of the symbol table, which exists by the invariants of `Sections`.
         let section = unsafe { (*self.raw.as_ptr()).st_shndx };
         u32::from(section) == bindings::SHN_LIVEPATCH
     }
 
     /// Its name.
     pub(crate) fn name(&self) -> &'a CStr {
-        // SAFETY: it exists, by the invariant of `Sections`.
+        // SAFETY: An entry of the symbol table, which exists by the invariants of `Sections`.
         let offset = unsafe { (*self.raw.as_ptr()).st_name };
-        // SAFETY: a string among the names, by the same invariant.
+        // SAFETY: A string among the names of symbols, by the invariants of `Sections`.
         unsafe { CStr::from_char_ptr(self.strings.wrapping_add(offset as usize)) }
     }
 
@@ -215,7 +217,8 @@ impl<'a> Symbol<'a> {
 
     /// Sets its value.
     pub(crate) fn set_value(&self, value: usize) {
-        // SAFETY: it exists, and nobody else uses its value, by the invariant of `Sections`.
+        // SAFETY: An entry of the symbol table, whose value nobody else uses, by the invariants of
+        // `Sections`.
         unsafe { (*self.raw.as_ptr()).st_value = value as u64 };
     }
 }

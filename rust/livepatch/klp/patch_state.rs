@@ -31,8 +31,8 @@ pub(crate) trait PatchStateExt {
     fn set_pending(&self);
     /// Takes [`Self::set_pending`] back, or notes that the task has switched.
     fn clear_pending(&self);
-    /// Does [`Self::clear_pending`] and returns whether the flag was set. A full memory barrier if it
-    /// was.
+    /// Does [`Self::clear_pending`] and returns whether the flag was set. A full memory barrier if
+    /// it was.
     fn test_and_clear_pending(&self) -> bool;
 }
 

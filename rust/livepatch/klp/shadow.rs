@@ -2,14 +2,14 @@
 
 //! The table of shadow variables.
 //!
-//! It is the built-in core's own: variables outlive patches and must survive a change of cores, and a task may be in one
-//! core's function while another one is in the other's. So the table, its lock and the layout of a variable are shared;
-//! [`init()`] makes sure that they are what we think.
+//! It is the built-in core's own: variables outlive patches and must survive a change of cores, and
+//! a task may be in one core's function while another one is in the other's. So the table, its lock
+//! and the layout of a variable are shared; [`init()`] makes sure that they are what we think.
 //!
 //! # Concurrency
 //!
-//! Readers need RCU only. Whoever changes the table holds its lock, with interrupts disabled ([`Locked`]). Variables are
-//! freed after a grace period.
+//! Readers need RCU only. Whoever changes the table holds its lock, with interrupts disabled
+//! ([`Locked`]). Variables are freed after a grace period.
 
 use crate::{
     bindings,
@@ -47,10 +47,12 @@ pub(crate) struct Key {
     pub(crate) id: usize,
 }
 
-/// Binary logarithm of the number of buckets. [`init()`] sets it before anything else here is called.
+/// Binary logarithm of the number of buckets. [`init()`] sets it before anything else here is
+/// called.
 static BITS: AtomicU32 = AtomicU32::new(0);
 
-/// Makes sure that the table is what we think it is. Called while the built-in functions are in charge; sleeps.
+/// Makes sure that the table is what we think it is. Called while the built-in functions are in
+/// charge; sleeps.
 ///
 /// # Errors
 ///
@@ -69,7 +71,7 @@ pub(crate) fn init() -> Result {
         object: (&raw const PROBE).cast_mut().cast(),
         id: 0,
     };
-    // SAFETY: the built-in function does not look at the object; there is no constructor.
+    // SAFETY: The built-in function does not look at the object; there is no constructor.
     let data = unsafe {
         bindings::klp_shadow_alloc(
             key.object,
@@ -81,7 +83,7 @@ pub(crate) fn init() -> Result {
         )
     };
     let found = get(key, &rcu::read_lock());
-    // SAFETY: as above; there is no destructor.
+    // SAFETY: The built-in function does not look at the object; there is no destructor.
     unsafe { bindings::klp_shadow_free(key.object, key.id, None) };
     match NonNull::new(data) {
         None => Err(ENOMEM),
@@ -94,15 +96,17 @@ pub(crate) fn init() -> Result {
 ///
 /// # Safety
 ///
-/// `link` must be a link of a list in the table, or of a variable that the caller owns, which exists for `'a`.
+/// `link` must be a link of a list in the table, or of a variable that the caller owns, which
+/// exists for `'a`.
 unsafe fn link<'a>(link: *mut *mut hlist_node) -> &'a AtomicPtr<hlist_node> {
-    // SAFETY: aligned, and everybody who reads it meanwhile does so atomically.
+    // SAFETY: The link is aligned and lives for `'a`, and everybody who reads it meanwhile does so
+    // atomically.
     unsafe { AtomicPtr::from_ptr(link) }
 }
 
 /// The first link of the list that the object's variables are on.
 fn bucket(object: *mut c_void) -> *mut *mut hlist_node {
-    // SAFETY: only computes.
+    // SAFETY: Only computes with the address, of which it needs no memory.
     let index = unsafe { bindings::livepatch_hash(object, BITS.load(Ordering::Relaxed)) };
     head(index)
 }
@@ -110,7 +114,7 @@ fn bucket(object: *mut c_void) -> *mut *mut hlist_node {
 /// The first link of a list.
 fn head(index: u32) -> *mut *mut hlist_node {
     let table = (&raw mut bindings::klp_shadow_hash).cast::<bindings::hlist_head>();
-    // SAFETY: the index is below the number of buckets, by `livepatch_hash` and `Locked::drain`.
+    // SAFETY: The index is below the number of buckets, by `livepatch_hash` and `Locked::drain`.
     unsafe { &raw mut (*table.add(index as usize)).first }
 }
 
@@ -122,28 +126,32 @@ fn head(index: u32) -> *mut *mut hlist_node {
 unsafe fn find(key: Key) -> Option<NonNull<Raw>> {
     let mut next = bucket(key.object);
     loop {
-        // ORDERING: pairs with the release store in `Locked::insert`, and with the C functions'.
-        // SAFETY: a link of a list; variables on it are not freed, says the caller.
+        // ORDERING: Pairs with the release store in `Locked::insert`, and with the C functions'.
+        // SAFETY: A link of a list, whose variables are not freed, by the safety requirements.
         let shadow = NonNull::new(unsafe { link(next) }.load(Ordering::Acquire).cast::<Raw>())?;
-        // SAFETY: on the list, so it exists; object and identifier do not change.
+        // SAFETY: A variable on the list is not freed, by the safety requirements; its object does
+        // not change.
         let found = unsafe { &(*shadow.as_ptr()).obj };
-        // SAFETY: as above.
+        // SAFETY: A variable on the list is not freed, by the safety requirements; its identifier
+        // does not change.
         let id = unsafe { (*shadow.as_ptr()).id };
         if *found == key.object && id == key.id {
             return Some(shadow);
         }
-        // SAFETY: as above.
+        // SAFETY: A variable on the list is not freed, by the safety requirements; only the address
+        // is taken.
         next = unsafe { &raw mut (*shadow.as_ptr()).node.next };
     }
 }
 
 /// The data of a variable.
 fn data(shadow: NonNull<Raw>) -> NonNull<c_void> {
-    // SAFETY: the data lie behind the header, in the same allocation.
+    // SAFETY: The data follow the header, in the same allocation.
     unsafe { shadow.add(1).cast() }
 }
 
-/// The data of a variable, which stay as long as the caller knows that nobody frees it. Any context.
+/// The data of a variable, which stay as long as the caller knows that nobody frees it. Any
+/// context.
 pub(crate) fn get(key: Key, _rcu: &rcu::Guard) -> Option<NonNull<c_void>> {
     // SAFETY: RCU is held.
     unsafe { find(key) }.map(data)
@@ -160,14 +168,14 @@ impl Variable {
     /// Allocates one with `size` bytes of zeroes as data; the context is that of `flags`.
     pub(crate) fn new(key: Key, size: usize, flags: gfp_t) -> Option<Self> {
         let size = size.checked_add(size_of::<Raw>())?;
-        // SAFETY: the caller chose the flags for its context.
+        // SAFETY: Allocates; the flags are those for the caller's context.
         let shadow = unsafe { bindings::__kmalloc_noprof(size, flags | bindings::__GFP_ZERO) };
         let shadow = NonNull::new(shadow)?.cast::<Raw>();
-        // SAFETY: large enough, ours alone.
+        // SAFETY: Just allocated, large enough, and nobody else knows of it.
         unsafe { (*shadow.as_ptr()).obj = key.object };
-        // SAFETY: as above.
+        // SAFETY: Just allocated, large enough, and nobody else knows of it.
         unsafe { (*shadow.as_ptr()).id = key.id };
-        // INVARIANT: just allocated.
+        // INVARIANT: Just allocated.
         Some(Self(shadow))
     }
 
@@ -179,7 +187,7 @@ impl Variable {
 
 impl Drop for Variable {
     fn drop(&mut self) {
-        // SAFETY: by the type's invariant.
+        // SAFETY: Allocated by `kmalloc()` and not used by anybody else, by the type's invariant.
         unsafe { bindings::kfree(self.0.as_ptr().cast()) };
     }
 }
@@ -194,7 +202,7 @@ pub(crate) struct Removed(NonNull<Raw>);
 impl Removed {
     /// The object that it was attached to.
     pub(crate) fn object(&self) -> *mut c_void {
-        // SAFETY: it exists, by the type's invariant.
+        // SAFETY: Not freed before `Drop`, by the type's invariant.
         unsafe { (*self.0.as_ptr()).obj }
     }
 
@@ -206,7 +214,7 @@ impl Removed {
 
 impl Drop for Removed {
     fn drop(&mut self) {
-        // SAFETY: by the type's invariant.
+        // SAFETY: On no list, and nobody else frees it, by the type's invariant.
         unsafe { bindings::livepatch_shadow_free_rcu(self.0.as_ptr()) };
     }
 }
@@ -224,7 +232,7 @@ pub(crate) struct Locked {
 impl Locked {
     /// Locks the table. Any context but NMI.
     pub(crate) fn new() -> Self {
-        // INVARIANT: just taken.
+        // INVARIANT: Just taken.
         Self {
             // SAFETY: `Drop` balances it.
             flags: unsafe { bindings::livepatch_shadow_lock() },
@@ -234,7 +242,7 @@ impl Locked {
 
     /// The data of a variable.
     pub(crate) fn get(&self, key: Key) -> Option<NonNull<c_void>> {
-        // SAFETY: the lock is held.
+        // SAFETY: The table's lock is held, by the type's invariant.
         unsafe { find(key) }.map(data)
     }
 
@@ -242,43 +250,48 @@ impl Locked {
     pub(crate) fn insert(&self, variable: Variable) {
         let shadow = variable.0.as_ptr();
         core::mem::forget(variable);
-        // SAFETY: it exists.
+        // SAFETY: The variable was just given up by its owner, so nobody frees it.
         let head = bucket(unsafe { (*shadow).obj });
-        // SAFETY: as above.
+        // SAFETY: The variable was just given up by its owner, so nobody frees it.
         let node = unsafe { &raw mut (*shadow).node };
-        // SAFETY: a link of a list.
+        // SAFETY: The first link of a list in the table, which is static.
         let first = unsafe { link(head) };
         let second = first.load(Ordering::Relaxed);
-        // SAFETY: nobody sees the node yet.
+        // SAFETY: Nobody sees the node yet.
         unsafe { (*node).next = second };
-        // SAFETY: as above.
+        // SAFETY: Nobody sees the node yet.
         unsafe { (*node).pprev = head };
-        // ORDERING: publishes the variable; pairs with the acquire load in `find` and the C functions' dependent one.
+        // ORDERING: Publishes the variable; pairs with the acquire load in `find` and the C
+        // functions' dependent one.
         first.store(node, Ordering::Release);
         if !second.is_null() {
-            // SAFETY: on the list, so it exists; readers do not look at `pprev`, others wait for the lock.
+            // SAFETY: A variable on the list is freed under the lock only; readers do not look at
+            // `pprev`, others wait for the lock.
             unsafe { (*second).pprev = &raw mut (*node).next };
         }
     }
 
     /// Takes a variable that [`find`] found off its list.
     fn unlink(&self, shadow: NonNull<Raw>) -> Removed {
-        // SAFETY: on the list, so it exists; the lock keeps others away.
+        // SAFETY: A variable on the list is freed under the lock only, which is held, by the type's
+        // invariant.
         let node = unsafe { (*shadow.as_ptr()).node };
-        // ORDERING: what comes behind was published when it came in; release again for those that get there by this link.
-        // SAFETY: the link that leads to the node.
+        // ORDERING: What follows was published when it came in. Release again for those that
+        // get there by this link.
+        // SAFETY: The link that leads to the node, in the table or in a variable on the list.
         unsafe { link(node.pprev) }.store(node.next, Ordering::Release);
         if !node.next.is_null() {
-            // SAFETY: on the list, so it exists; readers do not look at `pprev`.
+            // SAFETY: A variable on the list is freed under the lock only; readers do not look at
+            // `pprev`.
             unsafe { (*node.next).pprev = node.pprev };
         }
-        // INVARIANT: off the list. Readers that are at it go on by its `next`.
+        // INVARIANT: Off the list. Readers that are at it go on by its `next`.
         Removed(shadow)
     }
 
     /// Takes a variable out of the table.
     pub(crate) fn remove(&self, key: Key) -> Option<Removed> {
-        // SAFETY: the lock is held.
+        // SAFETY: The table's lock is held, by the type's invariant.
         unsafe { find(key) }.map(|shadow| self.unlink(shadow))
     }
 
@@ -286,13 +299,13 @@ impl Locked {
     pub(crate) fn drain(&self, id: usize, mut f: impl FnMut(Removed)) {
         for index in 0..1 << BITS.load(Ordering::Relaxed) {
             let mut next = head(index);
-            // SAFETY: a link of a list, which the lock keeps others from changing.
+            // SAFETY: A link of a list, which the lock keeps others from changing.
             while let Some(shadow) = NonNull::new(unsafe { *next }.cast::<Raw>()) {
-                // SAFETY: on the list, so it exists.
+                // SAFETY: A variable on the list is freed under the lock only, which is held.
                 if unsafe { (*shadow.as_ptr()).id } == id {
                     f(self.unlink(shadow));
                 } else {
-                    // SAFETY: as above.
+                    // SAFETY: A variable on the list is freed under the lock only, which is held.
                     next = unsafe { &raw mut (*shadow.as_ptr()).node.next };
                 }
             }
@@ -302,13 +315,13 @@ impl Locked {
 
 impl Drop for Locked {
     fn drop(&mut self) {
-        // SAFETY: balances `new`.
+        // SAFETY: Balances the lock in `new`.
         unsafe { bindings::livepatch_shadow_unlock(self.flags) };
     }
 }
 
 /// Warns of a second variable with the same key.
 pub(crate) fn warn_duplicate(key: Key) {
-    // SAFETY: prints both.
+    // SAFETY: Prints both numbers, and needs no memory of them.
     unsafe { bindings::livepatch_shadow_warn_duplicate(key.object, key.id) };
 }

@@ -2,8 +2,8 @@
 
 //! When to look at the remaining tasks of a transition again, and when to signal them.
 //!
-//! Free of the kernel: `tools/testing/host` tests it on the host. Times are in milliseconds since the transition
-//! started (or was reversed).
+//! Free of the kernel: `tools/testing/host` tests it on the host. Times are in milliseconds since
+//! the transition started (or was reversed).
 
 /// The C core looks once a second; that is where the back-off ends.
 const SLOWEST_MS: u64 = 1_000;

@@ -2,8 +2,9 @@
 
 //! The names of livepatch relocation sections and symbols.
 //!
-//! The format is that of `Documentation/livepatch/module-elf-format.rst`; what is accepted, and how much of it is looked
-//! at, is what the C core's `sscanf()` accepts. Free of the kernel: `tools/testing/host` tests it on the host.
+//! The format is that of `Documentation/livepatch/module-elf-format.rst`; what is accepted, and how
+//! much of it is looked at, is what the C core's `sscanf()` accepts. Free of the kernel:
+//! `tools/testing/host` tests it on the host.
 
 /// The longest name of an object that is looked at.
 const OBJECT_MAX: usize = 55;
@@ -11,7 +12,8 @@ const OBJECT_MAX: usize = 55;
 /// The longest name of a symbol.
 const SYMBOL_MAX: usize = 511;
 
-/// Splits off the longest start of `text`, up to `max` bytes, without `stop`; `None` if that is empty.
+/// Splits off the longest start of `text`, up to `max` bytes, without `stop`; `None` if that is
+/// empty.
 fn field(text: &[u8], stop: u8, max: usize) -> Option<(&[u8], &[u8])> {
     let end = text.iter().take(max).position(|&byte| byte == stop);
     let end = end.unwrap_or(text.len().min(max));

@@ -2,8 +2,9 @@
 
 //! Address ranges that a task must not have on its stack.
 //!
-//! Built once per transition, sorted, so that checking a stack costs a binary search per frame instead of a
-//! comparison with every function. Free of the kernel: `tools/testing/host` tests it on the host.
+//! Built once per transition, sorted, so that checking a stack costs a binary search per frame
+//! instead of a comparison with every function. Free of the kernel: `tools/testing/host` tests it
+//! on the host.
 
 use crate::pure::sort;
 
@@ -45,7 +46,8 @@ pub(crate) fn sort<L: Copy>(ranges: &mut [Range<L>]) {
     }
 }
 
-/// Returns the label of the function that comes first in the patch among those with one of `addresses` in them.
+/// Returns the label of the function that comes first in the patch among those with one of
+/// `addresses` in them.
 ///
 /// `ranges` must have been sorted by [`sort()`].
 pub(crate) fn find<L: Copy>(ranges: &[Range<L>], addresses: &[usize]) -> Option<L> {

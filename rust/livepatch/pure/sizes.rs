@@ -2,8 +2,8 @@
 
 //! How large the code at many addresses is, by one pass over a module's symbols.
 //!
-//! `kallsyms_lookup_size_offset()` passes over all of them for each address, so the time that a patch takes to load
-//! would grow with the square of its size. This gives the same answers.
+//! `kallsyms_lookup_size_offset()` passes over all of them for each address, so the time that a
+//! patch takes to load would grow with the square of its size. This gives the same answers.
 //!
 //! Free of the kernel: `tools/testing/host` tests it on the host.
 
@@ -41,7 +41,8 @@ impl Place {
         self.order
     }
 
-    /// From the symbol at or before the address to the next one, in bytes; `None` if there is no such symbol.
+    /// From the symbol at or before the address to the next one, in bytes; `None` if there is no
+    /// such symbol.
     pub(crate) fn size(&self) -> Option<usize> {
         (self.below >= self.memory.start).then(|| self.above.min(self.memory.end) - self.below)
     }
@@ -93,7 +94,8 @@ impl<'s> Sizes<'s> {
     }
 }
 
-/// Whether a symbol's name says something: kallsyms ignores those of the assembler and the compiler.
+/// Whether a symbol's name says something: kallsyms ignores those of the assembler and the
+/// compiler.
 #[doc(alias = "is_mapping_symbol")]
 fn is_meaningful(name: &[u8]) -> bool {
     !(name.is_empty()

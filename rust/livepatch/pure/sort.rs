@@ -2,12 +2,14 @@
 
 //! Sorting on a small stack.
 //!
-//! The standard library's `sort_unstable_by_key` recurses, with a buffer for dozens of elements in every frame: up to
-//! 3 KiB, six deep for 2,000 elements. A kernel stack has 16 KiB, and what lies beyond may be another task's.
+//! The standard library's `sort_unstable_by_key` recurses, with a buffer for dozens of elements in
+//! every frame: up to 3 KiB, six deep for 2,000 elements. A kernel stack has 16 KiB, and what lies
+//! beyond may be another task's.
 //!
 //! Free of the kernel: `tools/testing/host` tests it on the host.
 
-/// Sorts `items` by what `key` gives for each: a heapsort, in place, without recursion. Equal ones may change places.
+/// Sorts `items` by what `key` gives for each: a heapsort, in place, without recursion. Equal ones
+/// may change places.
 pub(crate) fn by_key<T, K: Ord>(items: &mut [T], key: impl Fn(&T) -> K) {
     for root in (0..items.len() / 2).rev() {
         sift_down(items, root, &key);

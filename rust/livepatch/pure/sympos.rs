@@ -40,7 +40,8 @@ impl Matcher {
         }
     }
 
-    /// To be called for every symbol of the name; breaks when the answer is known, and ignores what comes after that.
+    /// To be called for every symbol of the name; breaks when the answer is known, and ignores what
+    /// comes after that.
     pub(crate) fn visit(&mut self, address: usize) -> ControlFlow<()> {
         if !self.decided {
             self.address = address;

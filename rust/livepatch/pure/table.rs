@@ -143,7 +143,8 @@ impl Slot {
 
     /// Takes `node` off the stack, wherever it is.
     ///
-    /// Returns false if it is not there. A reader that has found the node goes on to what is below it, so `below` is left as it is.
+    /// Returns false if it is not there. A reader that has found the node goes on to what is below
+    /// it, so `below` is left as it is.
     ///
     /// # Safety
     ///

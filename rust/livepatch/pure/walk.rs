@@ -2,23 +2,26 @@
 
 //! Visiting every entry of a list in pieces, between which the list may change.
 //!
-//! A pass over all tasks with `tasklist_lock` held throughout would hold up every fork and exit. So the lock is dropped
-//! after some work, and the walk goes on behind the entry it stopped at. Free of the kernel: `tools/testing/host` tests it
-//! on the host, with entries that come and go between the pieces.
+//! A pass over all tasks with `tasklist_lock` held throughout would hold up every fork and exit. So
+//! the lock is dropped after some work, and the walk goes on behind the entry it stopped at. Free
+//! of the kernel: `tools/testing/host` tests it on the host, with entries that come and go between
+//! the pieces.
 //!
 //! # What is visited
 //!
-//! Every entry that is on the list from the first piece to the last, and every entry that was added meanwhile *ahead* of
-//! the walk. That the others do not matter is up to the list:
+//! Every entry that is on the list from the first piece to the last, and every entry that was added
+//! meanwhile *ahead* of the walk. That the others do not matter is up to the list:
 //!
-//! * A new process goes to the end of the list of processes and a new thread to the end of the threads of its maker, so a
-//!   task that has not been visited can make new ones only ahead of the walk. A task that has been visited makes tasks
-//!   like itself: `klp_copy_process()` hands on state and pending flag, under the lock. So no task can be in a state
-//!   that the walk would have changed, or objected to, without the walk having met it or an ancestor like it.
-//! * A thread that replaces its leader in `execve()` takes the leader's place among the processes and keeps its own among
-//!   the threads of the process, which is still ahead of the walk, in the same list, if it was before.
-//! * The entry that the walk stopped at may go. Then the walk starts all over, which costs little: what has been visited
-//!   is done. After [`MAX_RESTARTS`] it goes on without pieces.
+//! * A new process goes to the end of the list of processes and a new thread to the end of the
+//!   threads of its maker, so a task that has not been visited can make new ones only ahead of the
+//!   walk. A task that has been visited makes tasks like itself: `klp_copy_process()` hands on
+//!   state and pending flag, under the lock. So no task can be in a state that the walk would have
+//!   changed, or objected to, without the walk having met it or an ancestor like it.
+//! * A thread that replaces its leader in `execve()` takes the leader's place among the processes
+//!   and keeps its own among the threads of the process, which is still ahead of the walk, in the
+//!   same list, if it was before.
+//! * The entry that the walk stopped at may go. Then the walk starts all over, which costs little:
+//!   what has been visited is done. After [`MAX_RESTARTS`] it goes on without pieces.
 
 /// How much work one piece does.
 const PIECE: u32 = 512;
@@ -71,8 +74,8 @@ impl<C> Walk<C> {
 
     /// Goes on for a while. The list must be locked.
     ///
-    /// `find` gives the entry of a cursor if it is still on the list, `next` the one behind an entry, the first one for
-    /// `None`; `keep` makes a cursor.
+    /// `find` gives the entry of a cursor if it is still on the list, `next` the one behind an
+    /// entry, the first one for `None`; `keep` makes a cursor.
     pub(crate) fn piece<T: Copy>(
         &mut self,
         find: impl FnOnce(&C) -> Option<T>,
