@@ -227,7 +227,7 @@ fn as_ptr(data: Option<NonNull<c_void>>) -> *mut c_void {
     data.map_or(core::ptr::null_mut(), NonNull::as_ptr)
 }
 
-/// Makes a shadow variable, or does with one that exists as `existing` says.
+/// Makes a shadow variable, or does with one that exists as `existing` demands.
 ///
 /// # Safety
 ///

@@ -43,7 +43,7 @@ pub(crate) struct Code {
     pub(crate) size: usize,
 }
 
-/// What a patch does with a function.
+/// The change that a patch makes to a function.
 enum Change {
     /// Something else runs instead.
     Replace {
@@ -139,7 +139,7 @@ impl Func {
         }
     }
 
-    /// What identifies the function in its object: its name and which one of that name it is.
+    /// The function's identity in its object: its name and which one of that name it is.
     pub(crate) fn identity(&self) -> (&[u8], usize) {
         (self.name().to_bytes(), self.position())
     }
@@ -153,7 +153,7 @@ impl Func {
     ///
     /// # Errors
     ///
-    /// What [`Kobject::add`] gives.
+    /// The errors of [`Kobject::add`].
     #[doc(alias = "klp_init_func")]
     pub(crate) fn add_to_sysfs(&self, object: &Kobject<ObjectDirectory>) -> Result {
         self.directory.add(

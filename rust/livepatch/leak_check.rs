@@ -16,7 +16,7 @@ use kernel::{
 
 /// Something that is counted.
 pub(crate) trait Kind {
-    /// What messages call several of them.
+    /// The name of several of them in messages.
     const NAME: &'static str;
 
     /// How many there are.

@@ -35,8 +35,8 @@
 //!   leaks.
 //! * [`mod@pure`]: algorithms and rules that do not need the kernel, tested on the host.
 //! * [`mod@kapi`]: safe wrappers over what the `kernel` crate lacks, which could go there.
-//!   [`mod@klp`]: safe wrappers over livepatch's own C types. [`mod@lock`]: evidence that the registry
-//!   lock is held.
+//!   [`mod@klp`]: safe wrappers over livepatch's own C types. [`mod@lock`]: evidence that the
+//!   registry lock is held.
 //!
 //! Modules without `#[deny(unsafe_code)]` below are the only ones that may contain unsafe code; of
 //! [`mod@pure`], only the handler's table does.

@@ -6,7 +6,8 @@
 ///
 /// # Invariants
 ///
-/// The only value lies in what the registry lock protects, so whoever has a reference holds the lock.
+/// The only value lies in what the registry lock protects, so whoever has a reference holds the
+/// lock.
 pub(crate) struct LockHeld(());
 
 impl LockHeld {

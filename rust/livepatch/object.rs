@@ -49,7 +49,7 @@ use kernel::{
     },
 };
 
-/// What users see of an object. Written by the object, under the registry lock.
+/// The part of an object that users see. Written by the object, under the registry lock.
 pub(crate) struct ObjectStatus {
     patched: Atomic<bool>,
 }
@@ -66,12 +66,13 @@ impl ObjectStatus {
 pub(crate) struct Object {
     /// The module's name; `None` for vmlinux.
     name: Option<CString>,
-    /// What the patch module wrote; `None` for an object that only goes back to its original code.
+    /// The description in the patch module; `None` for an object that only goes back to its
+    /// original code.
     descriptor: Option<ObjectDescriptor>,
     /// The module, while it is loaded.
     module: Option<ModulePtr>,
     funcs: KVVec<Func>,
-    /// What redirects each of `funcs`.
+    /// The hook of each of `funcs`.
     hooks: KVVec<Hook>,
     status: Arc<ObjectStatus>,
     directory: Kobject<ObjectDirectory>,
@@ -227,7 +228,7 @@ impl Object {
     ///
     /// # Errors
     ///
-    /// What [`Kobject::add`] gives.
+    /// The errors of [`Kobject::add`].
     #[doc(alias = "klp_init_object")]
     pub(crate) fn add_to_sysfs(&self, patch: &Kobject<PatchDirectory>) -> Result {
         self.directory
@@ -241,7 +242,7 @@ impl Object {
     ///
     /// # Errors
     ///
-    /// What [`reloc::apply_for`] gives.
+    /// The errors of [`reloc::apply_for`].
     pub(crate) fn relocate(&self, pmod: ModulePtr, held: &LockHeld) -> Result {
         match self.module_name() {
             Some(name) => reloc::apply_for(pmod, name, held),
@@ -255,7 +256,7 @@ impl Object {
     ///
     /// # Errors
     ///
-    /// What [`Func::resolve`] gives; `ENOMEM`.
+    /// The errors of [`Func::resolve`]; `ENOMEM`.
     #[doc(alias = "klp_init_object_loaded")]
     pub(crate) fn resolve(&mut self, pmod: ModulePtr) -> Result {
         let object = self.name.as_deref().map(CStr::to_bytes);
@@ -298,7 +299,7 @@ impl Object {
     ///
     /// # Errors
     ///
-    /// `EINVAL` if ftrace cannot intercept a function, else what ftrace says; after a message.
+    /// `EINVAL` if ftrace cannot intercept a function, else the error of ftrace; after a message.
     #[doc(alias = "klp_patch_object")]
     pub(crate) fn patch(&mut self, ops: &mut Ops) -> Result {
         let mut funcs = self.funcs.iter().zip(self.hooks.iter_mut());
@@ -367,7 +368,7 @@ impl Object {
     ///
     /// # Errors
     ///
-    /// What [`ObjectDescriptor::pre_patch`] gives.
+    /// The errors of [`ObjectDescriptor::pre_patch`].
     pub(crate) fn pre_patch(&mut self) -> Result {
         self.descriptor
             .as_mut()

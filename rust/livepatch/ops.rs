@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The one `ftrace_ops` of all patched functions, and the table behind it.
+//! The one `ftrace_ops` of all patched functions, and its table.
 //!
 //! The C core registers an `ftrace_ops` for each function; every registration and, above all,
 //! removal waits for RCU, one after the other. Here a batch of functions is added to or taken out
@@ -211,9 +211,9 @@ impl Ops {
         }
         let table = new_table(&ips)?;
         for slot in self.table.slots().iter().filter(used) {
-            // SAFETY: `&mut self` makes us the only writer; the old table is not written to any more.
-            // Nodes on a stack are alive: a `Hook` that is attached keeps its node, and is detached
-            // by a `Batch`, which removes the node and synchronises.
+            // SAFETY: `&mut self` makes us the only writer; the old table is not written to any
+            // more. Nodes on a stack are alive: a `Hook` that is attached keeps its node, and is
+            // detached by a `Batch`, which removes the node and synchronises.
             let fits = unsafe { table.adopt(slot) };
             kernel::warn_on!(!fits);
         }
@@ -231,7 +231,7 @@ impl Ops {
     ///
     /// # Errors
     ///
-    /// What [`FtraceOps::register`] gives, and the hook that it was about. `ENOMEM`.
+    /// The errors of [`FtraceOps::register`], with the hook that they are about; `ENOMEM`.
     pub(crate) fn attach(&mut self, hooks: &mut [Hook]) -> Result<(), AttachError> {
         self.make_room(hooks)
             .map_err(|error| AttachError { index: 0, error })?;

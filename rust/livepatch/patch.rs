@@ -45,7 +45,7 @@ use kernel::{
     },
 };
 
-/// What users see of a patch. Written by the patch, under the registry lock.
+/// The part of a patch that users see. Written by the patch, under the registry lock.
 pub(crate) struct PatchStatus {
     id: PatchId,
     replace: bool,
@@ -163,7 +163,7 @@ impl Patch {
         )?)
     }
 
-    /// What identifies it among all patches ever.
+    /// Its identifier among all patches ever.
     pub(crate) fn id(&self) -> PatchId {
         self.status.id
     }
@@ -173,7 +173,7 @@ impl Patch {
         &self.name
     }
 
-    /// What the patch module wrote.
+    /// The description in the patch module.
     pub(crate) fn descriptor(&self) -> &PatchDescriptor {
         &self.descriptor
     }

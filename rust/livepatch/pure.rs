@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What is independent of the kernel: algorithms and rules, tested on the host by `tools/testing/host`.
+//! Algorithms and rules that are independent of the kernel, tested on the host by
+//! `tools/testing/host`.
 //!
-//! Nothing here calls the kernel or allocates memory. The handler's table is here too, so that threads of the host can
-//! try its memory orderings.
+//! Nothing here calls the kernel or allocates memory. The handler's table is here too, so that
+//! threads of the host can try its memory orderings.
 
 pub(crate) mod backoff;
 pub(crate) mod names;

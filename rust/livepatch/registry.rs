@@ -69,7 +69,7 @@ use kernel::{
     time::msecs_to_jiffies, //
 };
 
-/// What the core works with while it is in charge.
+/// Resources of the core while it is in charge.
 pub(crate) struct Runtime {
     /// `/sys/kernel/livepatch`.
     pub(crate) root: Kobject<RootDirectory>,
@@ -87,7 +87,7 @@ struct Running {
     index: usize,
 }
 
-/// What [`static@REGISTRY`] protects.
+/// The data that [`static@REGISTRY`] protects.
 ///
 /// # Invariants
 ///
@@ -105,7 +105,7 @@ pub(crate) struct Registry {
     last_id: PatchId,
 }
 
-/// What an operation on one patch works with.
+/// The parts of the registry that an operation on one patch needs.
 struct Parts<'a> {
     running: &'a mut Option<Running>,
     /// The patches below it.
@@ -128,10 +128,14 @@ mod lock {
     kernel::sync::global_lock! {
         // SAFETY: `init` is called first thing in the module's init function.
         /// The registry lock.
-        pub(crate) unsafe(uninit) static REGISTRY: Mutex<Registry> = Registry::new(
-            // SAFETY: It is put into what the registry lock protects.
-            unsafe { LockHeld::new() }
-        );
+        pub(crate) unsafe(uninit) static REGISTRY: Mutex<Registry> = empty();
+    }
+
+    /// The registry before anything is done with it.
+    const fn empty() -> Registry {
+        // SAFETY: It is put into what the registry lock protects, and nobody takes it out.
+        let held = unsafe { LockHeld::new() };
+        Registry::new(held)
     }
 
     /// Looks at the remaining tasks of a transition.
@@ -698,7 +702,7 @@ pub(crate) fn stack_order(id: PatchId) -> usize {
 ///
 /// # Errors
 ///
-/// What [`Object::relocate`], [`Object::resolve`], a callback or [`Object::patch`] gives: the
+/// The errors of [`Object::relocate`], [`Object::resolve`], a callback or [`Object::patch`]: the
 /// module must not be loaded then.
 #[doc(alias = "klp_module_coming")]
 pub(crate) fn module_coming(module: ModulePtr) -> Result<Result, NotInCharge> {

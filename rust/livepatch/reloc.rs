@@ -133,7 +133,8 @@ impl Fault<'_> {
                 symbol.name()
             ),
             Self::Vmlinux(name) => pr_err!(
-                "invalid access to vmlinux symbol '{}' from module-specific livepatch relocation section\n",
+                "invalid access to vmlinux symbol '{}' from module-specific livepatch relocation \
+                 section\n",
                 BStr::from_bytes(name)
             ),
         }
@@ -157,18 +158,23 @@ fn examine<'a>(
     Ok((symbol, name))
 }
 
-/// The symbols of a section, each once, in the order of the first relocations against them.
+/// The symbols that the relocations of a section refer to.
+struct Examined<'a> {
+    /// The index of each symbol once, in the order of the first relocations against them.
+    symbols: KVVec<u32>,
+    /// The first relocation with a fault, by index; symbols of it and later ones are left out.
+    fault: Option<(usize, Fault<'a>)>,
+}
+
+/// Checks the relocations of a section, one by one.
 ///
 /// A large patch has many more relocations than symbols, so no more than two numbers are kept for a
-/// relocation. Ends before the first relocation with a fault, which is returned with its index.
+/// relocation.
 ///
 /// # Errors
 ///
 /// `ENOMEM`.
-fn distinct_symbols<'a>(
-    section: &Section<'a>,
-    for_vmlinux: bool,
-) -> Result<(KVVec<u32>, Option<(usize, Fault<'a>)>)> {
+fn examine_all<'a>(section: &Section<'a>, for_vmlinux: bool) -> Result<Examined<'a>> {
     let mut fault = None;
     let mut uses = KVVec::new();
     for (index, symbol) in section.symbols().enumerate() {
@@ -194,7 +200,7 @@ fn distinct_symbols<'a>(
     for (symbol, _) in &uses {
         symbols.push(*symbol, GFP_KERNEL)?;
     }
-    Ok((symbols, fault))
+    Ok(Examined { symbols, fault })
 }
 
 /// Gives the symbols of a section's relocations their values. The first fault in the section's
@@ -202,7 +208,10 @@ fn distinct_symbols<'a>(
 #[doc(alias = "klp_resolve_symbols")]
 fn resolve(section: &Section<'_>, table: u32) -> Result {
     let for_vmlinux = section_object(section.name().to_bytes()) == Some(b"vmlinux");
-    let (indices, fault) = distinct_symbols(section, for_vmlinux)?;
+    let Examined {
+        symbols: indices,
+        fault,
+    } = examine_all(section, for_vmlinux)?;
     let mut symbols = KVVec::with_capacity(indices.len(), GFP_KERNEL)?;
     for index in &indices {
         // Examined before, and nothing has changed.

@@ -7,9 +7,9 @@
 //!
 //! # Contexts
 //!
-//! [`get`]: any. The others: any but NMI, as far as the allocation flags allow. Constructors and destructors run under the
-//! table's lock with interrupts disabled, so that each runs once for a variable, and must not call
-//! back.
+//! [`get`]: any. The others: any but NMI, as far as the allocation flags allow. Constructors and
+//! destructors run under the table's lock with interrupts disabled, so that each runs once for a
+//! variable, and must not call back.
 
 use crate::klp::shadow::{
     self,
@@ -28,7 +28,7 @@ use kernel::{
     sync::rcu, //
 };
 
-/// What to do if a variable exists already.
+/// What a variable that exists already means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Existing {
     /// It will do.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a task must not have on its stack when it switches.
+//! Code that a task must not have on its stack when it switches.
 //!
 //! A list is made when a transition starts, and again when a module comes or goes meanwhile. It is
 //! read under the scheduler's locks, so it is complete before any task is asked to switch, and its
@@ -12,7 +12,7 @@
 //! callback, or in ftrace's trampoline. Its stack shows where the call of the patched function came
 //! from, the trampoline, and the address in the original function to which the trampoline returns
 //! unless the handler has changed it; the replacement is in a saved register or, at the very end,
-//! is the return address itself. So the address behind the call to ftrace
+//! is the return address itself. So the return address of the call to ftrace
 //! ([`CallSite::return_address`]) is on the list for every function. No code of the function itself
 //! leaves that address on a stack: its own calls come after it.
 //!
@@ -40,7 +40,7 @@ use kernel::{
     sync::Arc, //
 };
 
-/// What tasks are checked against; nothing while there is no transition.
+/// The code that tasks are checked against; nothing while there is no transition.
 pub(crate) static STACK_CHECK: Published<StackCheck> = Published::new();
 
 /// A set of functions by their code.

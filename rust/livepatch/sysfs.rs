@@ -61,7 +61,7 @@ impl RootDirectory {
     ///
     /// # Errors
     ///
-    /// What [`Kobject::add`] gives.
+    /// The errors of [`Kobject::add`].
     pub(crate) fn add_to_sysfs(root: &Kobject<Self>) -> Result {
         root.add(Parent::kernel(), fmt!("livepatch"))
     }
@@ -110,7 +110,11 @@ impl PatchDirectory {
 
 impl Directory for PatchDirectory {
     kobj_type!(PatchDirectory:
-        Attribute::read_write(c"enabled", PatchDirectory::show_enabled, PatchDirectory::store_enabled),
+        Attribute::read_write(
+            c"enabled",
+            PatchDirectory::show_enabled,
+            PatchDirectory::store_enabled,
+        ),
         Attribute::read_only(c"transition", PatchDirectory::show_transition),
         Attribute::write_only(c"force", PatchDirectory::store_force),
         Attribute::read_only(c"replace", PatchDirectory::show_replace),

@@ -78,7 +78,7 @@ struct Redirection {
     name: &'static CStr,
     /// The address of the built-in function.
     from: usize,
-    /// The address of ours.
+    /// The address of the function here.
     to: usize,
 }
 
@@ -126,7 +126,8 @@ impl TakeOver {
     pub(crate) fn new() -> Result<Self> {
         let result = Self::try_new();
         if result.is_err() {
-            // Some functions may have been redirected for a moment, and somebody be asleep in ours.
+            // Some functions may have been redirected for a moment, and somebody be asleep in the
+            // functions here.
             in_flight::wait_for_callers();
             stay_if_stuck();
         }

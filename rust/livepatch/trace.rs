@@ -75,7 +75,7 @@ pub(crate) fn running(task: &Task) {
     );
 }
 
-/// A task cannot be switched since its stack says nothing for certain.
+/// A task cannot be switched since its stack cannot be relied on.
 pub(crate) fn unreliable(task: &Task) {
     pr_debug!(
         "transition.c",

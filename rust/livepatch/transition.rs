@@ -36,16 +36,16 @@
 //! * A task's state is written by itself, or while it does not run (`task_call_func()`), or while
 //!   no function is in transition. The exception is [`Transition::force`].
 //! * A task switches only while `TIF_PATCH_PENDING` is set on it. That is set after the target in
-//!   [`struct@MIRROR`] has its value, and cleared on all tasks, followed by a wait for all CPUs,
+//!   [`static@MIRROR`] has its value, and cleared on all tasks, followed by a wait for all CPUs,
 //!   before the target is reversed.
 //! * `copy_process` runs with `tasklist_lock` held for writing, so a new task is on the list with
 //!   its parent's state, or not there yet, whenever we walk the list. A parent that switches before
 //!   it copies makes a child in the new state.
-//! * The list of tasks is walked in pieces, so tasks come and go behind the walk. A new task has
-//!   its maker's state and pending flag, and is ahead of the walk if its maker has not been met; so
-//!   a walk leaves nobody behind ([`mod@crate::pure::walk`]). If a pass could not switch a task, or
-//!   has met its like, the transition goes on. Nothing but a pass ever completes it, and the target
-//!   does not change during one, since both hold the registry lock.
+//! * The list of tasks is walked in pieces, so tasks come and go after the walk has passed. A new
+//!   task has its maker's state and pending flag, and is ahead of the walk if its maker has not
+//!   been met; so a walk leaves nobody behind ([`mod@crate::pure::walk`]). If a pass could not
+//!   switch a task, or has met its like, the transition goes on. Nothing but a pass ever completes
+//!   it, and the target does not change during one, since both hold the registry lock.
 //!
 //! # Tasks that exit
 //!
@@ -66,7 +66,7 @@
 //!   (C) read barrier, then the target.
 //! * Transition flags, written in [`Transition::init`], before pending flags: (D) write barrier in
 //!   [`Transition::start`]. The handler, after [`update_patch_state`] on the same CPU, reads the
-//!   transition flag behind the test and clear.
+//!   transition flag after the test and clear.
 //! * Transition flags, written in [`Transition::init`], before replacements: release in
 //!   `Slot::push`. The handler reads the top of the stack (acquire), then the transition flag.
 
@@ -129,7 +129,7 @@ use kernel::{
     },
 };
 
-/// What code that runs without the registry lock sees of the transition.
+/// The part of the transition that code without the registry lock sees.
 struct Mirror {
     /// The patch in transition.
     patch: Atomic<u64>,
@@ -173,8 +173,8 @@ pub(crate) fn is_running() -> bool {
 /// How many tasks have switched themselves, ever.
 static SELF_SWITCHED: Atomic<usize> = Atomic::new(0);
 
-/// The value of [`SELF_SWITCHED`] at which the tasks that the last pass left behind have all
-/// switched themselves, as far as is known: tasks may be forked or exit meanwhile. So it only says
+/// The value of [`SELF_SWITCHED`] at which the tasks that the last pass could not switch have all
+/// switched themselves, as far as is known: tasks may be forked or exit meanwhile. So it only tells
 /// when another pass is worth it.
 static WAKE_AT: Atomic<usize> = Atomic::new(0);
 
@@ -183,7 +183,7 @@ static WAKE_AT: Atomic<usize> = Atomic::new(0);
 mod last_switch {
     use super::*;
 
-    /// Has another pass made: the last task that a pass left behind has switched itself.
+    /// Has another pass made: the last task that a pass could not switch has switched itself.
     // SAFETY: `init_last_switch` initialises it before anything uses it.
     pub(super) static LAST_SWITCH: StaticTrigger = unsafe { StaticTrigger::uninit() };
 
@@ -206,7 +206,7 @@ pub(crate) fn synchronize_last_switch() {
     LAST_SWITCH.synchronize();
 }
 
-/// When the tasks that a pass has left behind will all have switched themselves.
+/// When the tasks that a pass could not switch will all have switched themselves.
 #[must_use]
 pub(crate) struct WakeAt(usize);
 
@@ -311,7 +311,7 @@ impl Transition {
         patch.reclaim(STACK_CHECK.replace(check));
     }
 
-    /// Tries to switch all remaining tasks, and says what to do next.
+    /// Tries to switch all remaining tasks, and returns what to do next.
     #[doc(alias = "klp_try_complete_transition")]
     pub(crate) fn try_complete(&mut self) -> Progress {
         // ORDERING: Before any task is looked at, so that one that switches itself meanwhile
@@ -462,7 +462,7 @@ enum Attempt {
 enum Obstacle<'a> {
     /// It runs on a CPU.
     Running,
-    /// Its stack says nothing for certain.
+    /// Its stack cannot be relied on.
     Unreliable,
     /// It runs this function.
     Function(&'a CStr),

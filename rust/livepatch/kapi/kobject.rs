@@ -18,7 +18,7 @@ use kernel::{
     types::Opaque, //
 };
 
-/// What lies behind a directory: data and the files that show it.
+/// Data of a directory, and the files that show them.
 pub(crate) trait Directory: Send + Sync + Sized + 'static {
     /// The type of such directories; made by [`kobj_type!`].
     fn kobj_type() -> &'static KobjType<Self>;
@@ -28,7 +28,7 @@ pub(crate) trait Directory: Send + Sync + Sized + 'static {
     fn released(&self) {}
 }
 
-/// The memory behind a directory. C knows the address of `kobj`.
+/// The memory of a directory. C knows the address of `kobj`.
 #[repr(C)]
 struct Inner<T> {
     kobj: Opaque<bindings::kobject>,
@@ -175,9 +175,9 @@ impl Page {
     }
 }
 
-/// Shows a file. Process context, without any lock of ours.
+/// Shows a file. Process context, without any lock.
 type Show<T> = fn(&T, &Page) -> Result<usize>;
-/// Takes what was written to a file. Process context, without any lock of ours.
+/// Takes what was written to a file. Process context, without any lock.
 type Store<T> = fn(&T, &CStr) -> Result;
 
 /// A file in a directory with `T`.

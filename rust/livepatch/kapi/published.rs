@@ -48,7 +48,8 @@ impl<T: Send + Sync> Published<T> {
         }
         // INVARIANT: Readers that got the old pointer are over after this.
         cpu::synchronize_all();
-        // SAFETY: It came from a `KBox`, by the type's invariant, and the swap made it ours alone.
+        // SAFETY: It came from a `KBox`, by the type's invariant, and after the swap nobody else
+        // has it.
         Some(unsafe { KBox::from_raw(old) })
     }
 }

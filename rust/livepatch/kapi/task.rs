@@ -200,7 +200,7 @@ impl TasklistGuard {
         Self(NotThreadSafe)
     }
 
-    /// The task behind `task` on the list, the first one for `None`. Idle tasks are not on it.
+    /// The task after `task` on the list, the first one for `None`. Idle tasks are not on it.
     fn next<'a>(&'a self, task: Option<&'a Task>) -> Option<&'a Task> {
         let task = task.map_or(core::ptr::null_mut(), Task::as_ptr);
         // SAFETY: The lock is held, by the type's invariant, and the task is on the list: it came

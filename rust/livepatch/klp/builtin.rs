@@ -67,7 +67,7 @@ impl Builtin {
     ///
     /// # Errors
     ///
-    /// What [`Kobject::add`] gives; the built-in core has a root of its own again then.
+    /// The errors of [`Kobject::add`]; the built-in core has a root of its own again then.
     pub(crate) fn replace_root(&self, root: &Kobject<RootDirectory>) -> Result {
         // SAFETY: `klp_mutex` is held by the type's invariant, and there are no patches, so nobody
         // uses the root. Its name is needed now.

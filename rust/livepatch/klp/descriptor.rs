@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a patch module describes: `struct klp_patch`, `klp_object`, `klp_func`, `klp_state`.
+//! Descriptions in a patch module: `struct klp_patch`, `klp_object`, `klp_func`, `klp_state`.
 //!
 //! They live in the patch module's memory. The core reads the fields that the module filled in,
 //! keeps those current that modules read, and hands the same pointers to callbacks; nothing of the
@@ -397,7 +397,7 @@ impl ObjectDescriptor {
     ///
     /// # Errors
     ///
-    /// What the callback returned; `EINVAL` if that is no errno.
+    /// The errno that the callback returned; `EINVAL` if it is none.
     pub(crate) fn pre_patch(&mut self) -> Result {
         // SAFETY: The structure exists by the type's invariants.
         let callback = unsafe { (*self.callbacks()).pre_patch };

@@ -8,7 +8,7 @@
 //! # Concurrency
 //!
 //! The loader reads a module's sections before anybody else knows of the module; after that,
-//! everything here happens under the core's lock.
+//! everything here happens under the registry lock.
 
 use crate::{
     bindings,

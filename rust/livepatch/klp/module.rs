@@ -2,8 +2,8 @@
 
 //! The part of `struct module` that belongs to livepatch: `klp`, `klp_alive`, `klp_info`.
 //!
-//! A module is alive, to livepatch, from `klp_module_coming()` to `klp_module_going()`, which take the
-//! registry lock.
+//! A module is alive, to livepatch, from `klp_module_coming()` to `klp_module_going()`, which take
+//! the registry lock.
 //!
 //! C header: [`include/linux/module.h`](srctree/include/linux/module.h)
 
@@ -62,10 +62,11 @@ pub(crate) fn sections<'a>(module: &'a ModulePtr, _held: &'a LockHeld) -> Option
     }
     // SAFETY: The loader keeps it as long as the module exists, and does not change it.
     let info = unsafe { &*info };
-    // SAFETY: The module exists, by the invariants of `ModulePtr`; the field does not change any more.
+    // SAFETY: The module exists, by the invariants of `ModulePtr`; the field does not change any
+    // more.
     let strings = unsafe { (*module.as_ptr()).core_kallsyms.strtab };
-    // SAFETY: The loader keeps all of this as long as the module exists, and has moved the symbol table
-    // there; the registry lock, which is held, keeps others from using the symbols.
+    // SAFETY: The loader keeps all of this as long as the module exists, and has moved the symbol
+    // table there; the registry lock, which is held, keeps others from using the symbols.
     unsafe {
         Sections::from_raw(
             *module,

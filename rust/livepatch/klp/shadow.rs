@@ -38,7 +38,7 @@ type Raw = bindings::livepatch_shadow;
 // A list links the variables by what they start with.
 kernel::static_assert!(core::mem::offset_of!(Raw, node) == 0);
 
-/// What a variable is found by: its object, which is never looked at, and its identifier.
+/// The key of a variable: its object, which is never looked at, and its identifier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Key {
     /// The object that it is attached to.

@@ -2,8 +2,8 @@
 
 //! When to look at the remaining tasks of a transition again, and when to signal them.
 //!
-//! Free of the kernel: `tools/testing/host` tests it on the host. Times are in milliseconds since
-//! the transition started (or was reversed).
+//! Independent of the kernel: `tools/testing/host` tests it on the host. Times are in milliseconds
+//! since the transition started (or was reversed).
 
 /// The C core looks once a second; that is where the back-off ends.
 const SLOWEST_MS: u64 = 1_000;
@@ -11,7 +11,7 @@ const SLOWEST_MS: u64 = 1_000;
 /// How long tasks are left alone before they are signalled, and between two signals.
 const SIGNAL_MS: u64 = 15_000;
 
-/// What to do about the tasks that remain after a pass.
+/// The next step about the tasks that remain after a pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Step {
     /// Signal the tasks now. The first time is announced.
@@ -37,7 +37,7 @@ pub(crate) struct Backoff {
 }
 
 impl Backoff {
-    /// To be called after a pass that left tasks behind.
+    /// To be called after a pass that could not switch all tasks.
     pub(crate) fn step(&mut self, elapsed_ms: u64) -> Step {
         let due = elapsed_ms / SIGNAL_MS;
         let signal = if due > self.signals {

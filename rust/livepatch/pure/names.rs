@@ -3,7 +3,7 @@
 //! The names of livepatch relocation sections and symbols.
 //!
 //! The format is that of `Documentation/livepatch/module-elf-format.rst`; what is accepted, and how
-//! much of it is looked at, is what the C core's `sscanf()` accepts. Free of the kernel:
+//! much of it is looked at, is what the C core's `sscanf()` accepts. Independent of the kernel:
 //! `tools/testing/host` tests it on the host.
 
 /// The longest name of an object that is looked at.

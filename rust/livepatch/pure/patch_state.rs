@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What identifies a patch, where its transition goes, and how far a task has got.
+//! Identifiers of patches, directions of transitions, and states of tasks.
 
 /// Identifies a patch among all that there ever were.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +45,7 @@ impl PatchState {
         }
     }
 
-    /// What C stores for the state.
+    /// The number that C stores for the state.
     #[inline(always)]
     pub(crate) const fn as_raw(self) -> i32 {
         self as i32
@@ -78,7 +78,7 @@ impl Target {
         }
     }
 
-    /// What messages call the transition.
+    /// The name of the transition in messages.
     pub(crate) fn verb(self) -> &'static str {
         match self {
             Target::Unpatched => "unpatching",

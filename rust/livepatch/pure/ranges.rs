@@ -3,8 +3,8 @@
 //! Address ranges that a task must not have on its stack.
 //!
 //! Built once per transition, sorted, so that checking a stack costs a binary search per frame
-//! instead of a comparison with every function. Free of the kernel: `tools/testing/host` tests it
-//! on the host.
+//! instead of a comparison with every function. Independent of the kernel: `tools/testing/host`
+//! tests it on the host.
 
 use crate::pure::sort;
 
@@ -13,13 +13,13 @@ use crate::pure::sort;
 pub(crate) struct Range<L> {
     /// First address.
     start: usize,
-    /// First address behind it.
+    /// First address past the end.
     end: usize,
     /// The largest `end` of this range and of all before it in sorted order; ranges may overlap.
     max_end: usize,
     /// Position in the patch: of several functions on one stack the first one is reported.
     order: usize,
-    /// Whatever identifies the function to the caller.
+    /// The caller's identifier of the function.
     label: L,
 }
 
@@ -53,8 +53,8 @@ pub(crate) fn sort<L: Copy>(ranges: &mut [Range<L>]) {
 pub(crate) fn find<L: Copy>(ranges: &[Range<L>], addresses: &[usize]) -> Option<L> {
     let mut found: Option<&Range<L>> = None;
     for &address in addresses {
-        let behind = ranges.partition_point(|range| range.start <= address);
-        for range in ranges.get(..behind)?.iter().rev() {
+        let above = ranges.partition_point(|range| range.start <= address);
+        for range in ranges.get(..above)?.iter().rev() {
             if range.max_end <= address {
                 // Nothing from here down reaches as far as the address.
                 break;

@@ -5,7 +5,7 @@
 //! `kallsyms_lookup_size_offset()` passes over all of them for each address, so the time that a
 //! patch takes to load would grow with the square of its size. This gives the same answers.
 //!
-//! Free of the kernel: `tools/testing/host` tests it on the host.
+//! Independent of the kernel: `tools/testing/host` tests it on the host.
 
 use crate::pure::sort;
 use core::ops::Range;
@@ -94,7 +94,7 @@ impl<'s> Sizes<'s> {
     }
 }
 
-/// Whether a symbol's name says something: kallsyms ignores those of the assembler and the
+/// Returns whether a symbol's name counts: kallsyms ignores those of the assembler and the
 /// compiler.
 #[doc(alias = "is_mapping_symbol")]
 fn is_meaningful(name: &[u8]) -> bool {

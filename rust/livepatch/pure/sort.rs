@@ -6,7 +6,7 @@
 //! every frame: up to 3 KiB, six deep for 2,000 elements. A kernel stack has 16 KiB, and what lies
 //! beyond may be another task's.
 //!
-//! Free of the kernel: `tools/testing/host` tests it on the host.
+//! Independent of the kernel: `tools/testing/host` tests it on the host.
 
 /// Sorts `items` by what `key` gives for each: a heapsort, in place, without recursion. Equal ones
 /// may change places.

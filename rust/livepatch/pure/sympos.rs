@@ -2,7 +2,7 @@
 
 //! Which one of several symbols of the same name is meant, and looking for many symbols at once.
 //!
-//! Free of the kernel: `tools/testing/host` tests it on the host.
+//! Independent of the kernel: `tools/testing/host` tests it on the host.
 
 use crate::pure::sort;
 use core::ops::ControlFlow;

@@ -7,7 +7,7 @@
 //!
 //! # Contexts and concurrency
 //!
-//! There is one writer at a time, which holds the registry's lock. Readers are the handlers of
+//! There is one writer at a time, which holds the registry lock. Readers are the handlers of
 //! patched functions, which run in any context with preemption disabled and take no lock. A reader
 //! uses what it found only while preemption stays disabled, so the writer may free what it unlinked
 //! after it has synchronised with every CPU.
@@ -321,14 +321,14 @@ impl View {
         if slot.ip.load(Ordering::Acquire) == ip {
             Some(slot)
         } else {
-            self.find_behind(ip, start)
+            self.find_further(ip, start)
         }
     }
 
     /// Finds the slot of `ip` if it is not the one where the search starts.
     #[cold]
     #[inline(never)]
-    fn find_behind(&self, ip: usize, start: usize) -> Option<&Slot> {
+    fn find_further(&self, ip: usize, start: usize) -> Option<&Slot> {
         let mut offset = start;
         // This ends, since some slot is free.
         loop {
@@ -428,7 +428,7 @@ impl<S: StableDeref> Table<S> {
         }
         let slot = self.view.find_free(ip);
         // ORDERING: There is nothing to publish yet, since the stack is empty; pairs with the
-        // acquire loads in `View::find` and `View::find_behind`.
+        // acquire loads in `View::find` and `View::find_further`.
         slot.ip.store(ip, Ordering::Release);
         self.claimed.set(self.claimed.get() + 1);
         Some(slot)

@@ -3,9 +3,9 @@
 //! Visiting every entry of a list in pieces, between which the list may change.
 //!
 //! A pass over all tasks with `tasklist_lock` held throughout would hold up every fork and exit. So
-//! the lock is dropped after some work, and the walk goes on behind the entry it stopped at. Free
-//! of the kernel: `tools/testing/host` tests it on the host, with entries that come and go between
-//! the pieces.
+//! the lock is dropped after some work, and the walk goes on after the entry it stopped at.
+//! Independent of the kernel: `tools/testing/host` tests it on the host, with entries that come and
+//! go between the pieces.
 //!
 //! # What is visited
 //!
@@ -47,7 +47,7 @@ impl Cost {
     }
 }
 
-/// What came of a piece.
+/// Result of a piece.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Progress<C> {
     /// There may be more. The cursor that is not needed any more, to be dropped without the lock.
@@ -74,7 +74,7 @@ impl<C> Walk<C> {
 
     /// Goes on for a while. The list must be locked.
     ///
-    /// `find` gives the entry of a cursor if it is still on the list, `next` the one behind an
+    /// `find` gives the entry of a cursor if it is still on the list, `next` the one after an
     /// entry, the first one for `None`; `keep` makes a cursor.
     pub(crate) fn piece<T: Copy>(
         &mut self,
