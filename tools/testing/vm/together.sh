@@ -19,7 +19,7 @@ is_original() { grep -q '^Linux version' /proc/version; }
 
 # A BPF program at the function's entry or exit: $bpf_in and $bpf_out talk to the program that holds it.
 attach() {
-	coproc BPF { "$top/tools/testing/trampoline" "$1" $function; }
+	coproc BPF { "$TEST_FILES/trampoline" "$1" $function; }
 	bpf_out=${BPF[0]} bpf_in=${BPF[1]} bpf_pid=$BPF_PID
 	local answer
 	read -r answer <&"$bpf_out"
@@ -211,8 +211,10 @@ all_at_once() {
 }
 test_all_at_once() { on_both_cores all_at_once; }
 
-# The owner of a direct call is told when the patch that it made room for has gone (FTRACE_OPS_CMD_DISABLE_SHARE_IPMODIFY_PEER).
+# The owner of a direct call is told when the patch that it made room for has gone: command 2 is
+# FTRACE_OPS_CMD_DISABLE_SHARE_IPMODIFY_PEER.
 told() {
+	# shellcheck disable=SC2016 # an argument of the probe
 	echo 'p:told bpf_tramp_ftrace_ops_func cmd=$arg3:u32' >$tracing/kprobe_events
 	patch_it
 	attach fentry
