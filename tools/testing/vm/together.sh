@@ -20,6 +20,7 @@ is_original() { grep -q '^Linux version' /proc/version; }
 # A BPF program at the function's entry or exit: $bpf_in and $bpf_out talk to the program that holds it.
 attach() {
 	coproc BPF { "$top/tools/testing/trampoline" "$1" $function; }
+	# shellcheck disable=SC2153 # set by coproc
 	bpf_out=${BPF[0]} bpf_in=${BPF[1]} bpf_pid=$BPF_PID
 	local answer
 	read -r answer <&"$bpf_out"
@@ -32,7 +33,7 @@ runs_of_program() {
 	[ "$answer" = "$1" ]
 }
 detach() {
-	eval "exec $bpf_in>&-"
+	exec {bpf_in}>&-
 	wait "$bpf_pid"
 }
 
@@ -211,8 +212,10 @@ all_at_once() {
 }
 test_all_at_once() { on_both_cores all_at_once; }
 
-# The owner of a direct call is told when the patch that it made room for has gone (FTRACE_OPS_CMD_DISABLE_SHARE_IPMODIFY_PEER).
+# The owner of a direct call is told when the patch that it made room for has gone
+# (FTRACE_OPS_CMD_DISABLE_SHARE_IPMODIFY_PEER).
 told() {
+	# shellcheck disable=SC2016 # the probe's own variable
 	echo 'p:told bpf_tramp_ftrace_ops_func cmd=$arg3:u32' >$tracing/kprobe_events
 	patch_it
 	attach fentry

@@ -1,0 +1,78 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Tests of ktap.sh, run and vm/lib.sh with fake parts: what must not count as a success does not.
+set -uo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+
+# ends_with EXPECTED PART: what the sum of a part is, and whether it failed.
+ends_with() {
+	local expected=$1 part=$2 output
+	output=$(. "$here/ktap.sh"; subtest fake "$part"; summary; echo "status $?")
+	printf '%s\n' "$output"
+	[ "$(tail -n 2 <<<"$output")" = "$expected" ]
+}
+
+# The guest's side, without a kernel.
+in_guest() {
+	failed=0
+	. "$here/vm/lib.sh"
+	lp=/nonexistent kmemleak=/nonexistent
+	announce() { :; }
+	expect_clean() { :; }
+	clean_up() { :; }
+	mount() { :; }
+}
+
+good() { printf '%s\n' 1..2 'ok 1 a' 'ok 2 b # 3 ms'; }
+without_plan() { printf '%s\n' 'ok a' 'said meanwhile' 'ok b'; }
+silent() { echo nothing; }
+too_few() { printf '%s\n' 1..2 'ok 1 a'; }
+too_many() { printf '%s\n' 1..1 'ok 1 a' 'ok 2 b'; }
+bad() { printf '%s\n' 1..2 'ok 1 a' 'not ok 2 b'; return 1; }
+unexplained() { good; return 1; }
+died() { bad; return 3; }
+with_skip() { printf '%s\n' 1..2 'ok 1 a' 'ok 2 b # SKIP no such option'; }
+guest_skips() {
+	in_guest
+	run_test 1 a true
+	run_test 2 b skip "no such option"
+}
+guest_fails() {
+	in_guest
+	first_command_fails() { false; true; }
+	run_test 1 a first_command_fails
+	return $failed
+}
+
+failures=0
+try() {
+	local output
+	# Not as a condition: that would switch "set -e" off.
+	output=$("${@:2}" 2>&1)
+	if [ $? = 0 ]; then
+		echo "ok run: $1"
+	else
+		printf '%s\n' "$output"
+		echo "not ok run: $1"
+		failures=1
+	fi
+}
+
+typo_in_only() { ! ONLY=no_such_test "$here/run" vm-shadow | grep '^0 passed, 0 failed'; }
+unknown_part() { "$here/run" no-such-part >/dev/null 2>&1; [ $? = 2 ]; }
+
+try "good part" ends_with $'2 passed, 0 failed\nstatus 0' good
+try "no plan" ends_with $'2 passed, 0 failed\nstatus 0' without_plan
+try "no test ran" ends_with $'0 passed, 1 failed\nstatus 1' silent
+try "fewer than planned" ends_with $'1 passed, 1 failed\nstatus 1' too_few
+try "more than planned" ends_with $'2 passed, 1 failed\nstatus 1' too_many
+try "failed test" ends_with $'1 passed, 1 failed\nstatus 1' bad
+try "failed without a failed test" ends_with $'2 passed, 1 failed\nstatus 1' unexplained
+try "died after a failed test" ends_with $'1 passed, 2 failed\nstatus 1' died
+try "skipped test" ends_with $'1 passed, 0 failed, 1 skipped\nstatus 0' with_skip
+try "test in the guest that skips" ends_with $'1 passed, 0 failed, 1 skipped\nstatus 0' guest_skips
+try "test in the guest that fails" ends_with $'0 passed, 1 failed\nstatus 1' guest_fails
+try "no such test" typo_in_only
+try "no such part" unknown_part
+exit $failures
