@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # Tests of ktap.sh, run and vm/lib.sh with fake parts: what must not count as a success does not.
+#
+# shellcheck disable=SC2317 # what "try" calls looks unreachable
 set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 
@@ -42,15 +44,16 @@ guest_fails() {
 	in_guest
 	first_command_fails() { false; true; }
 	run_test 1 a first_command_fails
-	return $failed
+	return "$failed"
 }
 
 failures=0
 try() {
-	local output
+	local output status
 	# Not as a condition: that would switch "set -e" off.
 	output=$("${@:2}" 2>&1)
-	if [ $? = 0 ]; then
+	status=$?
+	if [ $status = 0 ]; then
 		echo "ok run: $1"
 	else
 		printf '%s\n' "$output"

@@ -17,8 +17,7 @@ test_take_over_and_hand_back() {
 }
 
 test_again_and_again() {
-	local i
-	for i in 1 2 3 4 5; do
+	for _ in 1 2 3 4 5; do
 		load livepatch
 		rmmod livepatch
 	done
