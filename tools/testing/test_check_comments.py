@@ -70,6 +70,7 @@ class Rules(unittest.TestCase):
         self.assertEqual(self.rules("/// Looks a name up"), ["doc-stop"])
         self.assertEqual(self.rules("/// One of these:"), [])
         self.assertEqual(self.rules("/// A name."), ["doc-short"])
+        self.assertEqual(self.rules("/// # Safety\n///\n/// None."), [])
         self.assertEqual(self.rules("/// The same for modules."), ["doc-alone"])
 
 
