@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
 #
-# Results as KTAP. A part is a command that prints result lines, "ok NAME" or "not ok NAME", numbered
-# or not; its plan, "1..N", if it knows it beforehand; and anything else, which becomes a comment.
+# Results as KTAP. A part is a command that prints result lines, "ok NAME" or "not ok NAME",
+# numbered or not; its plan, "1..N", if it knows it beforehand; and anything else, which becomes a
+# comment.
 
 passed=0 failed=0 skipped=0 parts_run=0
 
@@ -18,8 +19,8 @@ check() {
 	fi
 }
 
-# subtest NAME COMMAND...: runs a part and counts its results. A part fails, too, if it runs no test,
-# other than as many as planned, or ends with a status that its results do not explain.
+# subtest NAME COMMAND...: runs a part and counts its results. A part fails, too, if it runs no
+# test, other than as many as planned, or ends with a status that its results do not explain.
 subtest() {
 	local name=$1 line not number=0 bad=0 plan='' status complaints=() result
 	local pattern='^(not )?ok ([0-9]+ )?(- )?(.*)$'
