@@ -62,7 +62,14 @@ try() {
 	fi
 }
 
-typo_in_only() { ! ONLY=no_such_test "$here/run" vm-shadow | grep '^0 passed, 0 failed'; }
+typo_in_only() {
+	local output status
+	output=$(ONLY=no_such_test "$here/run" vm-shadow 2>&1)
+	status=$?
+	printf '%s\n' "$output"
+	[ "$status" = 1 ] && grep -q '^# no test no_such_test in: vm-shadow$' <<<"$output" &&
+		[ "$(tail -n 1 <<<"$output")" = "0 passed, 1 failed" ]
+}
 unknown_part() { "$here/run" no-such-part >/dev/null 2>&1; [ $? = 2 ]; }
 
 try "good part" ends_with $'2 passed, 0 failed\nstatus 0' good

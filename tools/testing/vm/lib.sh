@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
 #
-# What the tests in the virtual machine share. A test is a function test_NAME in one of the .sh files
-# here; it fails by a command that fails (set -e). Before and after each test nothing is loaded.
+# What the tests in the virtual machine share. A test is a function test_NAME in one of the .sh
+# files here; it fails by a command that fails (set -e). Before and after each test nothing is
+# loaded.
 #
 # $TIME_SCALE multiplies the time limits, for kernels that are slower than the test kernel.
 
@@ -72,7 +73,8 @@ mark() {
 # The kernel log since then, without time stamps.
 since_mark() { dmesg | sed -n "/$mark_text/,\$p" | sed 's/^\[[^]]*\] //'; }
 
-# The livepatch core's messages in it, without what the module loader says of the module once in a boot.
+# The livepatch core's messages in it, without what the module loader says of the module once in a
+# boot.
 log() { since_mark | grep '^livepatch: ' | grep -v '^livepatch: .*taint' || true; }
 
 # The same with those of patch modules and targets.
@@ -81,7 +83,8 @@ all_messages() {
 		grep -v -e 'taint' -e '^livepatch: the .* core is in charge' || true
 }
 
-# same_on_both_cores COMMAND...: does the same on both cores; output and messages must be the same, and not few.
+# same_on_both_cores COMMAND...: does the same on both cores; output and messages must be the same,
+# and not few.
 same_on_both_cores() {
 	local dir
 	dir=$(mktemp -d)
@@ -142,7 +145,8 @@ not() {
 
 put() { echo "$1" >"$2"; }
 
-# on_both_cores COMMAND...: on the built-in core, then on the Rust core; what it demands is what they have in common.
+# on_both_cores COMMAND...: on the built-in core, then on the Rust core; what it demands is what
+# they have in common.
 on_both_cores() {
 	say "on the built-in core"
 	"$@"
