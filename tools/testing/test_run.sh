@@ -40,6 +40,19 @@ guest_skips() {
 	run_test 1 a true
 	run_test 2 b skip "no such option"
 }
+guest_in_order() {
+	in_guest
+	# As if they were defined by a script of their own.
+	BASH_ARGV0=$(mktemp)
+	printf '%s\n' 'test_zebra() { :; }' 'test_ape() { :; }' >"$0"
+	# shellcheck disable=SC1090 # made here
+	. "$0"
+	[ "$(run_tests | sed -n 's/^ok \([0-9]* [a-z]*\).*/\1/p')" = $'1 zebra\n2 ape' ] &&
+		[ "$(ONLY=ape run_tests | sed -n 's/^ok \([0-9]* [a-z]*\).*/\1/p')" = '1 ape' ]
+	local status=$?
+	rm "$0"
+	return "$status"
+}
 guest_fails() {
 	in_guest
 	first_command_fails() { false; true; }
@@ -72,6 +85,8 @@ typo_in_only() {
 }
 unknown_part() { "$here/run" no-such-part >/dev/null 2>&1; [ $? = 2 ]; }
 
+wrong_time_scale() { TIME_SCALE=slow "$here/run" format >/dev/null 2>&1; [ $? = 2 ]; }
+
 try "good part" ends_with $'2 passed, 0 failed\nstatus 0' good
 try "no plan" ends_with $'2 passed, 0 failed\nstatus 0' without_plan
 try "no test ran" ends_with $'0 passed, 1 failed\nstatus 1' silent
@@ -83,6 +98,8 @@ try "died after a failed test" ends_with $'1 passed, 2 failed\nstatus 1' died
 try "skipped test" ends_with $'1 passed, 0 failed, 1 skipped\nstatus 0' with_skip
 try "test in the guest that skips" ends_with $'1 passed, 0 failed, 1 skipped\nstatus 0' guest_skips
 try "test in the guest that fails" ends_with $'0 passed, 1 failed\nstatus 1' guest_fails
+try "tests in the guest in the order of the file" guest_in_order
 try "no such test" typo_in_only
 try "no such part" unknown_part
+try "wrong factor of time limits" wrong_time_scale
 exit $failures
