@@ -2,6 +2,8 @@
 # shellcheck shell=bash
 #
 # What the scripts share: where things are kept, and how they speak.
+#
+# shellcheck disable=SC2034 # the scripts use these variables
 
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 

@@ -76,7 +76,7 @@ operations() {
 }
 
 test_same_as_built_in_core() {
-	local c rust dir
+	local dir
 	dir=$(mktemp -d)
 	mark
 	operations >"$dir/c"

@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
 #
-# What the tests in the virtual machine share. A test is a function test_NAME in one of the .sh files here; it fails by
-# a command that fails (set -e). Before and after each test nothing is loaded.
+# What the tests in the virtual machine share. A test is a function test_NAME in one of the .sh
+# files here; it fails by a command that fails (set -e). Before and after each test nothing is
+# loaded.
+#
+# $TIME_SCALE multiplies the time limits, for kernels that are slower than the test kernel.
 
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/../../.." && pwd)
 lp=/sys/kernel/livepatch
@@ -39,7 +42,7 @@ unreferenced() { [ "$(refs "$1")" = 0 ] || ! is_loaded "$1"; }
 
 # wait_until SECONDS WHAT COMMAND...: until COMMAND succeeds.
 wait_until() {
-	local seconds=$1 what=$2 end
+	local seconds=$(($1 * ${TIME_SCALE:-1})) what=$2 end
 	shift 2
 	end=$((SECONDS + seconds))
 	until "$@"; do
@@ -70,7 +73,8 @@ mark() {
 # The kernel log since then, without time stamps.
 since_mark() { dmesg | sed -n "/$mark_text/,\$p" | sed 's/^\[[^]]*\] //'; }
 
-# The livepatch core's messages in it, without what the module loader says of the module once in a boot.
+# The livepatch core's messages in it, without what the module loader says of the module once in a
+# boot.
 log() { since_mark | grep '^livepatch: ' | grep -v '^livepatch: .*taint' || true; }
 
 # The same with those of patch modules and targets.
@@ -79,7 +83,8 @@ all_messages() {
 		grep -v -e 'taint' -e '^livepatch: the .* core is in charge' || true
 }
 
-# same_on_both_cores COMMAND...: does the same on both cores; output and messages must be the same, and not few.
+# same_on_both_cores COMMAND...: does the same on both cores; output and messages must be the same,
+# and not few.
 same_on_both_cores() {
 	local dir
 	dir=$(mktemp -d)
@@ -123,10 +128,13 @@ expect_error() {
 }
 
 # What insmod calls errno values.
-EINVAL='Invalid parameters'
-EBUSY='Device or resource busy'
-EEXIST='File exists'
-ENODEV='No such device'
+# shellcheck disable=SC2034 # used by the tests
+{
+	EINVAL='Invalid parameters'
+	EBUSY='Device or resource busy'
+	EEXIST='File exists'
+	ENODEV='No such device'
+}
 
 # "! command" does not stop a test, this does.
 not() {
@@ -137,7 +145,8 @@ not() {
 
 put() { echo "$1" >"$2"; }
 
-# on_both_cores COMMAND...: on the built-in core, then on the Rust core; what it demands is what they have in common.
+# on_both_cores COMMAND...: on the built-in core, then on the Rust core; what it demands is what
+# they have in common.
 on_both_cores() {
 	say "on the built-in core"
 	"$@"
@@ -163,35 +172,94 @@ expect_clean() {
 	[ -z "$left" ] || fail "$left"
 }
 
-run_tests() {
-	local name total=0 failed=0 start output
-	for name in $(compgen -A function | grep '^test_'); do
-		[ -z "${ONLY:-}" ] || [ "$name" = "test_$ONLY" ] || continue
-		total=$((total + 1))
-		start=$(date +%s%N)
-		echo "vm-test: $name" >/dev/kmsg
-		output=$(mktemp)
-		# Not as a condition: that would switch "set -e" off.
-		(set -eE; trap 'echo "# line $LINENO: $BASH_COMMAND" >&2' ERR; "$name"; expect_clean) >"$output" 2>&1
-		if [ $? = 0 ]; then
-			printf 'ok %s (%d ms)\n' "${name#test_}" $((($(date +%s%N) - start) / 1000000))
-		else
-			printf 'not ok %s\n' "${name#test_}"
-			cat "$output"
-			failed=$((failed + 1))
-			# What the next test would stumble over, as far as possible.
-			echo go 2>/dev/null >/proc/sleeper
-			for patch in "$lp"/*/; do
-				[ -e "$patch/enabled" ] && echo 0 >"$patch/enabled"
-			done 2>/dev/null
-			for _ in $(seq 200); do
-				[ -z "$(ls "$lp")" ] && break
-				sleep 0.1
-			done
-			# shellcheck disable=SC2046 # names without blanks
-			command rmmod $(ours) 2>/dev/null
-		fi
-		rm -f "$output"
+# skip REASON: ends a test that cannot run on this kernel; before it has loaded anything.
+skip() { echo "$*" >"$skipped"; exit 4; }
+
+announce() { echo "vm-test: $1" >/dev/kmsg; }
+
+# Takes away what a failed test left, as far as possible: the next one would stumble over it.
+clean_up() {
+	local patch
+	echo go 2>/dev/null >/proc/sleeper
+	for patch in "$lp"/*/; do
+		[ -e "$patch/enabled" ] && echo 0 >"$patch/enabled"
+	done 2>/dev/null
+	for _ in $(seq 200); do
+		[ -z "$(ls "$lp")" ] && break
+		sleep 0.1
 	done
+	# shellcheck disable=SC2046 # names without blanks
+	command rmmod $(ours) 2>/dev/null
+}
+
+# Only a kernel for debugging has it.
+kmemleak=/sys/kernel/debug/kmemleak
+
+# What kmemleak reports of livepatch. A caller in a module that is gone is a bare address.
+leaks_of_livepatch() {
+	awk '/^unreferenced object/ { if (ours) printf "%s", report; report = ""; ours = 0 }
+		{ report = report $0 "\n" }
+		/livepatch|klp_|^ *(\[<[^>]*>\] )?0x[0-9a-f]+$/ { ours = 1 }
+		END { if (ours) printf "%s", report }'
+}
+
+# As a test, it comes after all others.
+no_leaks() {
+	local leaks
+	# An object that is younger than 5 s is not reported, and there is nothing to wait for.
+	sleep 6
+	echo scan >$kmemleak
+	echo scan >$kmemleak
+	leaks=$(leaks_of_livepatch <$kmemleak)
+	[ -z "$leaks" ] || fail "kmemleak: $leaks"
+}
+
+# run_test NUMBER NAME BODY: prints the result as a line of KTAP, what a failed test said in front
+# of it, and counts in $failed. Not to be called as a condition: that would switch "set -e" off.
+run_test() {
+	local number=$1 name=$2 body=$3 start output skipped status
+	start=$(date +%s%N)
+	announce "$body"
+	output=$(mktemp)
+	skipped=$(mktemp)
+	(
+		set -eE
+		trap 'echo "# line $LINENO: $BASH_COMMAND" >&2' ERR
+		"$body"
+		name=$body expect_clean
+	) >"$output" 2>&1
+	status=$?
+	if [ $status = 0 ]; then
+		printf 'ok %d %s # %d ms\n' "$number" "$name" $((($(date +%s%N) - start) / 1000000))
+	elif [ $status = 4 ] && [ -s "$skipped" ]; then
+		printf 'ok %d %s # SKIP %s\n' "$number" "$name" "$(cat "$skipped")"
+	else
+		sed 's/^\(# \)\?/# /' "$output"
+		printf 'not ok %d %s\n' "$number" "$name"
+		failed=$((failed + 1))
+		clean_up
+	fi
+	rm -f "$output" "$skipped"
+}
+
+# Runs the tests of the script in the order of the file; $ONLY may name a single one.
+run_tests() {
+	local name names=() count number=0 failed=0
+	mapfile -t names < <(sed -n 's/^test_\([a-z0-9_]*\)() .*/\1/p' "$0" | grep -x "${ONLY:-.*}")
+	mount -t debugfs debugfs /sys/kernel/debug 2>/dev/null
+	count=${#names[@]}
+	if [ -e $kmemleak ]; then
+		echo clear >$kmemleak
+		count=$((count + 1))
+	fi
+	echo "KTAP version 1"
+	echo "1..$count"
+	for name in "${names[@]}"; do
+		number=$((number + 1))
+		run_test $number "$name" "test_$name"
+	done
+	if [ -e $kmemleak ]; then
+		run_test $((number + 1)) no_leaks no_leaks
+	fi
 	[ $failed = 0 ]
 }

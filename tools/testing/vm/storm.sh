@@ -16,7 +16,7 @@ start_storm() {
 	[ "$answer" = ready ]
 }
 end_storm() {
-	eval "exec $storm_in>&-"
+	exec {storm_in}>&-
 	wait "$storm_pid"
 	# Those that it has started read the file until they notice.
 	wait_until 20 "nobody reads any more" no_readers

@@ -17,8 +17,7 @@ test_take_over_and_hand_back() {
 }
 
 test_again_and_again() {
-	local i
-	for i in 1 2 3 4 5; do
+	for _ in 1 2 3 4 5; do
 		load livepatch
 		rmmod livepatch
 	done
@@ -95,7 +94,7 @@ test_patches_keep_the_core() {
 # Modules come and go, tasks are born, while the core is loaded and unloaded: some of them sleep in one of its functions,
 # or in the built-in core's, at the moment of the change.
 test_changes_under_load() {
-	local i pids=() stop
+	local pids=() stop
 	stop=$(mktemp)
 	while [ -e "$stop" ]; do load klp_test_target && rmmod klp_test_target; done &
 	pids+=($!)
@@ -103,7 +102,7 @@ test_changes_under_load() {
 	pids+=($!)
 	while [ -e "$stop" ]; do /bin/true; done &
 	pids+=($!)
-	for i in $(seq 12); do
+	for _ in $(seq 12); do
 		load livepatch
 		rmmod livepatch
 	done
@@ -123,7 +122,7 @@ test_changes_under_load() {
 
 # A patch is enabled over and over while the core changes: it must end up with one core or the other, or be refused.
 test_patches_under_load() {
-	local stop pid i
+	local stop pid
 	stop=$(mktemp)
 	while [ -e "$stop" ]; do
 		if load livepatch-cmdline 2>/dev/null; then
@@ -133,7 +132,7 @@ test_patches_under_load() {
 		fi
 	done &
 	pid=$!
-	for i in $(seq 30); do
+	for _ in $(seq 30); do
 		load livepatch 2>/dev/null || continue
 		until rmmod livepatch 2>/dev/null; do :; done
 	done

@@ -20,6 +20,7 @@ is_original() { grep -q '^Linux version' /proc/version; }
 # A BPF program at the function's entry or exit: $bpf_in and $bpf_out talk to the program that holds it.
 attach() {
 	coproc BPF { "$TEST_FILES/trampoline" "$1" $function; }
+	# shellcheck disable=SC2153 # set by coproc
 	bpf_out=${BPF[0]} bpf_in=${BPF[1]} bpf_pid=$BPF_PID
 	local answer
 	read -r answer <&"$bpf_out"
@@ -32,7 +33,7 @@ runs_of_program() {
 	[ "$answer" = "$1" ]
 }
 detach() {
-	eval "exec $bpf_in>&-"
+	exec {bpf_in}>&-
 	wait "$bpf_pid"
 }
 

@@ -14,12 +14,12 @@ start_sleeper() {
 	answer=$(mktemp)
 	cat /proc/sleeper >"$answer" &
 	sleeper=$!
-	wait_until 10 "task asleep in sleeper_wait" sleeps_in_target $sleeper
+	wait_until 10 "task asleep in sleeper_wait" sleeps_in_target "$sleeper"
 }
 
 stop_sleeper() {
 	echo go >/proc/sleeper
-	wait $sleeper
+	wait "$sleeper"
 	rm "$answer"
 	rmmod livepatch-sleeper
 }
@@ -96,7 +96,7 @@ test_children_inherit_the_state() {
 
 stop_sleeper_and_fix() {
 	echo go >/proc/sleeper
-	wait $sleeper
+	wait "$sleeper"
 	wait_until 5 settled settled livepatch_sleeper_fix
 	stop_fix
 }
@@ -145,7 +145,7 @@ naps_in_patch() { grep -q wait_no_longer "/proc/$1/stack"; }
 start_napper() {
 	cat /proc/sleeper >/dev/null &
 	napper=$!
-	wait_until 10 "task asleep in the new function" naps_in_patch $napper
+	wait_until 10 "task asleep in the new function" naps_in_patch "$napper"
 }
 
 # The core with the patch enabled, and a task asleep in it.
@@ -302,7 +302,9 @@ test_forks_in_transition() {
 	for i in $(seq 8); do
 		load livepatch-cmdline
 		echo 0 >$lp/livepatch_cmdline/enabled 2>/dev/null || true
-		[ $((i % 2)) = 0 ] && echo 1 >$lp/livepatch_cmdline/enabled 2>/dev/null || true
+		if [ $((i % 2)) = 0 ]; then
+			echo 1 >$lp/livepatch_cmdline/enabled 2>/dev/null || true
+		fi
 		if [ "$(cat $lp/livepatch_cmdline/enabled 2>/dev/null)" = 1 ]; then
 			wait_until 30 settled settled livepatch_cmdline
 			grep -q live-patched /proc/cmdline
@@ -352,30 +354,6 @@ test_forced_patching() {
 	stop_fix
 }
 
-# Last, since it cannot be undone: nobody knows whether a task still runs the code, so the module stays for ever.
-test_zz_forced_unpatching() {
-	patched_with_napper
-	mark
-	echo 0 >$fix/enabled
-	in_transition livepatch_sleeper_fix
-	echo 1 >$fix/force
-	wait_until 10 gone gone livepatch_sleeper_fix
-	expect_log <<-END
-		livepatch: 'livepatch_sleeper_fix': starting unpatching transition
-		livepatch: forcing remaining tasks to the patched state
-		livepatch: 'livepatch_sleeper_fix': unpatching complete
-	END
-	stays=livepatch_sleeper_fix
-	[ "$(refs $stays)" = 1 ]
-	expect_error 'in use' command rmmod livepatch-sleeper-fix
-	naps_in_patch $napper
-	kill $napper
-	wait $napper || true
-	rmmod livepatch-sleeper
-	# The core itself may go: it has nothing to do with the module any more.
-	rmmod livepatch
-}
-
 late() { cat /sys/module/klp_test_late/parameters/late; }
 was_preempted() { [ "$(cat /sys/module/klp_test_late/parameters/preempted)" -gt "$1" ]; }
 
@@ -405,6 +383,31 @@ rounds_of_late_tasks() {
 test_replacement_is_not_entered_after_post_unpatch() {
 	load livepatch
 	rounds_of_late_tasks 10
+	rmmod livepatch
+}
+
+# Last, since it cannot be undone: nobody knows whether a task still runs the code, so the module
+# stays for ever.
+test_forced_unpatching() {
+	patched_with_napper
+	mark
+	echo 0 >$fix/enabled
+	in_transition livepatch_sleeper_fix
+	echo 1 >$fix/force
+	wait_until 10 gone gone livepatch_sleeper_fix
+	expect_log <<-END
+		livepatch: 'livepatch_sleeper_fix': starting unpatching transition
+		livepatch: forcing remaining tasks to the patched state
+		livepatch: 'livepatch_sleeper_fix': unpatching complete
+	END
+	stays=livepatch_sleeper_fix
+	[ "$(refs $stays)" = 1 ]
+	expect_error 'in use' command rmmod livepatch-sleeper-fix
+	naps_in_patch $napper
+	kill $napper
+	wait $napper || true
+	rmmod livepatch-sleeper
+	# The core itself may go: it has nothing to do with the module any more.
 	rmmod livepatch
 }
 

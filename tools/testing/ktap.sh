@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+#
+# Results as KTAP. A part is a command that prints result lines, "ok NAME" or "not ok NAME",
+# numbered or not; its plan, "1..N", if it knows it beforehand; and anything else, which becomes a
+# comment.
+
+passed=0 failed=0 skipped=0 parts_run=0
+
+# check NAME COMMAND...: one test, whose output is shown only if it fails.
+check() {
+	local name=$1 output
+	shift
+	if output=$("$@" 2>&1); then
+		echo "ok $name"
+	else
+		printf '%s\n' "$output" | tail -n 60
+		echo "not ok $name"
+	fi
+}
+
+# subtest NAME COMMAND...: runs a part and counts its results. A part fails, too, if it runs no
+# test, other than as many as planned, or ends with a status that its results do not explain.
+subtest() {
+	local name=$1 line not number=0 bad=0 plan='' status complaints=() result
+	local pattern='^(not )?ok ([0-9]+ )?(- )?(.*)$'
+	shift
+	echo "# Subtest: $name"
+	echo "  KTAP version 1"
+	while IFS= read -r line; do
+		if [[ $line =~ $pattern ]]; then
+			not=${BASH_REMATCH[1]} line=${BASH_REMATCH[4]}
+			number=$((number + 1))
+			if [ -n "$not" ]; then
+				bad=$((bad + 1))
+			elif [[ $line == *'# SKIP'* ]]; then
+				skipped=$((skipped + 1))
+			else
+				passed=$((passed + 1))
+			fi
+			echo "  ${not}ok $number $line"
+		elif [[ $line =~ ^1\.\.([0-9]+)$ ]]; then
+			plan=${BASH_REMATCH[1]}
+			echo "  $line"
+		elif [[ $line != 'KTAP version '* ]]; then
+			echo "  # ${line#\# }"
+		fi
+	done < <("$@" 2>&1)
+	wait $!
+	status=$?
+	if [ -z "$plan" ]; then
+		# At the end, which TAP allows.
+		echo "  1..$number"
+	elif [ "$plan" != $number ]; then
+		complaints+=("$plan tests were planned, $number ran")
+	fi
+	[ $number != 0 ] || complaints+=("no test ran")
+	if [ $status -gt 1 ] || { [ $status = 1 ] && [ $bad = 0 ]; }; then
+		complaints+=("ended with status $status")
+	fi
+	parts_run=$((parts_run + 1))
+	result=ok
+	if [ $((bad + ${#complaints[@]})) != 0 ]; then
+		result='not ok'
+	fi
+	failed=$((failed + bad + ${#complaints[@]}))
+	[ ${#complaints[@]} = 0 ] || printf "# $name: %s\n" "${complaints[@]}"
+	echo "$result $parts_run $name"
+}
+
+# Prints the sum, and fails if a test failed.
+summary() {
+	echo "$passed passed, $failed failed$([ $skipped = 0 ] || echo ", $skipped skipped")"
+	[ $failed = 0 ] && [ $passed -gt 0 ]
+}
