@@ -192,7 +192,7 @@ impl Object {
         }
     }
 
-    /// Its functions.
+    /// Its functions, in the order of the patch module.
     pub(crate) fn funcs(&self) -> &[Func] {
         &self.funcs
     }

@@ -71,9 +71,9 @@ use kernel::{
 
 /// Resources of the core while it is in charge.
 pub(crate) struct Runtime {
-    /// `/sys/kernel/livepatch`.
+    /// The directory `/sys/kernel/livepatch`.
     pub(crate) root: Kobject<RootDirectory>,
-    /// The interceptions.
+    /// The interceptions of functions.
     pub(crate) ops: Ops,
     /// Runs passes of a transition and frees patches.
     pub(crate) queue: OwnedQueue,
@@ -185,7 +185,7 @@ impl Work for LastSwitch {
     }
 }
 
-/// Runs [`free_retired`].
+/// The work of [`free_retired`].
 struct FreeRetired;
 
 impl Work for FreeRetired {

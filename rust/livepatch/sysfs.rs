@@ -132,7 +132,7 @@ pub(crate) struct ObjectDirectory {
 }
 
 impl ObjectDirectory {
-    /// Shows `status`.
+    /// Makes the directory that shows `status`.
     pub(crate) fn new(status: Arc<ObjectStatus>) -> Self {
         Self { status }
     }

@@ -266,10 +266,10 @@ impl Transition {
             task.set_patch_state(initial);
         });
 
-        // ORDERING: (A) tasks' states before transition flags: the handler must not find a function
-        // in transition and a task without a state. And the target before pending flags. Pairs with
-        // the acquire load of the transition flag in `Slot::select`, with the full barrier in
-        // `update_patch_state` and with (C).
+        // ORDERING: Barrier (A): tasks' states before transition flags: the handler must not find a
+        // function in transition and a task without a state. And the target before pending flags.
+        // Pairs with the acquire load of the transition flag in `Slot::select`, with the full
+        // barrier in `update_patch_state` and with (C).
         cpu::write_barrier();
 
         patch.set_transition(true);
@@ -292,9 +292,9 @@ impl Transition {
         );
         self.update_stack_check(patch, ops);
 
-        // ORDERING: (D) transition flags, and what stacks are checked against, before pending
-        // flags: a task that has switched in `update_patch_state` and then calls a function must
-        // see that it is in transition. Pairs with the full barrier there and with (C).
+        // ORDERING: Barrier (D): transition flags, and what stacks are checked against, before
+        // pending flags: a task that has switched in `update_patch_state` and then calls a function
+        // must see that it is in transition. Pairs with the full barrier there and with (C).
         cpu::write_barrier();
 
         for_each_task(|task| {
@@ -430,7 +430,7 @@ impl Transition {
         patch.set_enabled(target == Target::Patched);
         MIRROR.set(patch.id(), target.state());
 
-        // ORDERING: (B) the target before pending flags; pairs with the full barrier in
+        // ORDERING: Barrier (B): the target before pending flags; pairs with the full barrier in
         // `update_patch_state` and with (C).
         cpu::write_barrier();
         self.start(patch, ops);
@@ -573,8 +573,8 @@ fn note_switched() {
 pub(crate) fn sched_try_switch() {
     task::with_current(|task| {
         if task.is_pending() {
-            // ORDERING: (C) the target, and what the stack is checked against, are read after the
-            // flag; pairs with (A), (B) and (D).
+            // ORDERING: Barrier (C): the target, and what the stack is checked against, are read
+            // after the flag; pairs with (A), (B) and (D).
             cpu::read_barrier();
             if try_switch(task) == Attempt::Now {
                 note_switched();

@@ -138,7 +138,7 @@ pub(crate) fn write_barrier() {
     unsafe { bindings::smp_wmb() };
 }
 
-/// `smp_rmb()`.
+/// A read memory barrier, `smp_rmb()`.
 pub(crate) fn read_barrier() {
     // SAFETY: A barrier is allowed in any context.
     unsafe { bindings::smp_rmb() };

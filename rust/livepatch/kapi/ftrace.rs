@@ -139,7 +139,7 @@ impl FtraceOps {
         })
     }
 
-    /// Starts intercepting.
+    /// Starts intercepting the functions in the filter.
     ///
     /// # Errors
     ///

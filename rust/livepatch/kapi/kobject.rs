@@ -129,7 +129,7 @@ pub(crate) struct Parent<'a>(
 );
 
 impl Parent<'static> {
-    /// `/sys/kernel`.
+    /// The directory `/sys/kernel`.
     pub(crate) fn kernel() -> Self {
         // SAFETY: The variable was set at boot and never changes.
         Self(unsafe { bindings::kernel_kobj }, core::marker::PhantomData)
@@ -354,14 +354,14 @@ impl Groups<2> {
 }
 
 impl Groups<1> {
-    /// No files.
+    /// A list without files.
     pub(crate) const fn none() -> Self {
         Self([core::ptr::null()])
     }
 }
 
 impl<T> Attribute<T> {
-    /// For [`kobj_type!`].
+    /// The C structure, for [`kobj_type!`].
     pub(crate) const fn raw(&'static self) -> *const bindings::attribute {
         &self.attr
     }

@@ -46,9 +46,9 @@ unsafe impl Sync for ModulePtr {}
 pub(crate) enum State {
     /// Being loaded; its init function has not run.
     Coming,
-    /// Being unloaded.
+    /// The module is being unloaded.
     Going,
-    /// Anything else.
+    /// The module is in any other state.
     Other,
 }
 

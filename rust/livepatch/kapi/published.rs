@@ -24,7 +24,7 @@ use kernel::prelude::*;
 pub(crate) struct Published<T>(AtomicPtr<T>);
 
 impl<T: Send + Sync> Published<T> {
-    /// Nothing.
+    /// Makes one that holds nothing.
     pub(crate) const fn new() -> Self {
         Self(AtomicPtr::new(core::ptr::null_mut()))
     }

@@ -67,7 +67,7 @@ impl TaskExt for Task {
 pub(crate) struct Comm([u8; bindings::TASK_COMM_LEN as usize]);
 
 impl Comm {
-    /// The name.
+    /// The name as a string.
     pub(crate) fn as_cstr(&self) -> &CStr {
         CStr::from_bytes_until_nul(&self.0).unwrap_or(c"?")
     }

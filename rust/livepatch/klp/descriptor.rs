@@ -53,7 +53,7 @@ impl EntryPoint {
         (address != 0).then_some(Self(address))
     }
 
-    /// The address.
+    /// The address of the code.
     pub(crate) fn address(self) -> usize {
         self.0
     }
@@ -415,7 +415,7 @@ impl ObjectDescriptor {
         result
     }
 
-    /// Calls `post_patch`.
+    /// Calls `post_patch`, if there is one.
     pub(crate) fn post_patch(&mut self) {
         // SAFETY: The structure exists by the type's invariants.
         if let Some(callback) = unsafe { (*self.callbacks()).post_patch } {
@@ -425,7 +425,7 @@ impl ObjectDescriptor {
         }
     }
 
-    /// Calls `pre_unpatch`.
+    /// Calls `pre_unpatch`, if there is one.
     pub(crate) fn pre_unpatch(&mut self) {
         // SAFETY: The structure exists by the type's invariants.
         if let Some(callback) = unsafe { (*self.callbacks()).pre_unpatch } {

@@ -86,7 +86,7 @@ impl Sections<'_> {
         })
     }
 
-    /// All sections.
+    /// Returns all sections of the module.
     pub(crate) fn iter(&self) -> impl Iterator<Item = Section<'_>> {
         (1..self.count).filter_map(|index| self.get(index))
     }
@@ -97,7 +97,7 @@ impl Sections<'_> {
     }
 }
 
-/// One section.
+/// One section of a module.
 pub(crate) struct Section<'a> {
     all: &'a Sections<'a>,
     index: u32,
@@ -115,7 +115,7 @@ impl<'a> Section<'a> {
         self.header.sh_flags & u64::from(bindings::SHF_ALLOC) != 0
     }
 
-    /// Its name.
+    /// The name of the section.
     pub(crate) fn name(&self) -> &'a CStr {
         let name = self.all.names.wrapping_add(self.header.sh_name as usize);
         // SAFETY: A string among the section names, by the invariants of `Sections`.
@@ -202,7 +202,7 @@ impl<'a> Symbol<'a> {
         u32::from(section) == bindings::SHN_LIVEPATCH
     }
 
-    /// Its name.
+    /// The name of the symbol.
     pub(crate) fn name(&self) -> &'a CStr {
         // SAFETY: An entry of the symbol table, which exists by the invariants of `Sections`.
         let offset = unsafe { (*self.raw.as_ptr()).st_name };

@@ -179,7 +179,7 @@ impl Variable {
         Some(Self(shadow))
     }
 
-    /// Its data.
+    /// The data of the variable.
     pub(crate) fn data(&self) -> NonNull<c_void> {
         data(self.0)
     }
@@ -206,7 +206,7 @@ impl Removed {
         unsafe { (*self.0.as_ptr()).obj }
     }
 
-    /// Its data.
+    /// The data of the variable.
     pub(crate) fn data(&self) -> NonNull<c_void> {
         data(self.0)
     }

@@ -11,7 +11,7 @@ use crate::pure::sort;
 /// The code of one function, and what to call it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Range<L> {
-    /// First address.
+    /// First address of the range.
     start: usize,
     /// First address past the end.
     end: usize,
