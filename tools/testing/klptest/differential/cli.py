@@ -12,6 +12,9 @@ A model of livepatch foretells for each operation whether it succeeds and which 
 transition up. The virtual machine waits for just that, so nothing depends on timing; a core that
 does something else is reported too.
 
+A run in which the cores differ is shrunk to the fewest operations in which they still do, by doing
+parts of it in further boots. These are printed with a command that repeats them.
+
 exit status:
   0  the cores do the same in all runs
   1  they do not, or the virtual machine did not get through all runs
@@ -21,18 +24,24 @@ exit status:
 import argparse
 import random
 import re
+import shlex
 import tempfile
+import time
 from pathlib import Path
-from typing import Iterator, List, Sequence
+from typing import Dict, Iterator, List, Optional, Sequence, Tuple
 
 from machine import TOP, events
 
 from . import guest, replay
-from .compare import Event, Record, follow
+from .compare import Event, Parting, Record, follow
 from .generator import operations_of
 from .model import Action, applicable
+from .shrink import Actions, Limit, Shrinker
 
 PROGRAM = TOP / "tools" / "testing" / "differential"
+
+# scripts/vm: the time limit was reached.
+EXIT_TIMEOUT = 124
 
 
 def run_machine(timeout: float, records: Sequence[Record]) -> Iterator[Event]:
@@ -49,6 +58,52 @@ def comment(lines: Sequence[str]) -> None:
     print("\n".join(f"# {line}" for line in lines), flush=True)
 
 
+class Boots:
+    """Does sequences of operations on both cores, for the shrinker; see shrink.Boot."""
+
+    def __init__(self, model_errs: bool) -> None:
+        self.model_errs = model_errs    # in the difference that is looked for
+        self.reports: Dict[Actions, List[str]] = {}
+
+    def __call__(self, candidates: Sequence[Actions], seconds: float) -> List[Optional[bool]]:
+        records = [Record("", actions) for actions in candidates]
+        status = 0
+        for event in follow(records, run_machine(seconds, records)):
+            status = event.get("machine", status)
+        return [self.verdict(actions, record, status)
+                for actions, record in zip(candidates, records)]
+
+    def verdict(self, actions: Actions, record: Record, status: int) -> Optional[bool]:
+        """Whether the cores differ; None if the boot did not get there."""
+        # The run that the time limit ended says nothing of the cores.
+        if record.comparable and (status != EXIT_TIMEOUT or "Rust" in record.seconds):
+            parting = record.parting()
+            if parting is None or parting.model_errs != self.model_errs:
+                return False
+            self.reports[actions] = parting.report
+            return True
+        # If the built-in core did not get through a run, the run is in the way.
+        return False if record.begun and "C" not in record.seconds else None
+
+
+def shrink(record: Record, parting: Parting, limit: Limit) -> None:
+    """Looks for fewer operations in which the cores differ likewise, and prints them."""
+    actions = [operation.action for operation in record.operations[:parting.where + 1]]
+    boots, start = Boots(parting.model_errs), time.monotonic()
+    left = limit.boots
+    shrunk = Shrinker(boots, limit).shrink(actions)
+    spent = f"{left - limit.boots} boots, {time.monotonic() - start:.0f} s"
+    if shrunk is None:
+        comment([f"run {record.name} by itself does not differ again ({spent})"])
+        return
+    why = "none can be left out" if shrunk.complete else "the limit is reached"
+    comment([f"run {record.name} shrunk from {len(actions)} operations to {len(shrunk.actions)}: "
+             f"{why} ({spent})",
+             *boots.reports.get(shrunk.actions, parting.report),
+             "repeat it: tools/testing/differential --replay /dev/stdin <<< "
+             + shlex.quote(replay.dump(shrunk.actions))])
+
+
 class Comparison:
     """All runs: prints what comes of each when the Rust core has done it."""
 
@@ -57,6 +112,7 @@ class Comparison:
         self.repeat = repeat                                # the command, but for the run
         self.good = True
         self.judged: List[Record] = []
+        self.parted: List[Tuple[Record, Parting]] = []
 
     def judge(self, record: Record) -> None:
         """Prints the result of a run."""
@@ -70,6 +126,7 @@ class Comparison:
                   f"{spent})", flush=True)
             return
         self.good = False
+        self.parted.append((record, parting))
         print(f"not ok run {record.name}")
         comment(parting.report)
         if self.repeat:
@@ -120,7 +177,12 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
                         "those that are not applicable are left out")
     parser.add_argument("--list", action="store_true", help="only print the operations")
     parser.add_argument("--timeout", type=int, default=3600, metavar="SECONDS",
-                        help="for all (default 3600)")
+                        help="for all but shrinking (default 3600)")
+    parser.add_argument("--shrink-boots", type=int, default=20, metavar="N",
+                        help="shrink runs that differ with at most so many boots for all of them "
+                        "(default 20; 0: do not shrink)")
+    parser.add_argument("--shrink-minutes", type=float, default=10, metavar="N",
+                        help="and for at most so long (default 10)")
     parser.add_argument("--guest", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
     args.seed = args.seed or str(random.SystemRandom().randrange(10**9))
@@ -170,4 +232,8 @@ def main(argv: Sequence[str]) -> int:
         return 0
     comparison = Comparison(records, repeat)
     comparison.watch(run_machine(args.timeout, records))
+    limit = Limit(args.shrink_boots, 60 * args.shrink_minutes)
+    for record, parting in comparison.parted:
+        if limit.boots > 0:
+            shrink(record, parting, limit)
     return 0 if comparison.good else 1

@@ -62,6 +62,11 @@ class Record:
         self.seconds: Dict[str, float] = {}     # of the cores that are done with the run
 
     @property
+    def begun(self) -> bool:
+        """Whether any core was asked for anything."""
+        return any(self.lines.values())
+
+    @property
     def comparable(self) -> bool:
         """Whether there is something to compare; else the run says nothing of the cores."""
         return bool(self.lines["Rust"]) or any(map(is_wrong, self.lines["C"]))

@@ -4,9 +4,10 @@
 import contextlib
 import errno
 import io
+import shlex
 import tempfile
 import unittest
-from typing import List, Sequence, Tuple
+from typing import Dict, List, Optional, Sequence, Set, Tuple
 from unittest import mock
 
 from klptest.differential import cli, replay
@@ -15,6 +16,7 @@ from klptest.differential.generator import MAX_HELD, Generator, operations_of
 from klptest.differential.guest import CORES, IGNORED, Driver
 from klptest.differential.model import (HELD_LIMIT, PATCHES, SLEEP, TARGETS, UNKNOWN_FUNCTIONS,
                                         Action, Model, Spec, applicable, parse_bool, plan)
+from klptest.differential.shrink import Actions, Limit, Shrinker, Shrunk
 
 T0, T1 = TARGETS
 P0, P1, P2 = PATCHES[:3]
@@ -328,6 +330,193 @@ class Replaying(unittest.TestCase):
             "run replay", "  1. load klp_diff_t0", "  2. unload klp_diff_t0"])
 
 
+def numbered(number: int) -> Action:
+    """An action that is applicable always; the numbers tell them apart."""
+    return Action("write", f"/sys/kernel/livepatch/{P0}/n{number}")
+
+
+class FakeMachine:
+    """Cores that differ once all the culprits were done."""
+
+    def __init__(self, *culprits: Action) -> None:
+        self.culprits = culprits
+        self.boots: List[Sequence[Actions]] = []
+        self.deadly: Set[Actions] = set()       # after these a boot is over, without a verdict
+        self.flaky: Dict[Actions, int] = {}     # differ too, but only so often
+
+    def differs(self, actions: Actions) -> bool:
+        """Whether the cores do."""
+        if self.flaky.get(actions, 0):
+            self.flaky[actions] -= 1
+            return True
+        return set(self.culprits) <= set(actions)
+
+    def __call__(self, candidates: Sequence[Actions], _: float) -> List[Optional[bool]]:
+        self.boots.append(candidates)
+        verdicts: List[Optional[bool]] = []
+        for actions in candidates:
+            if actions in self.deadly:
+                break
+            verdicts.append(self.differs(actions))
+        return verdicts + [None] * (len(candidates) - len(verdicts))
+
+
+class Shrinking(unittest.TestCase):
+    """The shortest sequence in which the cores differ."""
+
+    def setUp(self) -> None:
+        self.actions = tuple(map(numbered, range(20)))
+
+    def shrink(self, machine: FakeMachine, boots: int = 100,
+               seconds: float = 1000) -> Optional[Shrunk]:
+        """What comes of all actions."""
+        return Shrinker(machine, Limit(boots, seconds)).shrink(self.actions)
+
+    def test_every_pair_is_found(self) -> None:
+        for first in range(20):
+            for second in range(first, 20):
+                pair = tuple(self.actions[place] for place in sorted({first, second}))
+                machine = FakeMachine(*pair)
+                self.assertEqual(self.shrink(machine), Shrunk(pair, True))
+                self.assertLess(len(machine.boots), 16)
+
+    def test_nothing_to_leave_out(self) -> None:
+        self.assertEqual(self.shrink(FakeMachine(*self.actions)), Shrunk(self.actions, True))
+
+    def test_what_is_not_applicable_is_left_out(self) -> None:
+        wake, sleep = Action("wake", T0), Action("sleep", T0)
+        self.actions = (Action("load", T0), numbered(1), sleep, numbered(2), wake, numbered(3))
+        machine = FakeMachine(numbered(2), numbered(3))
+        self.assertEqual(self.shrink(machine), Shrunk((numbered(2), numbered(3)), True))
+        for candidates in machine.boots:
+            for actions in candidates:
+                self.assertEqual(actions, applicable(actions))
+
+    def test_no_candidate_twice(self) -> None:
+        machine = FakeMachine(*self.actions[3:6])
+        self.shrink(machine)
+        done = [actions for candidates in machine.boots for actions in candidates]
+        # But for the result, which is confirmed.
+        self.assertEqual(len(done), len(set(done)) + 1)
+
+    def test_limit_of_boots(self) -> None:
+        machine = FakeMachine(self.actions[3], self.actions[12])
+        shrunk = self.shrink(machine, boots=4)
+        assert shrunk
+        self.assertEqual(len(machine.boots), 4)
+        self.assertFalse(shrunk.complete)
+        self.assertTrue(machine.differs(shrunk.actions))
+        self.assertLess(len(shrunk.actions), 20)
+
+    def test_limit_of_time(self) -> None:
+        machine = FakeMachine(self.actions[3])
+        with mock.patch("time.monotonic", side_effect=(float(now) for now in range(0, 1000, 10))):
+            shrunk = self.shrink(machine, seconds=35)
+        assert shrunk
+        self.assertEqual(len(machine.boots), 3)
+        self.assertFalse(shrunk.complete)
+
+    def test_does_not_differ_again(self) -> None:
+        machine = FakeMachine(numbered(99))
+        self.assertIsNone(self.shrink(machine))
+        self.assertEqual(len(machine.boots), 1)
+
+    def test_candidate_that_differs_by_chance(self) -> None:
+        pair = (self.actions[3], self.actions[12])
+        for flaky in ((self.actions[3],), self.actions[:10], self.actions[10:]):
+            machine = FakeMachine(*pair)
+            machine.flaky[flaky] = 1
+            self.assertEqual(self.shrink(machine), Shrunk(pair, True))
+
+    def test_boot_that_ends_early(self) -> None:
+        pair = (self.actions[3], self.actions[12])
+        machine = FakeMachine(*pair)
+        machine.deadly = {self.actions[10:], (self.actions[3],), self.actions[2:]}
+        self.assertEqual(self.shrink(machine), Shrunk(pair, True))
+
+    def test_every_boot_fails(self) -> None:
+        machine = FakeMachine(*self.actions)
+        machine.deadly = {self.actions}
+        self.assertIsNone(self.shrink(machine))
+
+
+class Judging(unittest.TestCase):
+    """What a boot says of candidates."""
+
+    def setUp(self) -> None:
+        self.candidates: List[Actions] = [(numbered(place),) for place in range(3)]
+
+    def verdicts(self, *events: Event, model_errs: bool = False) -> List[Optional[bool]]:
+        """For what the guest reports."""
+        with mock.patch.object(cli, "run_machine", return_value=events):
+            return cli.Boots(model_errs)(self.candidates, 1)
+
+    @staticmethod
+    def done(core: str, run: int, *lines: str) -> List[Event]:
+        """What the guest reports of a run."""
+        return [{"core": core, "run": run, "lines": list(lines)},
+                {"core": core, "run": run, "seconds": 1.0}]
+
+    def test_all_done(self) -> None:
+        builtin = [event for run in range(3) for event in self.done("C", run, "x")]
+        rust = [*self.done("Rust", 0, "x"), *self.done("Rust", 1, "y"), *self.done("Rust", 2, "x")]
+        self.assertEqual(self.verdicts(*builtin, *rust, {"machine": 0}), [False, True, False])
+
+    def test_other_kinds_of_differences_do_not_count(self) -> None:
+        events = [*self.done("C", 0, "! x"), *self.done("Rust", 0, "! x"),
+                  *self.done("C", 1, "x"), *self.done("Rust", 1, "y")]
+        self.assertEqual(self.verdicts(*events), [False, True, None])
+        self.assertEqual(self.verdicts(*events, model_errs=True), [True, False, None])
+
+    def test_builtin_core_does_not_get_through(self) -> None:
+        self.candidates = [(numbered(place), numbered(place + 1)) for place in range(3)]
+        events = [*self.done("C", 0, "x"), {"core": "C", "run": 1, "lines": ["x"]},
+                  {"machine": 125}]
+        self.assertEqual(self.verdicts(*events), [None, False, None])
+
+    def test_rust_core_does_not_get_through(self) -> None:
+        self.candidates = [(numbered(place), numbered(place + 1)) for place in range(3)]
+        events: List[Event] = []
+        for run in range(3):
+            events += [{"core": "C", "run": run, "lines": ["x"]}, *self.done("C", run, "x")]
+        events.append({"core": "Rust", "run": 0, "lines": ["x"]})
+        self.assertEqual(self.verdicts(*events, {"machine": 125}), [True, None, None])
+        self.assertEqual(self.verdicts(*events, {"machine": 124}), [None, None, None])
+
+    def test_report(self) -> None:
+        """From a run that differs to the command that repeats what is left of it."""
+        actions = tuple(map(numbered, range(6)))
+        culprits = {actions[1], actions[4]}
+
+        def machine(_: float, records: Sequence[Record]) -> List[Event]:
+            events: List[Event] = []
+            for core in CORES:
+                for run, record in enumerate(records):
+                    before: Set[Action] = set()
+                    for operation in record.operations:
+                        before.add(operation.action)
+                        planted = core == "Rust" and culprits <= before
+                        lines = ["y" if planted else "x"]
+                        events.append({"core": core, "run": run, "lines": lines})
+                    events.append({"core": core, "run": run, "seconds": 1.0})
+            return events
+
+        said = io.StringIO()
+        with tempfile.NamedTemporaryFile("w") as file, contextlib.redirect_stdout(said), \
+                mock.patch.object(cli, "run_machine", machine):
+            file.write(replay.dump(actions))
+            file.flush()
+            self.assertEqual(cli.main(["--replay", file.name]), 1)
+        head, _, tail = said.getvalue().partition(
+            "# run replay shrunk from 5 operations to 2: none can")
+        self.assertIn("\nnot ok run replay\n", head)
+        self.assertIn(f"\n#   2. {actions[4]}\n# operation 2, ", tail)
+        command = tail.splitlines()[-1].partition("repeat it: ")[2]
+        words = shlex.split(command)
+        self.assertEqual(words[:4], ["tools/testing/differential", "--replay", "/dev/stdin", "<<<"])
+        self.assertEqual(replay.parse(words[4]), (actions[1], actions[4]))
+
+
 class Comparison(unittest.TestCase):
     """Traces of the two cores."""
 
@@ -405,7 +594,7 @@ class Comparison(unittest.TestCase):
         said = io.StringIO()
         with contextlib.redirect_stdout(said), \
                 mock.patch.object(cli, "run_machine", return_value=[*events, *more]):
-            status = cli.main(["--seed", "1", "--run", "1"])
+            status = cli.main(["--seed", "1", "--run", "1", "--shrink-boots", "0"])
         return status == 0, said.getvalue()
 
     def test_verdict(self) -> None:
