@@ -13,6 +13,7 @@ cache=${LIVEPATCH_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/livepatch}
 # The tools that no distribution package provides in a suitable version.
 bindgen_version=0.72.1
 virtme_version=1.42
+mypy_version=1.18.2
 
 say() { printf '\033[1m==>\033[0m %s\n' "$*" >&2; }
 die() { printf '%s: %s\n' "${0##*/}" "$*" >&2; exit 1; }

@@ -8,7 +8,6 @@ Results go to standard output, one JSON object a line; progress goes to standard
 """
 
 import contextlib
-import ctypes
 import dataclasses
 import errno
 import json
@@ -18,19 +17,21 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Callable, Dict, Iterator, List, Optional, Sequence, Set, Tuple
 
+# The package beside this directory.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 import report
+from klptest import protocol
+from klptest.modules import delete_module, init_module
 from report import Figure, Plan
 
 TOP = Path(__file__).resolve().parents[3]
 LIVEPATCH = Path("/sys/kernel/livepatch")
 TRACING = Path("/sys/kernel/tracing")
-
-SYS_INIT_MODULE = 175
-SYS_DELETE_MODULE = 176
-LIBC = ctypes.CDLL(None, use_errno=True)
 
 START = time.monotonic()
 
@@ -64,13 +65,6 @@ def wait_until(condition: Callable[[], bool], what: str, seconds: float = 1200) 
         time.sleep(max(POLL_SECONDS, passed / 100))
 
 
-def check(result: int, what: str) -> None:
-    """Raise what errno says about a system call."""
-    if result < 0:
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code), what)
-
-
 class Modules:
     """Kernel modules: their files, read in advance so that reading them is not measured, and what is loaded."""
 
@@ -89,11 +83,9 @@ class Modules:
     def load(self, name: str, parameters: str = "") -> float:
         """Load it; the result is the time that the system call took."""
         image = self.prepare(name)
-        arguments = parameters.encode()
         start = time.monotonic()
-        result = LIBC.syscall(SYS_INIT_MODULE, image, ctypes.c_ulong(len(image)), arguments)
+        init_module(image, parameters)
         duration = time.monotonic() - start
-        check(result, name)
         self.loaded.append(name)
         return duration
 
@@ -102,9 +94,8 @@ class Modules:
         references = Path("/sys/module") / name / "refcnt"
         wait_until(lambda: references.read_text() == "0\n", f"{name} unused")
         start = time.monotonic()
-        result = LIBC.syscall(SYS_DELETE_MODULE, name.encode(), os.O_NONBLOCK)
+        delete_module(name)
         duration = time.monotonic() - start
-        check(result, name)
         self.loaded.remove(name)
         return duration
 
@@ -228,7 +219,7 @@ class Driver:
 
     def report(self, figure: Figure, value: float) -> None:
         """One measurement."""
-        print(json.dumps({"core": self.core, "figure": dataclasses.asdict(figure), "values": [value]}), flush=True)
+        protocol.report(core=self.core, figure=dataclasses.asdict(figure), values=[value])
 
     def repeat(self, what: str, measure: Callable[[int], None]) -> None:
         """Measure several times, or less often if that takes too long."""
@@ -257,7 +248,7 @@ class Driver:
         plan = self.plan
         if "functions" in plan.parts:
             for count in plan.counts:
-                self.repeat(report.case(Figure("load", count)), lambda _, count=count: self.functions(count))
+                self.repeat(report.case(Figure("load", count)), partial(self.functions_again, count))
         if "vmlinux" in plan.parts:
             names = self.unused_functions()
             self.repeat(report.case(Figure("load", len(names), vmlinux=True)), lambda _: self.vmlinux(names))
@@ -265,8 +256,7 @@ class Driver:
             self.watch = self.watch or PassWatch()
             for crowd in plan.crowds():
                 with threads(Path(plan.directory) / "threads", *crowd[1:]):
-                    self.repeat(report.case(Figure("complete", *crowd)),
-                                lambda number, crowd=crowd: self.crowd(number, *crowd))
+                    self.repeat(report.case(Figure("complete", *crowd)), partial(self.crowd_again, crowd))
         if "calls" in plan.parts:
             self.repeat("calls", lambda _: self.calls())
 
@@ -286,6 +276,14 @@ class Driver:
         (LIVEPATCH / patch / "enabled").write_text("0")
         wait_until(lambda: gone(patch), f"{patch} gone")
         return time.monotonic() - start
+
+    def functions_again(self, count: int, _number: int) -> None:
+        """For `repeat`: the same each time."""
+        self.functions(count)
+
+    def crowd_again(self, crowd: Tuple[int, int, int], number: int) -> None:
+        """For `repeat`: a transition with the same threads."""
+        self.crowd(number, *crowd)
 
     def functions(self, count: int) -> None:
         """The life of a patch of so many functions, and of those that replace it."""
@@ -390,7 +388,7 @@ def main(argv: Sequence[str]) -> int:
     signal.signal(signal.SIGTERM, raise_exit)
     plan = Plan(**json.loads(argv[0]))
     Path("/proc/sys/kernel/threads-max").write_text("20000")
-    print(json.dumps({"kernel": os.uname().release, "processors": os.cpu_count()}), flush=True)
+    protocol.report(kernel=os.uname().release, processors=os.cpu_count())
     try:
         Driver(plan).run()
     except (OSError, Timeout) as error:

@@ -53,7 +53,7 @@ class Statistics(unittest.TestCase):
         self.assertIsNone(report.ratio(samples(c={figure: [6]}, rust={figure: [0]}), figure))
 
     def test_collect(self) -> None:
-        records = [{"kernel": "7.3"}]
+        records: List[Dict[str, object]] = [{"kernel": "7.3"}]
         for value in (1.0, 2.0):
             records.append({"core": "c", "figure": dataclasses.asdict(Figure("load", 5)), "values": [value]})
         collected = report.collect(records)

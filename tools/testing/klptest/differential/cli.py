@@ -30,8 +30,8 @@ import time
 from pathlib import Path
 from typing import Dict, Iterator, List, Optional, Sequence, Tuple
 
-from machine import TOP, events
-
+from ..paths import TOP
+from ..protocol import events
 from . import guest, replay
 from .compare import Event, Parting, Record, follow
 from .generator import operations_of

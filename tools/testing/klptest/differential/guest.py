@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """The part that runs in the virtual machine: does operations on a core and reports what it sees."""
 
-import ctypes
 import errno
-import json
 import os
 import re
 import select
@@ -12,8 +10,9 @@ import time
 from pathlib import Path
 from typing import Callable, Dict, Iterator, List, Sequence, Tuple
 
-from machine import TOP
-
+from ..modules import delete_module, init_module
+from ..paths import TOP
+from ..protocol import report
 from . import replay
 from .model import LIVEPATCH, PATCHES, TARGETS, Operation, plan
 
@@ -36,7 +35,6 @@ class Driver:
     PATIENCE = 60
 
     def __init__(self) -> None:
-        self.libc = ctypes.CDLL(None, use_errno=True)
         self.kmsg = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK)
         # Modules that stay for ever occupy their names: those of another generation are used then.
         self.generation = 0
@@ -57,23 +55,22 @@ class Driver:
         original = MODULES / ("klp_diff_t0.ko" if name in TARGETS else "klp_diff_p00_0.ko")
         return original.read_bytes().replace(original.stem.encode(), name.encode())
 
-    def call(self, function: Callable[..., int], *args: object) -> str:
+    @staticmethod
+    def outcome(call: Callable[[], int]) -> str:
         """A system call's result, as a word."""
-        ret = function(*args)
-        if ret < 0:
-            number = ctypes.get_errno()
-            return errno.errorcode.get(number, str(number))
-        return str(ret) if ret else "ok"
+        try:
+            result = call()
+        except OSError as error:
+            return errno.errorcode.get(error.errno or 0, str(error.errno))
+        return str(result) if result else "ok"
 
     def load(self, name: str, parameters: str) -> str:
         """Load a module."""
-        image = self.image(name)
-        return self.call(self.libc.init_module, image, ctypes.c_ulong(len(image)),
-                         parameters.encode())
+        return self.outcome(lambda: init_module(self.image(name), parameters))
 
     def unload(self, name: str) -> str:
         """Unload a module, without waiting until nobody uses it."""
-        return self.call(self.libc.delete_module, name.encode(), os.O_NONBLOCK)
+        return self.outcome(lambda: delete_module(name))
 
     @staticmethod
     def write(file: str, text: str) -> str:
@@ -269,9 +266,6 @@ def show_debug_messages() -> None:
 
 def main(runs: Path) -> None:
     """Does runs, one a line of the file, on both cores. Prints JSON objects, one a line."""
-    def report(**event: object) -> None:
-        print(json.dumps(event), flush=True)
-
     subprocess.run(["mount", "-t", "debugfs", "debugfs", "/sys/kernel/debug"], check=False,
                    stderr=subprocess.DEVNULL)
     plans = [plan(replay.parse(line)) for line in runs.read_text(encoding="ascii").splitlines()]

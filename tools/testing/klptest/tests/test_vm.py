@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Tests of scripts/vm: python3 -m unittest scripts/test_vm.py; with VM_TESTS=1 also those that start machines."""
+"""Tests of the runner; with VM_TESTS=1 in the environment also those that start machines."""
 
 import io
 import os
@@ -9,24 +9,15 @@ import signal
 import subprocess
 import tempfile
 import time
-import types
 import unittest
 from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any, List, Optional, Set
 
-VM = Path(__file__).resolve().parent / "vm"
+from klptest.paths import SCRIPTS
+from klptest.vm import guest, log, machine, options, streams, virtme
 
-
-def load_vm() -> Any:
-    """Import the program, whose name has no .py; leaves no compiled file next to it."""
-    module = types.ModuleType("vm")
-    module.__file__ = str(VM)
-    exec(compile(VM.read_bytes(), str(VM), "exec"), module.__dict__)
-    return module
-
-
-vm = load_vm()
+VM = SCRIPTS / "vm"
 
 
 class Complaints(unittest.TestCase):
@@ -95,26 +86,26 @@ class Complaints(unittest.TestCase):
         for text in self.REPORTS:
             for prefix in ("[    1.234567] ", "[12345.678901][   T77] ", "[    0.000001][    C1] "):
                 with self.subTest(text, prefix=prefix):
-                    self.assertEqual(vm.complaints(f"{prefix}fine\n{prefix}{text}\n"), [[prefix + text]])
+                    self.assertEqual(log.complaints(f"{prefix}fine\n{prefix}{text}\n"), [[prefix + text]])
 
     def test_harmless(self) -> None:
         for text in self.HARMLESS:
             with self.subTest(text):
-                self.assertEqual(vm.complaints(f"[    1.234567] {text}\n"), [])
+                self.assertEqual(log.complaints(f"[    1.234567] {text}\n"), [])
 
     def test_text_of_programs(self) -> None:
         for text in self.REPORTS:
             for prefix in ("", " ", "sh: ", "[1.2] ", "x [    1.234567] "):
                 with self.subTest(text, prefix=prefix):
-                    self.assertEqual(vm.complaints(prefix + text), [])
+                    self.assertEqual(log.complaints(prefix + text), [])
 
     def test_context(self) -> None:
         lines = [f"[    1.{n:06}] line" for n in range(100)]
         lines[10] += "\n[    1.000010] ------------[ cut here ]------------"
         lines[11] = "[    1.000011] WARNING: a.c:1 at f+0x1/0x2, CPU#0: x/1"
         lines[80] = "[    1.000080] Kernel panic - not syncing: Fatal exception"
-        first, second = vm.complaints("\n".join(lines))
-        self.assertEqual(len(first), vm.CONTEXT_LINES)
+        first, second = log.complaints("\n".join(lines))
+        self.assertEqual(len(first), log.CONTEXT_LINES)
         self.assertIn("cut here", first[0])
         self.assertIn("WARNING", first[1])
         self.assertEqual(len(second), 20)
@@ -127,19 +118,19 @@ class Arguments(unittest.TestCase):
     def parse_error(self, *argv: str) -> str:
         said = io.StringIO()
         with redirect_stderr(said), self.assertRaises(SystemExit) as caught:
-            vm.parse_arguments(argv)
+            options.parse_arguments(argv)
         self.assertEqual(caught.exception.code, 2)
         return said.getvalue()
 
     def test_defaults(self) -> None:
-        args = vm.parse_arguments(["--", "true"])
+        args = options.parse_arguments(["--", "true"])
         self.assertEqual((args.command, args.cpus, args.memory, args.timeout), (["true"], 2, "1G", 600))
         self.assertEqual((args.append, args.qemu, args.rw, args.log, args.kernel), ([], [], [], None, None))
 
     def test_command_is_left_alone(self) -> None:
         for argv in (["--cpus", "3", "--", "a", "--cpus", "4", "--", "b c"],
                      ["--cpus", "3", "a", "--cpus", "4", "--", "b c"]):
-            args = vm.parse_arguments(argv)
+            args = options.parse_arguments(argv)
             self.assertEqual((args.cpus, args.command), (3, ["a", "--cpus", "4", "--", "b c"]))
 
     def test_no_command(self) -> None:
@@ -155,10 +146,10 @@ class Arguments(unittest.TestCase):
         self.parse_error("--unknown", "--", "true")
 
     def test_icount_forces_one_cpu(self) -> None:
-        self.assertEqual(vm.parse_arguments(["--icount", "--cpus", "4", "true"]).cpus, 1)
+        self.assertEqual(options.parse_arguments(["--icount", "--cpus", "4", "true"]).cpus, 1)
 
     def test_rw_is_absolute(self) -> None:
-        args = vm.parse_arguments(["--rw", ".", "--rw", "/", "true"])
+        args = options.parse_arguments(["--rw", ".", "--rw", "/", "true"])
         self.assertEqual(args.rw, [Path.cwd().resolve(), Path("/")])
 
 
@@ -166,26 +157,26 @@ class Assembly(unittest.TestCase):
     """What is handed to the kernel, the guest and QEMU."""
 
     def test_kernel_arguments(self) -> None:
-        options = vm.kernel_arguments(["a=1 b", 'c="x y"'], "boot")
+        options = virtme.kernel_arguments(["a=1 b", 'c="x y"'], "boot")
         self.assertEqual(options[-4:], ["virtme.exec=`Ym9vdA==`", "a=1", "b", "c=x y"])
         for option in ("panic=-1", "oops=panic", "ignore_loglevel", "console=ttyS0", "printk.time=1"):
             self.assertIn(option, options)
 
     def test_bootstrap_is_short(self) -> None:
-        self.assertLess(sum(len(o) + 1 for o in vm.kernel_arguments([], vm.BOOTSTRAP)), vm.COMMAND_LINE_SIZE // 2)
+        self.assertLess(sum(len(o) + 1 for o in virtme.kernel_arguments([], guest.BOOTSTRAP)), virtme.COMMAND_LINE_SIZE // 2)
 
     def test_guest_script(self) -> None:
         command = ["a b", "$x", "'", "@CWD@"]
-        script = vm.guest_script(command, "/a dir", "/bin", "vm-mark", False)
+        script = guest.guest_script(command, "/a dir", "/bin", "vm-mark", False)
         self.assertIn(f"exec {shlex.join(command)})", script)
         self.assertIn("cd -- '/a dir' ", script)
         self.assertNotRegex(script, "(?m)^sync$")
-        self.assertRegex(vm.guest_script(command, "/", "/bin", "vm-mark", True), "(?m)^sync$")
+        self.assertRegex(guest.guest_script(command, "/", "/bin", "vm-mark", True), "(?m)^sync$")
         subprocess.run(["bash", "-n", "-c", script], check=True)
-        subprocess.run(["sh", "-n", "-c", vm.BOOTSTRAP], check=True)
+        subprocess.run(["sh", "-n", "-c", guest.BOOTSTRAP], check=True)
 
     def test_guest_path(self) -> None:
-        path = vm.guest_path("/opt/x:relative::/usr/bin").split(":")
+        path = guest.guest_path("/opt/x:relative::/usr/bin").split(":")
         self.assertEqual(path[:2], ["/opt/x", "/usr/bin"])
         self.assertEqual(path.count("/usr/bin"), 1)
         self.assertIn("/sbin", path)
@@ -198,23 +189,24 @@ class Assembly(unittest.TestCase):
                 (root / entry).mkdir()
             (root / "file").touch()
             (root / "bin").symlink_to("usr")
-            self.assertEqual(vm.overlay_directories(root), ["/usr", "/work"])
+            self.assertEqual(guest.overlay_directories(root), ["/usr", "/work"])
 
     def test_ports(self) -> None:
-        options = vm.ports({"vm_out": 5})
+        options = machine.ports({"vm_out": 5})
         self.assertIn("socket,id=vm_out,fd=5", options)
         self.assertIn("virtserialport,bus=vm_serial.0,chardev=vm_out,name=vm_out", options)
 
     def test_virtme_version_is_found(self) -> None:
         with tempfile.TemporaryDirectory() as cache:
-            with self.assertRaisesRegex(vm.Failure, "scripts/setup"):
-                vm.virtme_directory({"LIVEPATCH_CACHE": cache})
-            version = re.search("^virtme_version=(.*)$", (VM.parent / "common.sh").read_text(), re.MULTILINE)[1]
+            with self.assertRaisesRegex(virtme.Failure, "scripts/setup"):
+                virtme.virtme_directory({"LIVEPATCH_CACHE": cache})
+            text = (SCRIPTS / "common.sh").read_text()
+            version = re.findall("^virtme_version=(.*)$", text, re.MULTILINE)[0]
             for variable, below in (("LIVEPATCH_CACHE", ""), ("XDG_CACHE_HOME", "livepatch")):
                 expected = Path(cache) / below / f"virtme-ng-{version}" / "bin"
                 expected.mkdir(parents=True)
                 (expected / "virtme-run").touch()
-                self.assertEqual(vm.virtme_directory({variable: cache}), expected)
+                self.assertEqual(virtme.virtme_directory({variable: cache}), expected)
 
 
 class Streams(unittest.TestCase):
@@ -222,7 +214,7 @@ class Streams(unittest.TestCase):
 
     def passed_on(self, *pieces: bytes, flush: bool = False) -> bytes:
         with tempfile.TemporaryFile() as out:
-            stream = vm.MarkedStream(out.fileno(), b"vm-mark")
+            stream = streams.MarkedStream(out.fileno(), b"vm-mark")
             for piece in pieces:
                 stream.feed(piece)
             if flush:
@@ -394,6 +386,7 @@ class Boots(unittest.TestCase):
         command: List[str] = [str(VM), "--", "bash", "-c", "echo started; sleep 1000"]
         with subprocess.Popen(command, env=self.environment, stdin=subprocess.DEVNULL,
                               stdout=subprocess.PIPE) as process:
+            assert process.stdout
             self.assertEqual(process.stdout.readline(), b"started\n")
             process.send_signal(signum)
             return process.wait(timeout=30)
@@ -414,6 +407,7 @@ class Boots(unittest.TestCase):
     def test_nobody_reads(self) -> None:
         with subprocess.Popen([str(VM), "--", "yes"], env=self.environment, stdin=subprocess.DEVNULL,
                               stdout=subprocess.PIPE) as process:
+            assert process.stdout
             self.assertEqual(process.stdout.readline(), b"y\n")
             process.stdout.close()
             self.assertEqual(process.wait(timeout=60), 141)

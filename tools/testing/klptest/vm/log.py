@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Reports in the kernel's log."""
+
+import re
+from typing import List, Sequence
+
+from .streams import say
+
+# What a kernel without surprises prints at the start of every line of its log; programs' text on the console has none.
+PREFIX = re.compile(r"\[ *\d+\.\d{6}\](?:\[ *[CT]\d+\])? ?")
+
+# How the kernel's reports begin, directly after the prefix. A program can only get there by way of /dev/kmsg.
+REPORT = re.compile(
+    r"""(?:
+      -+\[\ cut\ here\ \]-+$                                # WARN() and BUG(), before their text
+    | WARNING:\                                             # WARN(), lockdep, RCU, the unwinder
+    | (?:watchdog:\ )?BUG:\                                 # page faults, KASAN, KFENCE, soft lockups, scheduling
+    | kernel\ BUG\ at\                                      # BUG()
+    | BUG\ \S+\ \((?:Not\ tainted|Tainted)                  # the slab allocator
+    | Oops(?:\ -\ [^:]+)?:\                                 # die()
+    | [\w ,-]+:\ [0-9a-f]{4}\ \[\#\d+\]                     # die() of older kernels: "invalid opcode: 0000 [#1] SMP"
+    | general\ protection\ fault(?:[,:]|$)
+    | Kernel\ panic\ -\ not\ syncing
+    | (?:NMI\ )?watchdog:\ .*Watchdog\ detected\ hard\ LOCKUP
+    | (?:rcu:\ )?INFO:\ rcu\w*\ .*\bdetected\ (?:\w+\ )?stall
+    | rcu:\ rcu\w*\ kthread\ starved\ for\b
+    | INFO:\ task\ .+:\d+\ .*\bblocked\ (?:for|on)\b        # hung task
+    | INFO:\ trying\ to\ register\ non-static\ key          # lockdep gives up
+    | UBSAN:\ .+\ in\ \S+:\d+
+    | kmemleak:\ \d+\ new\ suspected\ memory\ leaks
+    | unreferenced\ object\ 0x
+    )""",
+    re.VERBOSE,
+)
+CONTEXT_LINES = 30
+MAX_REPORTS = 3
+
+
+def complaints(log: str) -> List[List[str]]:
+    """Find the kernel's reports in its log: for each a list of its lines, with some that follow."""
+    lines = log.splitlines()
+    reports: List[List[str]] = []
+    end = 0
+    for number, line in enumerate(lines):
+        prefix = PREFIX.match(line)
+        if number >= end and prefix and REPORT.match(line, prefix.end()):
+            end = number + CONTEXT_LINES
+            reports.append(lines[number:end])
+    return reports
+
+
+def report_complaints(reports: Sequence[Sequence[str]]) -> None:
+    """Print what the kernel complained about."""
+    for report in reports[:MAX_REPORTS]:
+        say("the kernel complained:\n    " + "\n    ".join(report))
+    if len(reports) > MAX_REPORTS:
+        say(f"... and {len(reports) - MAX_REPORTS} more reports")

@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The QEMU command line, which virtme-ng composes, and the kernel's."""
+
+import argparse
+import base64
+import contextlib
+import fcntl
+import os
+import re
+import shlex
+import signal
+import socket
+import subprocess
+from pathlib import Path
+from typing import Dict, Iterator, List, Mapping, Sequence
+
+from ..paths import SCRIPTS, cache_directory
+from .guest import guest_path, overlay_directories
+
+# The kernel cuts off what is longer.
+COMMAND_LINE_SIZE = 2048
+
+# Kernel options that every run has. The log is complete and reaches the console whatever the kernel's defaults are,
+# an oops or a panic ends the machine, and the clocks of an emulated machine are not checked against each other.
+KERNEL_OPTIONS = (
+    "console=ttyS0",
+    "loglevel=8",
+    "ignore_loglevel",
+    # After the above, which would otherwise not be in force yet for the very first messages.
+    "earlyprintk=serial,ttyS0,115200",
+    "printk.time=1",
+    "printk.devkmsg=on",
+    "oops=panic",
+    "panic=-1",
+    "tsc=reliable",
+)
+
+
+class Failure(Exception):
+    """The machine cannot be run; the text says why."""
+
+
+def kernel_arguments(append: Sequence[str], bootstrap: str) -> List[str]:
+    """The kernel options in addition to those that virtme sets; the user's come last and so win."""
+    script = base64.b64encode(bootstrap.encode()).decode()
+    user = [word for text in append for word in shlex.split(text)]
+    return [*KERNEL_OPTIONS, f"virtme.exec=`{script}`", *user]
+
+
+def virtme_directory(environment: Mapping[str, str]) -> Path:
+    """Where scripts/setup put virtme-ng; the version is written down in scripts/common.sh only."""
+    version = re.search(r"^virtme_version=(\S+)$", (SCRIPTS / "common.sh").read_text(), re.MULTILINE)
+    if not version:
+        raise Failure("scripts/common.sh does not say which virtme-ng to use")
+    found = cache_directory(environment) / f"virtme-ng-{version[1]}" / "bin"
+    if not (found / "virtme-run").exists():
+        raise Failure("virtme-ng is not installed: run scripts/setup")
+    return found
+
+
+def default_kernel() -> Path:
+    """The build directory of the project's test kernel, which is built if it is not there yet."""
+    for arguments in (["--path"], []):
+        with subprocess.Popen([str(SCRIPTS / "kernel"), *arguments], stdin=subprocess.DEVNULL,
+                              stdout=subprocess.PIPE, start_new_session=True) as process:
+            try:
+                output, _ = process.communicate()
+            except BaseException:
+                # A build is many processes.
+                os.killpg(process.pid, signal.SIGTERM)
+                raise
+        if process.returncode == 0:
+            return Path(os.fsdecode(output).splitlines()[0])
+    raise Failure("the test kernel could not be built")
+
+
+def check_kvm() -> None:
+    """Having the device is not enough: a machine must be possible."""
+    create_vm = 0xAE01
+    try:
+        with open("/dev/kvm", "rb+", buffering=0) as kvm:
+            os.close(fcntl.ioctl(kvm, create_vm, 0))
+    except OSError as error:
+        raise Failure(f"no hardware virtualisation here: {error}") from error
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold a lock on a directory or file."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
+def virtme_command(args: argparse.Namespace, kernel: Path, options: Sequence[str], initramfs: Path) -> List[str]:
+    """Let virtme compose the QEMU command line: root file system, init, kernel modules."""
+    tools = virtme_directory(os.environ)
+    command = [str(tools / "virtme-run"), "--dry-run", "--show-command", "--force-9p", "--disable-monitor",
+               "--mods", "auto", "--memory", args.memory, "--cpus", str(args.cpus)]
+    command += ["--kdir" if kernel.is_dir() else "--kimg", str(kernel)]
+    command += [] if args.kvm else ["--disable-kvm"]
+    command += [f"--overlay-rwdir={name}" for name in overlay_directories(Path("/"))]
+    command += [f"--rwdir={path}" for path in args.rw]
+    command += [f"--kopt={option}" for option in options]
+    environment = {**os.environ, "PATH": f"{tools}:{guest_path(os.environ.get('PATH', ''))}"}
+    environment.pop("TERM", None)
+
+    def run(extra: Sequence[str]) -> List[str]:
+        # Where its standard error cannot be opened by name, virtme leaves the console to the serial port alone, as is
+        # wanted here: so it gets a socket. What it says fits into the socket's buffer, or is not worth more.
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            theirs.setblocking(False)
+            # Virtme links the modules into the build directory when it sees them for the first time.
+            with locked(kernel):
+                result = subprocess.run([*command, *extra], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                        stderr=theirs.fileno(), env=environment, check=False)
+            theirs.close()
+            said = ours.recv(1 << 16).decode(errors="replace")
+        if result.returncode:
+            raise Failure(f"virtme-run failed with status {result.returncode}:\n"
+                          f"{os.fsdecode(result.stdout)}{said}".rstrip())
+        return shlex.split(os.fsdecode(result.stdout).splitlines()[-1])
+
+    composed = run([])
+    if "-initrd" in composed:
+        # The kernel has modules that it needs for the root file system. The file must outlive virtme.
+        composed = run([f"--save-initramfs={initramfs}"])
+    if len(os.fsencode(composed[composed.index("-append") + 1])) >= COMMAND_LINE_SIZE:
+        raise Failure("the kernel command line gets too long: fewer --rw and --append, please")
+    return composed
