@@ -3,7 +3,7 @@
 #
 # Results as KTAP. A part is a command that prints result lines, "ok NAME" or "not ok NAME",
 # numbered or not; its plan, "1..N", if it knows it beforehand; and anything else, which becomes a
-# comment.
+# comment. A part whose output begins with "KTAP version" numbers its results from 1.
 
 passed=0 failed=0 skipped=0 parts_run=0
 
@@ -23,27 +23,37 @@ check() {
 # test, other than as many as planned, or ends with a status that its results do not explain.
 subtest() {
 	local name=$1 line not number=0 bad=0 plan='' status status_file complaints=() result
+	local ktap='' skip_all=''
 	local pattern='^(not )?ok ([0-9]+ )?(- )?(.*)$'
 	shift
 	status_file=$(mktemp)
 	echo "# Subtest: $name"
 	echo "  KTAP version 1"
-	while IFS= read -r line; do
+	# Also a last line that is cut off.
+	while IFS= read -r line || [ -n "$line" ]; do
 		if [[ $line =~ $pattern ]]; then
 			not=${BASH_REMATCH[1]} line=${BASH_REMATCH[4]}
 			number=$((number + 1))
-			if [ -n "$not" ]; then
-				bad=$((bad + 1))
-			elif [[ $line == *'# SKIP'* ]]; then
+			[ -z "$ktap" ] || [ "${BASH_REMATCH[2]}" = "$number " ] ||
+				complaints+=("result $number has the number ${BASH_REMATCH[2]:-none}")
+			if [[ $line == *'# SKIP'* ]]; then
 				skipped=$((skipped + 1))
+			elif [ -n "$not" ]; then
+				bad=$((bad + 1))
 			else
 				passed=$((passed + 1))
 			fi
 			echo "  ${not}ok $number $line"
+		elif [[ $line =~ ^1\.\.0\ +'# SKIP' ]]; then
+			plan=0 skip_all=1
+			skipped=$((skipped + 1))
+			echo "  $line"
 		elif [[ $line =~ ^1\.\.([0-9]+)$ ]]; then
 			plan=${BASH_REMATCH[1]}
 			echo "  $line"
-		elif [[ $line != 'KTAP version '* ]]; then
+		elif [[ $line == 'KTAP version '* ]]; then
+			ktap=1
+		else
 			echo "  # ${line#\# }"
 		fi
 	done < <(("$@") 2>&1; echo $? >"$status_file")
@@ -56,7 +66,7 @@ subtest() {
 	elif [ "$plan" != $number ]; then
 		complaints+=("$plan tests were planned, $number ran")
 	fi
-	[ $number != 0 ] || complaints+=("no test ran")
+	[ $number != 0 ] || [ -n "$skip_all" ] || complaints+=("no test ran")
 	if [ "$status" -gt 1 ] || { [ "$status" = 1 ] && [ $bad = 0 ]; }; then
 		complaints+=("ended with status $status")
 	fi
@@ -66,7 +76,7 @@ subtest() {
 		result='not ok'
 	fi
 	failed=$((failed + bad + ${#complaints[@]}))
-	[ ${#complaints[@]} = 0 ] || printf "# $name: %s\n" "${complaints[@]}"
+	[ ${#complaints[@]} = 0 ] || printf '# %s\n' "${complaints[@]/#/$name: }"
 	echo "$result $parts_run $name"
 }
 

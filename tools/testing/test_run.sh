@@ -35,6 +35,10 @@ bad() { printf '%s\n' 1..2 'ok 1 a' 'not ok 2 b'; return 1; }
 unexplained() { good; return 1; }
 died() { bad; return 3; }
 with_skip() { printf '%s\n' 1..2 'ok 1 a' 'ok 2 b # SKIP no such option'; }
+cut_off() { printf 'ok a\nnot ok b'; }
+all_skipped() { echo '1..0 # SKIP no such option'; }
+skipped_not_ok() { printf '%s\n' 1..2 'ok 1 a' 'not ok 2 b # SKIP no such option'; }
+lost() { printf '%s\n' 'KTAP version 1' 1..2 'ok 1 a' 'ok 3 c'; }
 guest_skips() {
 	in_guest
 	run_test 1 a true
@@ -96,6 +100,11 @@ try "failed test" ends_with $'1 passed, 1 failed\nstatus 1' bad
 try "failed without a failed test" ends_with $'2 passed, 1 failed\nstatus 1' unexplained
 try "died after a failed test" ends_with $'1 passed, 2 failed\nstatus 1' died
 try "skipped test" ends_with $'1 passed, 0 failed, 1 skipped\nstatus 0' with_skip
+try "skipped test that is not ok" \
+	ends_with $'1 passed, 0 failed, 1 skipped\nstatus 0' skipped_not_ok
+try "part that skips itself" ends_with $'0 passed, 0 failed, 1 skipped\nstatus 1' all_skipped
+try "result that is cut off" ends_with $'1 passed, 1 failed\nstatus 1' cut_off
+try "result that was lost" ends_with $'2 passed, 1 failed\nstatus 1' lost
 try "test in the guest that skips" ends_with $'1 passed, 0 failed, 1 skipped\nstatus 0' guest_skips
 try "test in the guest that fails" ends_with $'0 passed, 1 failed\nstatus 1' guest_fails
 try "tests in the guest in the order of the file" guest_in_order
