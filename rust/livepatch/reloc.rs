@@ -115,7 +115,7 @@ enum Fault<'a> {
 
 impl Fault<'_> {
     /// Prints it. `table` is the index of the symbol table, `index` that of the relocation.
-    fn report(&self, section: &Section<'_>, table: u32, index: usize) {
+    fn report(&self, section: &Section<'_>, table: u32, index: u32) {
         match self {
             Self::NoSymbol => pr_err!(
                 "section {} idx {} refers to a symbol that is not there\n",
@@ -141,7 +141,15 @@ impl Fault<'_> {
     }
 }
 
-/// Checks a relocation's symbol by itself.
+/// A symbol that relocations of a section refer to.
+struct Used<'a> {
+    symbol: Symbol<'a>,
+    name: SymbolName<'a>,
+    /// The first relocation that refers to it, by index.
+    first: u32,
+}
+
+/// Checks the symbol of a relocation, without looking for it.
 fn examine<'a>(
     symbol: Option<Symbol<'a>>,
     for_vmlinux: bool,
@@ -158,15 +166,7 @@ fn examine<'a>(
     Ok((symbol, name))
 }
 
-/// The symbols that the relocations of a section refer to.
-struct Examined<'a> {
-    /// The index of each symbol once, in the order of the first relocations against them.
-    symbols: KVVec<u32>,
-    /// The first relocation with a fault, by index; symbols of it and later ones are left out.
-    fault: Option<(usize, Fault<'a>)>,
-}
-
-/// Checks the relocations of a section, one by one.
+/// Returns each symbol index in a section with its first relocation, in the section's order.
 ///
 /// A large patch has many more relocations than symbols, so no more than two numbers are kept for a
 /// relocation.
@@ -174,94 +174,75 @@ struct Examined<'a> {
 /// # Errors
 ///
 /// `ENOMEM`.
-fn examine_all<'a>(section: &Section<'a>, for_vmlinux: bool) -> Result<Examined<'a>> {
+fn first_uses(section: &Section<'_>) -> Result<KVVec<(u32, u32)>> {
+    let indices = section.symbol_indices();
+    let mut uses = KVVec::with_capacity(indices.len(), GFP_KERNEL)?;
+    for (symbol, relocation) in indices.zip(0..) {
+        uses.push((symbol, relocation), GFP_KERNEL)?;
+    }
+    sort::by_key(&mut uses, |used| *used);
+    let mut last = None;
+    uses.retain(|(symbol, _)| last.replace(*symbol) != Some(*symbol));
+    sort::by_key(&mut uses, |(_, relocation)| *relocation);
+    Ok(uses)
+}
+
+/// Gives the symbols of a section's relocations their values.
+///
+/// The first fault in the section's order is reported.
+#[doc(alias = "klp_resolve_symbols")]
+fn resolve(section: &Section<'_>, table: u32) -> Result {
+    let for_vmlinux = section_object(section.name().to_bytes()) == Some(b"vmlinux");
+    let mut symbols = KVVec::new();
     let mut fault = None;
-    let mut uses = KVVec::new();
-    for (index, symbol) in section.symbols().enumerate() {
-        match examine(symbol, for_vmlinux) {
-            Ok((symbol, _)) => {
-                let index = u32::try_from(index).map_err(|_| EINVAL)?;
-                // Mostly, relocations against one symbol follow each other.
-                if uses.last().map(|(symbol, _)| *symbol) != Some(symbol.index()) {
-                    uses.push((symbol.index(), index), GFP_KERNEL)?;
-                }
-            }
+    for (index, first) in first_uses(section)? {
+        match examine(section.symbol(index), for_vmlinux) {
+            Ok((symbol, name)) => symbols.push(
+                Used {
+                    symbol,
+                    name,
+                    first,
+                },
+                GFP_KERNEL,
+            )?,
             Err(found) => {
-                fault = Some((index, found));
+                fault = Some((first, found));
                 break;
             }
         }
     }
-    sort::by_key(&mut uses, |use_| *use_);
-    let mut last = None;
-    uses.retain(|(symbol, _)| last.replace(*symbol) != Some(*symbol));
-    sort::by_key(&mut uses, |(_, index)| *index);
-    let mut symbols = KVVec::with_capacity(uses.len(), GFP_KERNEL)?;
-    for (symbol, _) in &uses {
-        symbols.push(*symbol, GFP_KERNEL)?;
-    }
-    Ok(Examined { symbols, fault })
-}
 
-/// Gives the symbols of a section's relocations their values. The first fault in the section's
-/// order is reported.
-#[doc(alias = "klp_resolve_symbols")]
-fn resolve(section: &Section<'_>, table: u32) -> Result {
-    let for_vmlinux = section_object(section.name().to_bytes()) == Some(b"vmlinux");
-    let Examined {
-        symbols: indices,
-        fault,
-    } = examine_all(section, for_vmlinux)?;
-    let mut symbols = KVVec::with_capacity(indices.len(), GFP_KERNEL)?;
-    for index in &indices {
-        // Examined before, and nothing has changed.
-        let examined = examine(section.symbol(*index), for_vmlinux).map_err(|_| EINVAL)?;
-        symbols.push(examined, GFP_KERNEL)?;
-    }
-
-    // One search for each object that they are in; mostly there is one.
+    // One search for each object that they are in.
+    sort::by_key(&mut symbols, |used| (used.name.object, used.first));
     let mut wanted = KVVec::with_capacity(symbols.len(), GFP_KERNEL)?;
-    let mut addresses = KVVec::from_elem(None, symbols.len(), GFP_KERNEL)?;
-    while let Some(next) = addresses.iter().position(Option::is_none) {
-        let Some((_, SymbolName { object, .. })) = symbols.get(next) else {
-            break;
-        };
-        wanted.clear();
-        for (order, (_, name)) in symbols.iter().enumerate() {
-            if name.object == *object {
-                wanted.push(Wanted::new(name.name, name.position, order), GFP_KERNEL)?;
-            }
+    for (order, Used { name, .. }) in symbols.iter().enumerate() {
+        wanted.push(Wanted::new(name.name, name.position, order), GFP_KERNEL)?;
+    }
+    let mut rest = &mut wanted[..];
+    for group in symbols.chunk_by(|a, b| a.name.object == b.name.object) {
+        let (these, others) = rest.split_at_mut(group.len());
+        if let Some(Used { name, .. }) = group.first() {
+            symbols::find_all(object_of(name.object), these)?;
         }
-        symbols::find_all(object_of(object), &mut wanted)?;
-        for found in &wanted {
-            if let Some(address) = addresses.get_mut(found.order()) {
-                *address = Some(found.result());
-            }
-        }
+        rest = others;
     }
 
-    for ((symbol, name), address) in symbols.iter().zip(addresses) {
-        let address = match address {
-            Some(Ok(address)) => address,
-            Some(Err(error)) => {
-                return Err(symbols::report(
-                    error,
-                    object_of(name.object),
-                    name.name,
-                    name.position,
-                ))
-            }
-            None => return Err(EINVAL),
-        };
-        symbol.set_value(address);
-    }
-    match fault {
-        Some((index, fault)) => {
-            fault.report(section, table, index);
-            Err(EINVAL)
+    let results = || symbols.iter().zip(wanted.iter().map(Wanted::result));
+    for (used, result) in results() {
+        if let Ok(address) = result {
+            used.symbol.set_value(address);
         }
-        None => Ok(()),
     }
+    let missed = results().filter_map(|(used, result)| Some((used, result.err()?)));
+    if let Some((Used { name, .. }, error)) = missed.min_by_key(|(used, _)| used.first) {
+        let object = object_of(name.object);
+        return Err(symbols::report(error, object, name.name, name.position));
+    }
+    if let Some((index, fault)) = fault {
+        fault.report(section, table, index);
+        return Err(EINVAL);
+    }
+    Ok(())
 }
 
 /// The object as the symbol search calls it: vmlinux is none.

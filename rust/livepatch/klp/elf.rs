@@ -122,16 +122,16 @@ impl<'a> Section<'a> {
         unsafe { CStr::from_char_ptr(name) }
     }
 
-    /// Returns the symbol of each of its relocations; `None` if there is no such symbol.
+    /// Returns the index of the symbol of each of its relocations.
     ///
     /// The section must be allocated, or the module be loading.
-    pub(crate) fn symbols(&self) -> impl Iterator<Item = Option<Symbol<'a>>> + '_ {
+    pub(crate) fn symbol_indices(&self) -> impl ExactSizeIterator<Item = u32> + '_ {
         let count = self.header.sh_size as usize / size_of::<Relocation>();
         let first = self.header.sh_addr as *const Relocation;
         (0..count).map(move |index| {
             // SAFETY: The section has `count` entries and exists, by the invariants of `Sections`.
             let info = unsafe { (*first.add(index)).r_info };
-            self.symbol((info >> 32) as u32)
+            (info >> 32) as u32
         })
     }
 
@@ -145,7 +145,6 @@ impl<'a> Section<'a> {
         Some(Symbol {
             // SAFETY: The table has that many entries and exists, by the invariants of `Sections`.
             raw: unsafe { first.add(index as usize) },
-            index,
             strings: self.all.strings,
             _lifetime: PhantomData,
         })
@@ -189,7 +188,6 @@ impl<'a> Section<'a> {
 #[derive(Clone, Copy)]
 pub(crate) struct Symbol<'a> {
     raw: NonNull<RawSymbol>,
-    index: u32,
     strings: *const c_char,
     _lifetime: PhantomData<&'a RawSymbol>,
 }
@@ -208,11 +206,6 @@ impl<'a> Symbol<'a> {
         let offset = unsafe { (*self.raw.as_ptr()).st_name };
         // SAFETY: A string among the names of symbols, by the invariants of `Sections`.
         unsafe { CStr::from_char_ptr(self.strings.wrapping_add(offset as usize)) }
-    }
-
-    /// Returns its index in the symbol table.
-    pub(crate) fn index(&self) -> u32 {
-        self.index
     }
 
     /// Sets its value.

@@ -96,11 +96,6 @@ impl<'a> Wanted<'a> {
         self.name
     }
 
-    /// Its place among the others, as the caller counts.
-    pub(crate) fn order(&self) -> usize {
-        self.order
-    }
-
     /// To be called for every symbol of the name; breaks when the answer is known.
     pub(crate) fn visit(&mut self, address: usize) -> ControlFlow<()> {
         self.matcher.visit(address)

@@ -55,6 +55,30 @@ fn the_first_of_the_patch_is_reported() {
 }
 
 #[test]
+fn several_ranges_of_one_function() {
+    // The code of two functions, and for each an address in another place, with the same order.
+    let mut ranges = vec![
+        Range::new(300, 10, 0, "a"),
+        Range::new(100, 10, 1, "b"),
+        Range::new(105, 1, 0, "a"),
+        Range::new(500, 1, 0, "a"),
+        Range::new(400, 1, 1, "b"),
+    ];
+    sort(&mut ranges);
+    for (addresses, found) in [
+        (&[305][..], Some("a")),
+        (&[500], Some("a")),
+        (&[501], None),
+        (&[104], Some("b")),
+        (&[105], Some("a")),
+        (&[400, 500], Some("a")),
+        (&[400, 109], Some("b")),
+    ] {
+        assert_eq!(find(&ranges, addresses), found, "{addresses:?}");
+    }
+}
+
+#[test]
 fn overlapping_and_nested() {
     // A long function around small ones, and aliases.
     let functions = [(150, 5), (100, 1_000), (160, 5), (160, 5)];

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 use std::{
+    cell::OnceCell,
     collections::HashMap,
     sync::atomic::{AtomicBool, Ordering},
     thread,
@@ -212,6 +213,39 @@ fn readers_and_a_writer() {
             }
         }
         done.store(true, Ordering::Relaxed);
+    });
+}
+
+/// A reader sees all of a node that was pushed while it ran, and never one that was replaced before.
+#[test]
+fn readers_see_whole_nodes() {
+    const COUNT: usize = 50_000;
+    // They are made one after the other, and stay where they are until the readers have ended.
+    let nodes: Vec<_> = (0..COUNT).map(|_| OnceCell::new()).collect();
+    let table = table(8);
+    let slot = table.claim(0x40).unwrap();
+    let view = table.view();
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                let mut last = ORIGINAL;
+                while last < COUNT {
+                    let slot = view.find(0x40).expect("claimed");
+                    let target = select(slot, Patched).expect("a state");
+                    assert!((last..=COUNT).contains(&target), "{target} after {last}");
+                    last = target;
+                }
+            });
+        }
+        let mut below = None;
+        for (cell, target) in nodes.iter().zip(1..) {
+            let top = cell.get_or_init(|| node(target));
+            push(slot, top);
+            if let Some(below) = below.replace(top) {
+                // SAFETY: All nodes live until the readers have ended.
+                assert!(unsafe { slot.remove(below) });
+            }
+        }
     });
 }
 
