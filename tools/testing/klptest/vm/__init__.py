@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0
 """The virtual machine runner, scripts/vm.
 
-virtme-ng composes the machine: it finds out how a kernel boots on this machine's root file system,
-and brings the init of the guest. The rest is here because virtme-ng 1.42 does not do it:
+virtme-ng composes the machine: virtme-run finds out how a kernel boots on this machine's root file
+system, and brings the init of the guest. The rest is here for what its own front end, vng 1.42,
+does not give where there is no terminal, as in a test: `vng -r bzImage --disable-kvm -- 'exit 7'`
+ended with status 255 and printed nothing, with and without `script` around it. What tests need:
 
-* The streams. Its script support puts the command's output on a port for standard output and one
-  for standard error, but needs a terminal or files that can be opened by name on this side, and
-  without udev falls back to the serial console, where the kernel's log is mixed in.
-* The exit status. It travels through a file that the guest writes; a kernel that dies before leaves
-  status 0 or 255 of QEMU, which cannot be told from the command's.
-* The kernel's log. That a WARNING makes a run fail, a time limit, and an end of the machine as soon
-  as the command has ended are all outside of its scope.
+* The command's own exit status, apart from one for a kernel that died, complained, or took too long.
+* Standard output and standard error, byte for byte and apart from each other and from the kernel's
+  log.
+* The kernel's log as a whole, searched for reports, whatever the command returned.
+* The end of the machine as soon as the command has ended, and also if this program is killed.
 """
