@@ -2,8 +2,8 @@
 /*
  * What the Rust core needs of the kernel that exists only as C macros and inline functions.
  *
- * Read by the helpers themselves and by bindgen. Everything here starts with livepatch_; names that the kernel's own
- * livepatch interface uses start with klp_.
+ * Read by the helpers themselves and by bindgen. Everything here starts with livepatch_; names that
+ * the kernel's own livepatch interface uses start with klp_.
  */
 #ifndef _LIVEPATCH_HELPERS_H_
 #define _LIVEPATCH_HELPERS_H_
@@ -18,21 +18,26 @@
 #define LIVEPATCH_MAX_STACK_ENTRIES 100
 
 /*
- * What lies between the place that ftrace calls a function's location and the return address of the call there. It is
- * that of x86-64; other architectures have to look at what their trampolines leave on the stack.
+ * What lies between the place that ftrace calls a function's location and the return address of the
+ * call there. It is that of x86-64; other architectures have to look at what their trampolines
+ * leave on the stack.
  */
 #define LIVEPATCH_CALL_SIZE MCOUNT_INSN_SIZE
 
-/* ops.rs: where a call that arrived at @ip goes; 0 leaves it alone. Called with preemption disabled. */
+/*
+ * handler.rs: where a call that arrived at @ip goes; 0 leaves it alone. Called with preemption
+ * disabled.
+ */
 unsigned long livepatch_select(unsigned long ip);
 
 /* The function of every ftrace_ops of the core. */
-void livepatch_ftrace_thunk(unsigned long ip, unsigned long parent_ip, struct ftrace_ops *ops,
-			    struct ftrace_regs *fregs);
+void livepatch_ftrace_thunk(unsigned long ip, unsigned long parent_ip,
+			    struct ftrace_ops *ops, struct ftrace_regs *fregs);
 unsigned long livepatch_ftrace_flags(void);
 bool livepatch_has_direct_call(unsigned long ip);
 /* The part of a module's memory that @address is in; false if it is not in the module. */
-bool livepatch_module_memory(struct module *mod, unsigned long address, unsigned long *start, unsigned long *end);
+bool livepatch_module_memory(struct module *mod, unsigned long address, unsigned long *start,
+			     unsigned long *end);
 /* The calling task's; for the handler, so not to be traced. */
 int livepatch_current_patch_state(void);
 
@@ -51,8 +56,8 @@ void livepatch_notify_task(struct task_struct *task);
 bool livepatch_have_reliable_stack(void);
 
 /*
- * The task behind @task on the list of all threads of all processes, the first one for NULL; NULL at the end.
- * tasklist_lock must be held and @task be on the list.
+ * The task after @task on the list of all threads of all processes, the first one for NULL; NULL at
+ * the end. tasklist_lock must be held and @task be on the list.
  */
 struct task_struct *livepatch_next_task(struct task_struct *task);
 bool livepatch_task_listed(struct task_struct *task);
@@ -101,8 +106,10 @@ void livepatch_shadow_warn_duplicate(const void *obj, unsigned long id);
 /* The bucket of @obj in a table of 2^@bits. */
 unsigned int livepatch_hash(const void *obj, unsigned int bits);
 
-/* Only to take their addresses: <linux/livepatch.h> and <linux/livepatch_sched.h> declare the rest. */
-void clear_relocate_add(Elf_Shdr *sechdrs, const char *strtab, unsigned int symindex, unsigned int relsec,
-			struct module *me);
+/*
+ * Only to take their addresses: <linux/livepatch.h> and <linux/livepatch_sched.h> declare the rest.
+ */
+void clear_relocate_add(Elf_Shdr *sechdrs, const char *strtab, unsigned int symindex,
+			unsigned int relsec, struct module *me);
 
 #endif /* _LIVEPATCH_HELPERS_H_ */

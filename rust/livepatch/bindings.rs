@@ -4,8 +4,8 @@
 //! module's own C helpers.
 //!
 //! Everything else is re-exported from `kernel::bindings`, so that the types are the same ones.
-//! Only [`crate::kapi`], [`crate::abi`], [`crate::ops`] and [`crate::takeover`] may use this
-//! module.
+//! Only [`crate::kapi`], [`crate::klp`], [`crate::abi`], [`crate::handler`] and
+//! [`crate::takeover`] may use this module.
 
 #![allow(
     clippy::all,

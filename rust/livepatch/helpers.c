@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What the Rust core needs of the kernel that exists only as C macros and inline functions, and the entry of the
- * ftrace handler, which is made of them.
+ * What the Rust core needs of the kernel that exists only as C macros and inline functions, and the
+ * entry of the ftrace handler, which is made of them.
  */
 #include <linux/cpumask.h>
 #include <linux/ftrace.h>
@@ -20,21 +20,22 @@
 
 #include "../../include/livepatch_helpers.h"
 
-/* The kernel's loader resolves relocations against unexported symbols only in modules marked like this. */
+/* The loader resolves relocations against unexported symbols only in modules marked like this. */
 MODULE_INFO(livepatch, "Y");
 
 /*
- * Runs in the context of the patched function: any, NMI included. Whatever it calls must not be traceable, which
- * __always_inline functions and Rust code are not.
+ * Runs in the context of the patched function: any, NMI included. Whatever it calls must not be
+ * traceable, which __always_inline functions and Rust code are not.
  */
-notrace void livepatch_ftrace_thunk(unsigned long ip, unsigned long parent_ip, struct ftrace_ops *ops,
-				    struct ftrace_regs *fregs)
+notrace void livepatch_ftrace_thunk(unsigned long ip, unsigned long parent_ip,
+				    struct ftrace_ops *ops, struct ftrace_regs *fregs)
 {
 	unsigned long target;
 
 	/*
-	 * This is what the core's synchronisation waits for. Nothing from here to there can be intercepted, so there is
-	 * no recursion to protect against; an interrupt in between may come here on its own.
+	 * This is what the core's synchronisation waits for. Nothing from here to there can be
+	 * intercepted, so there is no recursion to protect against; an interrupt in between may
+	 * come here on its own.
 	 */
 	preempt_disable_notrace();
 	target = livepatch_select(ip);
@@ -50,9 +51,13 @@ notrace int livepatch_current_patch_state(void)
 
 unsigned long livepatch_ftrace_flags(void)
 {
-	unsigned long flags = FTRACE_OPS_FL_DYNAMIC | FTRACE_OPS_FL_IPMODIFY | FTRACE_OPS_FL_PERMANENT;
+	unsigned long flags = FTRACE_OPS_FL_DYNAMIC | FTRACE_OPS_FL_IPMODIFY |
+			      FTRACE_OPS_FL_PERMANENT;
 
-	/* Without argument registers in ftrace_regs, the instruction pointer can only be set in a full pt_regs. */
+	/*
+	 * Without argument registers in ftrace_regs, the instruction pointer can only be set in a
+	 * full pt_regs.
+	 */
 	if (!IS_ENABLED(CONFIG_HAVE_DYNAMIC_FTRACE_WITH_ARGS))
 		flags |= FTRACE_OPS_FL_SAVE_REGS;
 	return flags;
@@ -63,7 +68,8 @@ bool livepatch_has_direct_call(unsigned long ip)
 	return ftrace_find_rec_direct(ip);
 }
 
-bool livepatch_module_memory(struct module *mod, unsigned long address, unsigned long *start, unsigned long *end)
+bool livepatch_module_memory(struct module *mod, unsigned long address, unsigned long *start,
+			     unsigned long *end)
 {
 	for_each_mod_mem_type(type) {
 		if (within_module_mem_type(address, mod, type)) {

@@ -2,9 +2,12 @@
 
 //! Safe wrappers over what the `kernel` crate lacks, written as if for it.
 //!
-//! Nothing here knows about live patching policy; nothing outside calls bindings, but for the
-//! modules that are the boundary to C themselves ([`crate::abi`], [`crate::ops`],
-//! [`crate::takeover`]).
+//! Nothing here knows about live patching policy. Nothing outside calls bindings, but for the
+//! wrappers of livepatch's own types ([`crate::klp`]) and the modules that are the boundary to C
+//! themselves ([`crate::abi`], [`crate::handler`], [`crate::takeover`]).
+//!
+//! The one import from the rest of the core is [`crate::pure::walk`], by which [`task::for_each`]
+//! goes through the tasks: it is apart because the host tests it.
 
 pub(crate) mod cpu;
 pub(crate) mod dyndbg;

@@ -19,7 +19,7 @@ pub(crate) trait Kind {
     /// The name of several of them in messages.
     const NAME: &'static str;
 
-    /// How many there are.
+    /// Returns how many there are.
     fn count() -> &'static Atomic<usize>;
 }
 
@@ -60,7 +60,7 @@ kinds! {
 pub(crate) struct Counted<K: Kind>(PhantomData<K>);
 
 impl<K: Kind> Counted<K> {
-    /// Counts one more.
+    /// Counts one more of the kind.
     pub(crate) fn new() -> Self {
         // ORDERING: Only the sum at the end matters.
         K::count().fetch_add(1, Relaxed);

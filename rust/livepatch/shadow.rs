@@ -28,17 +28,17 @@ use kernel::{
     sync::rcu, //
 };
 
-/// What a variable that exists already means.
+/// Meaning of a variable that exists already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Existing {
-    /// It will do.
+    /// The variable will do.
     Take,
-    /// That is a mistake of the caller, worth a warning.
+    /// The variable is a mistake of the caller, worth a warning.
     Refuse,
 }
 
 impl Existing {
-    /// The answer to whoever asked for a variable that exists.
+    /// Returns the answer to whoever asked for a variable that exists.
     pub(crate) fn answer(self, key: Key, data: NonNull<c_void>) -> Option<NonNull<c_void>> {
         match self {
             Self::Take => Some(data),
@@ -50,7 +50,7 @@ impl Existing {
     }
 }
 
-/// The data of a variable.
+/// Finds the data of a variable.
 #[doc(alias = "klp_shadow_get")]
 pub(crate) fn get(key: Key) -> Option<NonNull<c_void>> {
     shadow::get(key, &rcu::read_lock())

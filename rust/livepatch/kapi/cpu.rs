@@ -4,6 +4,17 @@
 //!
 //! C headers: [`include/linux/cpu.h`](srctree/include/linux/cpu.h),
 //! [`include/linux/preempt.h`](srctree/include/linux/preempt.h)
+//!
+//! # Examples
+//!
+//! ```ignore
+//! let cpus = CpusReadGuard::new();
+//! for cpu in cpu::possible_cpus() {
+//!     if cpus.is_online(cpu) {
+//!         cpus.wake_if_idle(cpu);
+//!     }
+//! }
+//! ```
 
 use crate::bindings;
 use kernel::types::NotThreadSafe;
@@ -18,7 +29,7 @@ pub(crate) struct PreemptGuard(NotThreadSafe);
 impl PreemptGuard {
     /// Disables preemption, without being traced.
     pub(crate) fn new() -> Self {
-        // SAFETY: Any context may; the guard's `Drop` balances it.
+        // SAFETY: Only changes a counter of the current task, and the guard's `Drop` balances it.
         unsafe { bindings::livepatch_preempt_disable() };
         // INVARIANT: Just disabled.
         Self(NotThreadSafe)
@@ -77,7 +88,7 @@ impl Drop for CpusReadGuard {
 pub(crate) struct PossibleCpu(u32);
 
 impl PossibleCpu {
-    /// The CPU's number.
+    /// Returns the number by which C knows the CPU.
     pub(crate) fn number(self) -> u32 {
         self.0
     }
@@ -92,11 +103,11 @@ pub(crate) fn possible_cpus() -> impl Iterator<Item = PossibleCpu> {
         .map(PossibleCpu)
 }
 
-/// Does nothing: that it ran is what counts.
+/// A work function that does nothing: that it ran is what counts.
 ///
 /// # Safety
 ///
-/// None needed.
+/// Any argument will do, since it is not looked at.
 unsafe extern "C" fn nothing(_: *mut bindings::work_struct) {}
 
 /// Returns when every CPU has scheduled: whatever ran with preemption disabled at the time of the
@@ -107,7 +118,7 @@ unsafe extern "C" fn nothing(_: *mut bindings::work_struct) {}
 /// every CPU. Sleeps.
 pub(crate) fn synchronize_all() {
     loop {
-        // SAFETY: `nothing` is a work function; the caller may sleep.
+        // SAFETY: `nothing` accepts any work item; the caller may sleep.
         if unsafe { bindings::schedule_on_each_cpu(Some(nothing)) } == 0 {
             return;
         }
@@ -116,9 +127,11 @@ pub(crate) fn synchronize_all() {
     }
 }
 
-/// Waits a moment, for those who need a little memory and have no way to fail. Sleeps.
+/// Waits a moment until there may be memory again. Sleeps.
+///
+/// For those who need a little memory and have no way to fail.
 pub(crate) fn wait_for_memory() {
-    // SAFETY: The caller may sleep, by the context above.
+    // SAFETY: The caller may sleep.
     unsafe { bindings::msleep(10) };
 }
 
@@ -126,13 +139,15 @@ pub(crate) fn wait_for_memory() {
 ///
 /// Then nothing is left preempted in module code that nothing can enter any more. It does not wait
 /// for tasks that *sleep* there, and has no bound if a kernel thread never sleeps by itself.
-/// Sleeps, for a long time.
+/// May sleep for a long time.
 pub(crate) fn synchronize_tasks() {
     // SAFETY: The caller may sleep.
     unsafe { bindings::synchronize_rcu_tasks() };
 }
 
-/// `smp_wmb()`. The `kernel` crate's names for it differ between releases.
+/// A write memory barrier, `smp_wmb()`.
+///
+/// The `kernel` crate's names for it differ between releases.
 pub(crate) fn write_barrier() {
     // SAFETY: A barrier is allowed in any context.
     unsafe { bindings::smp_wmb() };

@@ -37,7 +37,7 @@ pub(crate) struct Site(UnsafeCell<_ddebug>);
 unsafe impl Sync for Site {}
 
 impl Site {
-    /// An entry that is off. The names are what users ask for, so those of the C core.
+    /// Makes an entry that is off. The names are what users ask for, so those of the C core.
     pub(crate) const fn new(
         modname: &'static CStr,
         function: &'static CStr,
@@ -57,7 +57,7 @@ impl Site {
         Self(UnsafeCell::new(site))
     }
 
-    /// Whether somebody wants to see the message. Any context.
+    /// Returns whether somebody wants to see the message. Any context.
     #[inline(always)]
     pub(crate) fn enabled(&self) -> bool {
         let bits = self.0.get().cast::<u8>();
@@ -67,7 +67,7 @@ impl Site {
         u32::from(unsafe { flags.read_volatile() }) & kernel::bindings::_DPRINTK_FLAGS_PRINT != 0
     }
 
-    /// Prints, with what the entry's flags add. Any context that may call `printk()`.
+    /// Prints the message, with what the entry's flags add. Any context that may call `printk()`.
     #[cold]
     pub(crate) fn print(&self, args: fmt::Arguments<'_>) {
         // SAFETY: The entry is in the section and complete; `%pA` takes a `fmt::Arguments`.
@@ -108,7 +108,7 @@ macro_rules! pr_debug {
 }
 pub(crate) use pr_debug;
 
-/// For [`pr_debug`]: a literal with its NUL as a C string.
+/// Makes a C string of a literal with its NUL, for [`pr_debug`].
 #[doc(hidden)]
 pub(crate) const fn cstr(literal: &'static str) -> &'static CStr {
     match CStr::from_bytes_with_nul(literal.as_bytes()) {

@@ -86,7 +86,7 @@ pub(crate) fn is_stuck() -> bool {
 }
 
 impl FtraceOps {
-    /// Makes one that is not registered, with an empty filter.
+    /// Makes an ops that is not registered, with an empty filter.
     ///
     /// # Errors
     ///
@@ -153,10 +153,10 @@ impl FtraceOps {
         Ok(())
     }
 
-    /// Stops intercepting, if it is registered.
+    /// Stops intercepting, if the ops is registered.
     ///
     /// Returns when no handler runs any more and no task is on the way to one; unless ftrace is
-    /// dead, see [`is_stuck`]. Sleeps, for a long time.
+    /// dead, see [`is_stuck`]. May sleep for a long time.
     pub(crate) fn unregister(&mut self) {
         if !self.registered || is_stuck() {
             return;

@@ -14,7 +14,7 @@ use core::sync::atomic::{
 };
 use kernel::types::Opaque;
 
-/// How many there are, plus one until [`wait_for_callers`].
+/// The number of users, plus one until [`wait_for_callers`].
 static IN_FLIGHT: AtomicUsize = AtomicUsize::new(1);
 
 /// A completion in place: one that was allocated would be left in the static when the module goes.
@@ -27,14 +27,14 @@ struct StaticCompletion(Opaque<bindings::completion>);
 // SAFETY: Completions have their own lock.
 unsafe impl Sync for StaticCompletion {}
 
-/// Completed when the last one has left.
+/// Completed when the last user has left.
 static LAST_ONE_LEFT: StaticCompletion = StaticCompletion(Opaque::uninit());
 
 /// A user of the module's code.
 pub(crate) struct InFlight(());
 
 impl InFlight {
-    /// Counts one more. Any context.
+    /// Counts one more user. Any context.
     pub(crate) fn new() -> Self {
         // ORDERING: `wait_for_callers` comes after a wait for all tasks that were on the way here.
         IN_FLIGHT.fetch_add(1, Ordering::Relaxed);
@@ -48,6 +48,7 @@ impl Drop for InFlight {
     }
 }
 
+/// Counts one user less.
 fn leave() {
     // ORDERING: What a user did comes before what `wait_for_callers` does next; pairs with the same
     // operation of the last one, and then with the completion's lock.

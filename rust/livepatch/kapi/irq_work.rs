@@ -20,7 +20,7 @@ pub(crate) struct StaticTrigger(Opaque<bindings::irq_work>);
 unsafe impl Sync for StaticTrigger {}
 
 impl StaticTrigger {
-    /// Space for one.
+    /// Makes space for one.
     ///
     /// # Safety
     ///
@@ -35,9 +35,11 @@ impl StaticTrigger {
     ///
     /// Must be called once only, before any other method.
     pub(crate) unsafe fn init<F: Work>(&'static self) {
+        /// Called by the interrupt.
+        ///
         /// # Safety
         ///
-        /// None needed: the item is not looked at.
+        /// Any argument will do, since it is not looked at.
         unsafe extern "C" fn run<F: Work>(_work: *mut bindings::irq_work) {
             F::run();
         }
@@ -52,8 +54,9 @@ impl StaticTrigger {
         unsafe { bindings::irq_work_queue(self.0.get()) };
     }
 
-    /// Waits until the function does not run and is not about to. Sleeps. Nobody may trigger it at
-    /// the same time.
+    /// Waits until the function does not run and is not about to. Sleeps.
+    ///
+    /// Nobody may trigger it at the same time.
     pub(crate) fn synchronize(&'static self) {
         // SAFETY: The item is initialised, by the type's invariant.
         unsafe { bindings::irq_work_sync(self.0.get()) };

@@ -3,6 +3,16 @@
 //! The symbol tables of the kernel and its modules.
 //!
 //! C header: [`include/linux/kallsyms.h`](srctree/include/linux/kallsyms.h)
+//!
+//! # Examples
+//!
+//! ```ignore
+//! let mut count = 0;
+//! kallsyms::for_each_in_vmlinux(c"cleanup", |_address| {
+//!     count += 1;
+//!     ControlFlow::Continue(())
+//! });
+//! ```
 
 use crate::bindings;
 use core::ops::ControlFlow;
@@ -22,6 +32,8 @@ pub(crate) fn for_each_in_vmlinux<F>(name: &CStr, mut f: F)
 where
     F: FnMut(usize) -> ControlFlow<()>,
 {
+    /// Calls the closure.
+    ///
     /// # Safety
     ///
     /// `data` must point to the closure, which nobody else may use.
@@ -48,6 +60,8 @@ pub(crate) fn for_each_in_module<F>(module: &CStr, mut f: F)
 where
     F: FnMut(&CStr, usize),
 {
+    /// Calls the closure.
+    ///
     /// # Safety
     ///
     /// `data` must point to the closure, which nobody else may use.
@@ -74,7 +88,7 @@ where
     };
 }
 
-/// The size in bytes of the symbol that starts at or before `address`, `None` if there is none.
+/// Returns the size in bytes of the symbol that starts at or before `address`, if there is one.
 pub(crate) fn size_at(address: usize) -> Option<usize> {
     let mut size = 0;
     // SAFETY: `size` is valid for writes; the offset is not wanted.

@@ -4,6 +4,22 @@
 //!
 //! C headers: [`include/linux/kobject.h`](srctree/include/linux/kobject.h),
 //! [`include/linux/sysfs.h`](srctree/include/linux/sysfs.h)
+//!
+//! # Examples
+//!
+//! ```ignore
+//! struct Limit(Atomic<u32>);
+//!
+//! impl Directory for Limit {
+//!     kobj_type!(Limit: Attribute::read_only(c"limit", |limit, page| {
+//!         Ok(page.emit(fmt!("{}\n", limit.0.load(Relaxed))))
+//!     }));
+//! }
+//!
+//! let directory = Kobject::new(Limit(Atomic::new(3)))?;
+//! directory.add(Parent::kernel(), fmt!("example"))?;
+//! // `/sys/kernel/example/limit` reads as 3 until `directory` is dropped.
+//! ```
 
 use super::in_flight::InFlight;
 use crate::bindings;
@@ -20,7 +36,7 @@ use kernel::{
 
 /// Data of a directory, and the files that show them.
 pub(crate) trait Directory: Send + Sync + Sized + 'static {
-    /// The type of such directories; made by [`kobj_type!`].
+    /// Returns the type of such directories. [`kobj_type!`] implements it.
     fn kobj_type() -> &'static KobjType<Self>;
 
     /// Called when the last reference on the directory is gone, before the data is dropped. Process
@@ -55,7 +71,11 @@ unsafe impl<T: Directory> Send for Kobject<T> {}
 unsafe impl<T: Directory> Sync for Kobject<T> {}
 
 impl<T: Directory> Kobject<T> {
-    /// A directory that is not in sysfs yet.
+    /// Makes a directory that is not in sysfs yet.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
     pub(crate) fn new(data: T) -> Result<Self> {
         let inner = KBox::new(
             Inner {
@@ -95,12 +115,12 @@ impl<T: Directory> Kobject<T> {
         })
     }
 
-    /// As the parent of another directory.
+    /// Returns the directory as the parent of another one.
     pub(crate) fn as_parent(&self) -> Parent<'_> {
         Parent(self.as_ptr(), core::marker::PhantomData)
     }
 
-    /// The C structure.
+    /// Returns the C structure.
     pub(crate) fn as_ptr(&self) -> *mut bindings::kobject {
         // SAFETY: The memory is valid while a reference is owned, by the type's invariant.
         unsafe { (*self.0.as_ptr()).kobj.get() }
@@ -121,7 +141,7 @@ impl<T: Directory> Drop for Kobject<T> {
     }
 }
 
-/// Where a directory goes.
+/// A directory in sysfs below which another one is added.
 #[derive(Clone, Copy)]
 pub(crate) struct Parent<'a>(
     *mut bindings::kobject,
@@ -136,6 +156,8 @@ impl Parent<'static> {
     }
 }
 
+/// Returns the data of a directory.
+///
 /// # Safety
 ///
 /// `kobj` must be the `kobj` of an [`Inner<T>`] that exists for `'a`.
@@ -157,11 +179,11 @@ unsafe extern "C" fn release<T: Directory>(kobj: *mut bindings::kobject) {
     drop(unsafe { KBox::from_raw(kobj.cast::<Inner<T>>()) });
 }
 
-/// Where a file's contents go.
+/// The buffer for a file's contents.
 pub(crate) struct Page(*mut c_char);
 
 impl Page {
-    /// Writes the contents; returns their length.
+    /// Writes the contents and returns their length.
     pub(crate) fn emit(&self, args: fmt::Arguments<'_>) -> usize {
         // SAFETY: The buffer is the page that sysfs passed; `%pA` takes a `fmt::Arguments`.
         let length = unsafe {
@@ -317,7 +339,7 @@ pub(crate) struct Attributes<const N: usize>([*const bindings::attribute; N]);
 unsafe impl<const N: usize> Sync for Attributes<N> {}
 
 impl<const N: usize> Attributes<N> {
-    /// The last entry must be null.
+    /// Makes a list, whose last entry must be null.
     pub(crate) const fn new(list: [*const bindings::attribute; N]) -> Self {
         assert!(N > 0 && list[N - 1].is_null());
         Self(list)
@@ -331,7 +353,7 @@ pub(crate) struct Group(bindings::attribute_group);
 unsafe impl Sync for Group {}
 
 impl Group {
-    /// The group of `attributes`, without a name.
+    /// Makes a group of `attributes` without a name.
     pub(crate) const fn new<const N: usize>(attributes: &'static Attributes<N>) -> Self {
         // SAFETY: All zeroes is a valid value: null pointers.
         let mut group: bindings::attribute_group = unsafe { core::mem::zeroed() };
@@ -347,7 +369,7 @@ pub(crate) struct Groups<const N: usize>([*const bindings::attribute_group; N]);
 unsafe impl<const N: usize> Sync for Groups<N> {}
 
 impl Groups<2> {
-    /// A list of one.
+    /// Makes a list of one group.
     pub(crate) const fn one(group: &'static Group) -> Self {
         Self([&group.0, core::ptr::null()])
     }

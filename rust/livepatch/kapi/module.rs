@@ -3,6 +3,15 @@
 //! Kernel modules.
 //!
 //! C header: [`include/linux/module.h`](srctree/include/linux/module.h)
+//!
+//! # Examples
+//!
+//! ```ignore
+//! let module = module::this_module();
+//! let reference = ModuleRef::try_get(module).ok_or(ENODEV)?;
+//! // The module is not unloaded before `reference` is dropped.
+//! drop(reference);
+//! ```
 
 use crate::bindings;
 use core::{
@@ -53,7 +62,7 @@ pub(crate) enum State {
 }
 
 impl ModulePtr {
-    /// Wraps what C passed.
+    /// Wraps a pointer that C passed; `None` if it is null.
     ///
     /// # Safety
     ///
@@ -63,12 +72,12 @@ impl ModulePtr {
         NonNull::new(module).map(Self)
     }
 
-    /// The C structure.
+    /// Returns the C structure.
     pub(crate) fn as_ptr(self) -> *mut bindings::module {
         self.0.as_ptr()
     }
 
-    /// The module's name.
+    /// Returns the module's name.
     pub(crate) fn name(&self) -> &CStr {
         // SAFETY: The module exists, by the type's invariant; only the address is taken.
         let name = unsafe { &raw const (*self.as_ptr()).name };
@@ -76,7 +85,7 @@ impl ModulePtr {
         unsafe { CStr::from_char_ptr(name.cast()) }
     }
 
-    /// Where it is in its life.
+    /// Returns where the module is in its life.
     pub(crate) fn state(self) -> State {
         // SAFETY: The module exists, by the type's invariant; only the address is taken.
         let state = unsafe { &raw const (*self.as_ptr()).state };
@@ -88,7 +97,7 @@ impl ModulePtr {
         }
     }
 
-    /// The part of the module's memory that `address` is in: text or data, for example.
+    /// Returns the part of the module's memory that `address` is in: text or data, for example.
     pub(crate) fn memory_around(self, address: usize) -> Option<Range<usize>> {
         let (mut start, mut end) = (0, 0);
         // SAFETY: The module exists, by the type's invariant, and its memory does not change; the

@@ -29,7 +29,7 @@ impl<T: Send + Sync> Published<T> {
         Self(AtomicPtr::new(core::ptr::null_mut()))
     }
 
-    /// The present value, which stays as long as preemption stays disabled.
+    /// Returns the present value, which stays as long as preemption stays disabled.
     pub(crate) fn get<'a>(&self, _preempt: &'a PreemptGuard) -> Option<&'a T> {
         // ORDERING: Pairs with the release in `replace`.
         let value = self.0.load(Ordering::Acquire);

@@ -28,13 +28,13 @@ use kernel::{
 
 /// The part of a task that the `kernel` crate lacks.
 pub(crate) trait TaskExt {
-    /// Returns whether it is a kernel thread.
+    /// Returns whether the task is a kernel thread.
     fn is_kthread(&self) -> bool;
     /// Makes a user task leave the kernel as if a signal were pending, without one.
     fn notify(&self);
-    /// Wakes it if it sleeps interruptibly.
+    /// Wakes the task if it sleeps interruptibly.
     fn wake_interruptible(&self);
-    /// Returns its command name.
+    /// Returns the task's command name.
     fn comm(&self) -> Comm;
 }
 
@@ -73,7 +73,7 @@ impl Comm {
     }
 }
 
-/// A task that C passed.
+/// Wraps a task that C passed.
 ///
 /// # Safety
 ///
@@ -192,7 +192,7 @@ pub(crate) fn call_on<R>(
 struct TasklistGuard(NotThreadSafe);
 
 impl TasklistGuard {
-    /// Takes the lock. Any context but one that holds it for writing.
+    /// Takes `tasklist_lock`. Any context but one that holds it for writing.
     fn new() -> Self {
         // SAFETY: The current context does not hold the lock; `Drop` unlocks.
         unsafe { bindings::livepatch_tasklist_read_lock() };
@@ -200,7 +200,8 @@ impl TasklistGuard {
         Self(NotThreadSafe)
     }
 
-    /// The task after `task` on the list, the first one for `None`. Idle tasks are not on it.
+    /// Returns the task after `task` on the list, the first one for `None`. Idle tasks are not on
+    /// it.
     fn next<'a>(&'a self, task: Option<&'a Task>) -> Option<&'a Task> {
         let task = task.map_or(core::ptr::null_mut(), Task::as_ptr);
         // SAFETY: The lock is held, by the type's invariant, and the task is on the list: it came
@@ -210,7 +211,7 @@ impl TasklistGuard {
         (!next.is_null()).then(|| unsafe { from_raw(next) })
     }
 
-    /// `task`, if it is on the list.
+    /// Returns `task` if it is on the list.
     fn find<'a>(&'a self, task: &'a Task) -> Option<&'a Task> {
         // SAFETY: The lock is held, by the type's invariant; a `Task` that is borrowed lives.
         unsafe { bindings::livepatch_task_listed(task.as_ptr()) }.then_some(task)
@@ -219,14 +220,15 @@ impl TasklistGuard {
 
 impl Drop for TasklistGuard {
     fn drop(&mut self) {
-        // SAFETY: Balances the lock in `new`.
+        // SAFETY: The lock is held, by the type's invariant, and the guard that stands for it goes.
         unsafe { bindings::livepatch_tasklist_read_unlock() };
     }
 }
 
-/// Calls `f` for every thread of every process, in pieces between which `tasklist_lock` is not
-/// held; what this means for tasks that come and go is said in [`crate::pure::walk`]. Idle tasks
-/// are not among them. Sleeps, `f` must not.
+/// Calls `f` for every thread of every process. Sleeps, `f` must not.
+///
+/// Works in pieces between which `tasklist_lock` is not held; [`crate::pure::walk`] says what this
+/// means for tasks that come and go. Idle tasks are not among them.
 pub(crate) fn for_each(mut f: impl FnMut(&Task) -> Cost) {
     let mut walk: Walk<ARef<Task>> = Walk::new();
     loop {

@@ -6,6 +6,30 @@
 //! that can be brought forward, and that are certainly over when the module goes.
 //!
 //! C header: [`include/linux/workqueue.h`](srctree/include/linux/workqueue.h)
+//!
+//! # Examples
+//!
+//! ```ignore
+//! struct Hello;
+//!
+//! impl Work for Hello {
+//!     fn run() {
+//!         pr_info!("hello\n");
+//!     }
+//! }
+//!
+//! // SAFETY: `init` below comes before any other method.
+//! static HELLO: StaticWork = unsafe { StaticWork::uninit() };
+//!
+//! // SAFETY: This is called once, when nobody uses the item yet.
+//! unsafe { HELLO.init::<Hello>() };
+//! let queue = OwnedQueue::new(c"example")?;
+//! HELLO.run_after(&queue, msecs_to_jiffies(1000));
+//! // Not that late.
+//! HELLO.run_now();
+//! HELLO.cancel();
+//! drop(queue);
+//! ```
 
 use crate::bindings;
 use core::{
@@ -64,7 +88,7 @@ impl Drop for OwnedQueue {
 /// [`Self::init`] has been called before anything else, once; the value never moves afterwards.
 pub(crate) struct StaticWork {
     inner: Opaque<bindings::delayed_work>,
-    /// Where it was put last; null if that may not exist any more.
+    /// The queue where it was put last; null if that may not exist any more.
     queue: AtomicPtr<bindings::workqueue_struct>,
 }
 
@@ -72,7 +96,7 @@ pub(crate) struct StaticWork {
 unsafe impl Sync for StaticWork {}
 
 impl StaticWork {
-    /// Space for one.
+    /// Makes space for one.
     ///
     /// # Safety
     ///
@@ -168,7 +192,7 @@ pub(crate) trait Work {
 ///
 /// # Safety
 ///
-/// None needed: the item is not looked at.
+/// Any argument will do, since it is not looked at.
 unsafe extern "C" fn run<F: Work>(_work: *mut bindings::work_struct) {
     F::run();
 }

@@ -22,7 +22,9 @@ use kernel::task::Task;
 pub(crate) trait PatchStateExt {
     /// Returns the state that the task has in the current transition.
     fn patch_state(&self) -> PatchState;
-    /// Sets the state. The task should not run, or be the current one, or no function be in
+    /// Sets the state that the task has in the current transition.
+    ///
+    /// The task should not run, or be the current one, or no function be in
     /// transition: else a handler may act on the old state.
     fn set_patch_state(&self, state: PatchState);
     /// Returns whether the task still has to switch.
@@ -36,6 +38,7 @@ pub(crate) trait PatchStateExt {
     fn test_and_clear_pending(&self) -> bool;
 }
 
+/// Returns an atomic view of a task's `patch_state`.
 fn state_of(task: &Task) -> &AtomicI32 {
     // SAFETY: A `Task` that is borrowed lives; only the address of the field is taken.
     let state = unsafe { &raw mut (*task.as_ptr()).patch_state };
@@ -77,10 +80,10 @@ impl PatchStateExt for Task {
 /// Sets whether `__schedule()` tries to switch tasks on its way. Process context; sleeps.
 pub(crate) fn set_switch_in_schedule(on: bool) {
     if on {
-        // SAFETY: The caller may sleep, by the context above.
+        // SAFETY: The caller may sleep.
         unsafe { bindings::livepatch_sched_switch_enable() };
     } else {
-        // SAFETY: The caller may sleep, by the context above.
+        // SAFETY: The caller may sleep.
         unsafe { bindings::livepatch_sched_switch_disable() };
     }
 }

@@ -41,18 +41,20 @@ kernel::static_assert!(core::mem::offset_of!(Raw, node) == 0);
 /// The key of a variable: its object, which is never looked at, and its identifier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Key {
-    /// The object that it is attached to.
+    /// The object that the variable is attached to.
     pub(crate) object: *mut c_void,
     /// Which of the object's variables it is.
     pub(crate) id: usize,
 }
 
-/// Binary logarithm of the number of buckets. [`init()`] sets it before anything else here is
-/// called.
+/// Binary logarithm of the number of buckets.
+///
+/// [`init()`] sets it before anything else here is called.
 static BITS: AtomicU32 = AtomicU32::new(0);
 
-/// Makes sure that the table is what we think it is. Called while the built-in functions are in
-/// charge; sleeps.
+/// Makes sure that the table is what we think it is. Sleeps.
+///
+/// Called while the built-in functions are in charge.
 ///
 /// # Errors
 ///
@@ -92,7 +94,7 @@ pub(crate) fn init() -> Result {
     }
 }
 
-/// An atomic view of a link of the list.
+/// Returns an atomic view of a link of the list.
 ///
 /// # Safety
 ///
@@ -104,14 +106,14 @@ unsafe fn link<'a>(link: *mut *mut hlist_node) -> &'a AtomicPtr<hlist_node> {
     unsafe { AtomicPtr::from_ptr(link) }
 }
 
-/// The first link of the list that the object's variables are on.
+/// Returns the first link of the list that the object's variables are on.
 fn bucket(object: *mut c_void) -> *mut *mut hlist_node {
     // SAFETY: Only computes with the address, of which it needs no memory.
     let index = unsafe { bindings::livepatch_hash(object, BITS.load(Ordering::Relaxed)) };
     head(index)
 }
 
-/// The first link of a list.
+/// Returns the first link of a list.
 fn head(index: u32) -> *mut *mut hlist_node {
     let table = (&raw mut bindings::klp_shadow_hash).cast::<bindings::hlist_head>();
     // SAFETY: The index is below the number of buckets, by `livepatch_hash` and `Locked::drain`.
@@ -144,14 +146,15 @@ unsafe fn find(key: Key) -> Option<NonNull<Raw>> {
     }
 }
 
-/// The data of a variable.
+/// Returns the data of a variable.
 fn data(shadow: NonNull<Raw>) -> NonNull<c_void> {
     // SAFETY: The data follow the header, in the same allocation.
     unsafe { shadow.add(1).cast() }
 }
 
-/// The data of a variable, which stay as long as the caller knows that nobody frees it. Any
-/// context.
+/// Finds the data of a variable. Any context.
+///
+/// They stay as long as the caller knows that nobody frees the variable.
 pub(crate) fn get(key: Key, _rcu: &rcu::Guard) -> Option<NonNull<c_void>> {
     // SAFETY: RCU is held.
     unsafe { find(key) }.map(data)
@@ -165,7 +168,7 @@ pub(crate) fn get(key: Key, _rcu: &rcu::Guard) -> Option<NonNull<c_void>> {
 pub(crate) struct Variable(NonNull<Raw>);
 
 impl Variable {
-    /// Allocates one with `size` bytes of zeroes as data; the context is that of `flags`.
+    /// Allocates a variable with `size` bytes of zeroes as data, in the context of `flags`.
     pub(crate) fn new(key: Key, size: usize, flags: gfp_t) -> Option<Self> {
         let size = size.checked_add(size_of::<Raw>())?;
         // SAFETY: Allocates; the flags are those for the caller's context.
@@ -200,7 +203,7 @@ impl Drop for Variable {
 pub(crate) struct Removed(NonNull<Raw>);
 
 impl Removed {
-    /// The object that it was attached to.
+    /// Returns the object that the variable was attached to.
     pub(crate) fn object(&self) -> *mut c_void {
         // SAFETY: Not freed before `Drop`, by the type's invariant.
         unsafe { (*self.0.as_ptr()).obj }
@@ -240,7 +243,7 @@ impl Locked {
         }
     }
 
-    /// The data of a variable.
+    /// Finds the data of a variable.
     pub(crate) fn get(&self, key: Key) -> Option<NonNull<c_void>> {
         // SAFETY: The table's lock is held, by the type's invariant.
         unsafe { find(key) }.map(data)
