@@ -14,6 +14,11 @@
 //! | `.data..percpu` | copied for each CPU | `post_relocation()` |
 //! | `__ex_table`, `.orc_unwind_ip` | sorted | `post_relocation()`, `unwind_module_init()` |
 //! | `__param` | read for the parameters | `load_module()` |
+//! | `.ctors` | its functions are called | `do_mod_ctors()` |
+//! | `_ftrace_events`, `_ftrace_eval_map` | registered as trace events | `trace_module_notify()` |
+//! | `_kprobe_blacklist` | registered | `kprobes_module_callback()` |
+//! | `_error_injection_whitelist` | registered | `ei_module_callback()` |
+//! | `___srcu_struct_ptrs` | each structure is given its memory | `srcu_module_coming()` |
 //! | `__jump_table`, `.static_call_sites` | code is patched by them | `jump_label_module_notify()`, `static_call_module_notify()` |
 //! | `.altinstructions` and what it uses, `*_sites`, `.ibt_endbr_seal` | code is patched by them | `module_finalize()` of x86 |
 //! | `__mcount_loc`, `__patchable_function_entries` | recorded by ftrace | `ftrace_module_init()` |
@@ -32,6 +37,12 @@ pub(crate) fn obstacle(section: &str) -> Option<&'static str> {
         ".data..percpu" => Some("is copied for each CPU when this module is loaded"),
         "__ex_table" | ".orc_unwind_ip" => Some("is sorted when this module is loaded"),
         "__param" => Some("is read for the parameters when this module is loaded"),
+        ".ctors" => Some("lists functions that are called when this module is initialised"),
+        "_ftrace_events"
+        | "_ftrace_eval_map"
+        | "_kprobe_blacklist"
+        | "_error_injection_whitelist"
+        | "___srcu_struct_ptrs" => Some("is registered when this module is loaded"),
         "__jump_table"
         | ".static_call_sites"
         | ".altinstructions"
