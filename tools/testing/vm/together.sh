@@ -17,6 +17,11 @@ patch_it() {
 is_patched() { grep -q '^patched by 1' /proc/version; }
 is_original() { grep -q '^Linux version' /proc/version; }
 
+with_bpf() {
+	[ -e /sys/kernel/btf/vmlinux ] || skip "the kernel lacks CONFIG_DEBUG_INFO_BTF"
+	on_both_cores "$@"
+}
+
 # A BPF program at the function's entry or exit: $bpf_in and $bpf_out talk to the program that holds it.
 attach() {
 	coproc BPF { "$TEST_FILES/trampoline" "$1" $function; }
@@ -53,7 +58,7 @@ trampoline_first() {
 		is_original
 	done
 }
-test_bpf_before_the_patch() { on_both_cores trampoline_first; }
+test_bpf_before_the_patch() { with_bpf trampoline_first; }
 
 patch_first() {
 	local kind
@@ -71,7 +76,7 @@ patch_first() {
 		detach
 	done
 }
-test_bpf_after_the_patch() { on_both_cores patch_first; }
+test_bpf_after_the_patch() { with_bpf patch_first; }
 
 # Another function without a trampoline, patched and not any more in either order.
 bpf_and_another() {
@@ -99,7 +104,7 @@ bpf_and_another() {
 	remove klp_test_a
 	is_original
 }
-test_bpf_and_another_function() { on_both_cores bpf_and_another; }
+test_bpf_and_another_function() { with_bpf bpf_and_another; }
 
 hits() { awk -v event="$1" '$1 == event { print $2 }' $tracing/kprobe_profile; }
 
@@ -210,7 +215,7 @@ all_at_once() {
 	detach
 	is_original
 }
-test_all_at_once() { on_both_cores all_at_once; }
+test_all_at_once() { with_bpf all_at_once; }
 
 # The owner of a direct call is told when the patch that it made room for has gone: command 2 is
 # FTRACE_OPS_CMD_DISABLE_SHARE_IPMODIFY_PEER.
@@ -229,6 +234,6 @@ told() {
 	: >$tracing/kprobe_events
 	detach
 }
-test_bpf_is_told_that_a_patch_has_gone() { on_both_cores told; }
+test_bpf_is_told_that_a_patch_has_gone() { with_bpf told; }
 
 run_tests

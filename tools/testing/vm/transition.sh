@@ -268,6 +268,7 @@ stop_fix() {
 }
 
 test_cpu_hotplug_in_transition() {
+	[ -e /sys/devices/system/cpu/cpu1/online ] || skip "the kernel lacks CONFIG_HOTPLUG_CPU"
 	load livepatch
 	start_sleeper
 	load livepatch-sleeper-fix
