@@ -181,7 +181,7 @@ taken() {
 	[ "$(cat /sys/module/klp_test_target/parameters/value)" = 111 ]
 	rmmod klp_test_hook
 	load klp_test_patch name=klp_test_aliased mode=alias
-	wait_until 10 settled settled klp_test_patch
+	wait_until 30 settled settled klp_test_patch
 	[ "$(cat /sys/module/klp_test_target/parameters/value)" = 113 ]
 	remove klp_test_patch
 	[ "$(cat /sys/module/klp_test_target/parameters/value)" = 111 ]

@@ -180,7 +180,7 @@ listed() {
 	load klp_test_target
 	mark
 	load klp_test_patch mode=list
-	wait_until 10 settled settled klp_test_patch
+	wait_until 30 settled settled klp_test_patch
 	since_mark | sed -n 's/.*listed: //p' >"$answer"
 	diff "$answer" - <<-END
 		klp_test_target, klp_test_value
