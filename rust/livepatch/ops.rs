@@ -385,13 +385,27 @@ impl Ops {
     /// Takes functions out of the filter of the shared ops.
     ///
     /// There is no way to fail: a function that stays in the filter is in the way of other users,
-    /// and once its module is gone it cannot be taken out any more. So this waits for memory,
-    /// unless ftrace is dead; then handlers find empty stacks.
+    /// and once its module is gone it cannot be taken out any more. So this waits for memory. Only
+    /// what ftrace does not know any more stays: a function of a module's init section, which has
+    /// been freed; or all, if ftrace is dead, and then handlers find empty stacks.
     fn shrink_shared(&mut self, sites: &mut [CallSite]) {
-        while self.shared.filter(sites, Change::Remove) == Err(ENOMEM) {
-            cpu::wait_for_memory();
+        if self.remove_from_shared(sites).is_err() {
+            // All or nothing: one that has gone must not keep the others.
+            for site in sites.iter() {
+                let _ = self.remove_from_shared(&mut [*site]);
+            }
         }
         self.in_shared -= sites.len();
+    }
+
+    /// Takes functions out of the filter of the shared ops, all or none; waits for memory.
+    fn remove_from_shared(&mut self, sites: &mut [CallSite]) -> Result {
+        loop {
+            match self.shared.filter(sites, Change::Remove) {
+                Err(ENOMEM) => cpu::wait_for_memory(),
+                result => return result,
+            }
+        }
     }
 
     /// Takes hooks off: those that `unlink` gives to the batch. When this returns, no handler uses

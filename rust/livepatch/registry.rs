@@ -92,7 +92,7 @@ struct Running {
 /// # Invariants
 ///
 /// While there is a transition, `runtime` is there, `patches` has an entry at its index, and no
-/// patch is taken out of `patches`. `retired` has room for all of `patches`.
+/// patch is taken out of `patches` at or below that. `retired` has room for all of `patches`.
 pub(crate) struct Registry {
     held: LockHeld,
     /// Enabled or in transition, oldest first.

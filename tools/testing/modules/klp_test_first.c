@@ -62,12 +62,20 @@ static int get_hidden(char *buffer, const struct kernel_param *kp)
 static const struct kernel_param_ops hidden_ops = { .get = get_hidden };
 module_param_cb(hidden, &hidden_ops, NULL, 0444);
 
+static int at_init;
+
 static const struct kernel_param_ops value_ops = { .get = get_value };
 module_param_cb(value, &value_ops, NULL, 0444);
 
+/* Its memory is freed when the module has been initialised. */
+static noinline int __init klp_test_at_init(void)
+{
+	return READ_ONCE(at_init);
+}
+
 static int __init target_init(void)
 {
-	return 0;
+	return klp_test_at_init();
 }
 
 static void __exit target_exit(void)

@@ -34,6 +34,11 @@ static int new_value(void)
 	return 2;
 }
 
+static int new_zero(void)
+{
+	return 0;
+}
+
 static int new_other(void)
 {
 	return 20;
@@ -106,6 +111,8 @@ static int __init patch_init(void)
 		funcs[1] = (struct klp_func){ .old_name = "klp_test_no_such", .new_func = new_other };
 	else if (!strcmp(mode, "second-notrace"))
 		funcs[1] = (struct klp_func){ .old_name = "klp_test_notrace", .new_func = new_other };
+	else if (!strcmp(mode, "init"))
+		funcs[1] = (struct klp_func){ .old_name = "klp_test_at_init", .new_func = new_zero };
 	else if (!strcmp(mode, "alias"))
 		funcs[1] = (struct klp_func){ .old_name = "klp_test_alias", .new_func = new_value };
 	else if (!strcmp(mode, "two") || !strcmp(mode, "list"))

@@ -195,4 +195,21 @@ test_callback_walks_its_patch() {
 	rm "$answer"
 }
 
+# One of the functions is in the target's init section, which is freed when the target has been initialised.
+test_function_that_is_freed() {
+	mount -t tracefs tracefs /sys/kernel/tracing 2>/dev/null || true
+	load livepatch
+	load klp_test_patch mode=init
+	wait_until 10 settled settled klp_test_patch
+	load klp_test_target
+	[ "$(cat /sys/module/klp_test_target/parameters/value)" = 112 ]
+	grep -q '^klp_test_value ' /sys/kernel/tracing/enabled_functions
+	remove klp_test_patch
+	[ "$(cat /sys/module/klp_test_target/parameters/value)" = 111 ]
+	# The others are not intercepted any more.
+	not grep -q '^klp_test_value ' /sys/kernel/tracing/enabled_functions
+	rmmod klp_test_target
+	rmmod livepatch
+}
+
 run_tests
