@@ -383,7 +383,7 @@ rounds_of_late_tasks() {
 }
 test_replacement_is_not_entered_after_post_unpatch() {
 	load livepatch
-	rounds_of_late_tasks 10
+	rounds_of_late_tasks 6
 	rmmod livepatch
 }
 
