@@ -197,7 +197,6 @@ test_callback_walks_its_patch() {
 
 # One of the functions is in the target's init section, which is freed when the target has been initialised.
 test_function_that_is_freed() {
-	mount -t tracefs tracefs /sys/kernel/tracing 2>/dev/null || true
 	load livepatch
 	load klp_test_patch mode=init
 	wait_until 10 settled settled klp_test_patch

@@ -167,7 +167,6 @@ livepatch: the built-in core is in charge again" ]
 
 # Looking a shadow variable up is as fast as ever.
 test_shadow_get_is_left_alone() {
-	mount -t tracefs tracefs /sys/kernel/tracing 2>/dev/null || true
 	load livepatch
 	grep -q '^klp_shadow_alloc ' /sys/kernel/tracing/enabled_functions
 	not grep -q '^klp_shadow_get ' /sys/kernel/tracing/enabled_functions
