@@ -108,10 +108,10 @@ new_cache() {
 	ln -s "$real_cache/toolchain-$toolchain" "$1/toolchain-$toolchain"
 }
 
-# kernel [NAME=VALUE]... [OPTION]...: scripts/kernel on the archive made here.
+# kernel [NAME=VALUE]...: scripts/kernel on the archive made here, with the option $OPTION.
 kernel() {
 	env FAKE="$work" LIVEPATCH_CACHE="${CACHE:-$work/cache}" PATH="$work/bin:$PATH" KERNEL=debian \
-		"$@" "$top/scripts/kernel" ${OPTIONS:-} 2>&1
+		"$@" "$top/scripts/kernel" ${OPTION:+"$OPTION"} 2>&1
 }
 
 # refuses TEXT COMMAND...: it fails, and TEXT is in its last line.
@@ -130,13 +130,13 @@ archive_with() {
 	new_cache "$work/cache"
 }
 
-prepared() { [ "$(kernel "$@" | tail -n 1)" = "$work/cache/kernel/$release" ]; }
+prepared() { [ "$(kernel | tail -n 1)" = "$work/cache/kernel/$release" ]; }
 
 test_stock() {
 	archive_with "$release"
-	! OPTIONS=--path kernel || return 1
-	prepared && [ "$(OPTIONS=--path kernel)" = "$work/cache/kernel/$release" ] &&
-		[ "$(cat "$(OPTIONS=--print-image kernel)")" = image ]
+	! OPTION=--path kernel || return 1
+	prepared && [ "$(OPTION=--path kernel)" = "$work/cache/kernel/$release" ] &&
+		[ "$(cat "$(OPTION=--print-image kernel)")" = image ]
 }
 
 test_no_network() {
@@ -162,7 +162,7 @@ test_full_disk() {
 	CACHE=$work/small refuses "no space left" kernel
 	local status=$?
 	umount "$work/small"
-	return $status
+	return "$status"
 }
 
 test_interrupted_download() {
@@ -176,14 +176,14 @@ test_killed_while_preparing() {
 	archive_with "$release"
 	# shellcheck disable=SC2016 # make's variable
 	! kernel FAKE_KILL='$$PPID' || return 1
-	! OPTIONS=--path kernel || return 1
+	! OPTION=--path kernel || return 1
 	prepared
 }
 
 test_left_the_archive() {
 	archive_with "$release"
 	FAKE=$work "$work/bin/apt-get" -q update
-	OPTIONS=--path kernel
+	OPTION=--path kernel
 	kernel KERNEL_VERSION=8 >/dev/null
 	# The lists still have the first one.
 	rm "$work/archive/"*"$release"*
@@ -201,7 +201,7 @@ test_cache_of_an_older_version() {
 	prepared || return 1
 	echo "stock 0 other" >"$work/cache/kernel/$release/.complete"
 	touch "$work/cache/kernel/$release/stale"
-	! OPTIONS=--path kernel || return 1
+	! OPTION=--path kernel || return 1
 	prepared && [ ! -e "$work/cache/kernel/$release/stale" ]
 }
 
@@ -228,7 +228,7 @@ test_running_without_headers() {
 	refuses "apt-get install linux-headers-7.9.1" kernel KERNEL=running KERNEL_RELEASE=7.9.1
 }
 
-# checked EDIT...: what scripts/check-kernel says of a build directory that is changed by sed.
+# checked COMMAND: what scripts/check-kernel says of a build directory that the command changed.
 checked() {
 	local directory=$work/build
 	rm -rf "$directory"
@@ -237,14 +237,14 @@ checked() {
 	echo "$release" >"$directory/include/config/kernel.release"
 	touch "$directory/rust/libkernel.rmeta"
 	echo symbol >"$directory/Module.symvers"
-	[ $# = 0 ] || (cd "$directory" && eval "$1")
+	(cd "$directory" && eval "$1")
 	# A kernel that is not in the cache is built with the machine's own compilers.
 	LIVEPATCH_CACHE=$work CC='' RUSTC='' "$top/scripts/check-kernel" "$directory" 2>&1
 }
 
 check_good() {
 	ln -sfn "$real_cache/toolchain-$toolchain" "$work/toolchain-$toolchain"
-	[ -z "$(checked)" ]
+	[ -z "$(checked true)" ]
 }
 check_old() { refuses "7.2 or newer is needed" checked 'echo 6.12.1 >include/config/kernel.release'; }
 check_option() { refuses "without CONFIG_RUST" checked 'sed -i /CONFIG_RUST=/d .config'; }
