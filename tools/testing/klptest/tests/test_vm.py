@@ -286,6 +286,17 @@ class Boots(unittest.TestCase):
         self.check(self.vm("--", "true"), 0, b"", b"")
         self.assertLess(time.monotonic() - start, 60)
 
+    def test_whole_var_is_visible(self) -> None:
+        places = []
+        for directory in ("/var/tmp", "/var/cache", "/var/log", "/var/lib"):
+            place = tempfile.TemporaryDirectory(prefix="test_vm-", dir=directory)
+            self.addCleanup(place.cleanup)
+            places.append(Path(place.name))
+            (places[-1] / "file").write_text(directory + "\n", encoding="utf-8")
+        self.check(self.vm("--rw", str(places[0]), "--", "bash", "-c", 'cat "${@/%//file}"; rm "${@/%//file}"', "-",
+                           *map(str, places)), 0, b"/var/tmp\n/var/cache\n/var/log\n/var/lib\n", b"")
+        self.assertEqual([(place / "file").exists() for place in places], [False, True, True, True])
+
     def test_streams_status_and_place(self) -> None:
         place = self.scratch / "a dir"
         place.mkdir()
