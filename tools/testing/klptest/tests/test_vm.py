@@ -223,6 +223,21 @@ class Streams(unittest.TestCase):
             out.seek(0)
             return out.read()
 
+    def test_boot_option(self) -> None:
+        with tempfile.TemporaryDirectory() as name:
+            directory = Path(name).resolve()
+            installed = directory / "lib/modules/1/vmlinuz"
+            built = directory / "built" / virtme.BUILT_IMAGE
+            linked = directory / "linked" / virtme.BUILT_IMAGE
+            for image in installed, built, linked:
+                image.parent.mkdir(parents=True)
+            installed.touch()
+            built.touch()
+            linked.symlink_to(installed)
+            self.assertEqual(virtme.boot_option(directory / "built"), ["--kdir", str(directory / "built")])
+            self.assertEqual(virtme.boot_option(directory / "linked"), ["--kimg", str(installed)])
+            self.assertEqual(virtme.boot_option(installed), ["--kimg", str(installed)])
+
     def test_mark(self) -> None:
         self.assertEqual(self.passed_on(b"outvm-mark"), b"out")
         self.assertEqual(self.passed_on(b"vm-markafter", b"later"), b"")
