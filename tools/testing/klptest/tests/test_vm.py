@@ -196,6 +196,21 @@ class Assembly(unittest.TestCase):
         self.assertIn("socket,id=vm_out,fd=5", options)
         self.assertIn("virtserialport,bus=vm_serial.0,chardev=vm_out,name=vm_out", options)
 
+    def test_boot_option(self) -> None:
+        with tempfile.TemporaryDirectory() as name:
+            directory = Path(name).resolve()
+            installed = directory / "lib/modules/1/vmlinuz"
+            built = directory / "built" / virtme.BUILT_IMAGE
+            linked = directory / "linked" / virtme.BUILT_IMAGE
+            for image in installed, built, linked:
+                image.parent.mkdir(parents=True)
+            installed.touch()
+            built.touch()
+            linked.symlink_to(installed)
+            self.assertEqual(virtme.boot_option(directory / "built"), ["--kdir", str(directory / "built")])
+            self.assertEqual(virtme.boot_option(directory / "linked"), ["--kimg", str(installed)])
+            self.assertEqual(virtme.boot_option(installed), ["--kimg", str(installed)])
+
     def test_virtme_version_is_found(self) -> None:
         with tempfile.TemporaryDirectory() as cache:
             with self.assertRaisesRegex(virtme.Failure, "scripts/setup"):
@@ -222,21 +237,6 @@ class Streams(unittest.TestCase):
             self.assertEqual(stream.ended, b"vm-mark" in b"".join(pieces))
             out.seek(0)
             return out.read()
-
-    def test_boot_option(self) -> None:
-        with tempfile.TemporaryDirectory() as name:
-            directory = Path(name).resolve()
-            installed = directory / "lib/modules/1/vmlinuz"
-            built = directory / "built" / virtme.BUILT_IMAGE
-            linked = directory / "linked" / virtme.BUILT_IMAGE
-            for image in installed, built, linked:
-                image.parent.mkdir(parents=True)
-            installed.touch()
-            built.touch()
-            linked.symlink_to(installed)
-            self.assertEqual(virtme.boot_option(directory / "built"), ["--kdir", str(directory / "built")])
-            self.assertEqual(virtme.boot_option(directory / "linked"), ["--kimg", str(installed)])
-            self.assertEqual(virtme.boot_option(installed), ["--kimg", str(installed)])
 
     def test_mark(self) -> None:
         self.assertEqual(self.passed_on(b"outvm-mark"), b"out")
