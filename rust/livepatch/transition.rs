@@ -187,7 +187,7 @@ mod last_switch {
     // SAFETY: `init_last_switch` initialises it before anything uses it.
     pub(super) static LAST_SWITCH: StaticTrigger = unsafe { StaticTrigger::uninit() };
 
-    /// Sets what happens, with interrupts disabled, when the last task has switched itself.
+    /// Sets what happens, in an interrupt, when the last task has switched itself.
     ///
     /// # Safety
     ///
