@@ -30,6 +30,7 @@ ifeq ($(KDIR),)
 else
 	+$(KBUILD) modules
 	@for module in $(CONVERTED); do \
+		if scripts/sign --is-signed $$module; then continue; fi; \
 		$(KLP_CONVERT) --quiet $(SYMVERS:%=--symbols %) $(SYSTEM_MAP:%=--system-map %) \
 			$(POSITIONS:%=--position %) $$module || exit; \
 	done
@@ -64,6 +65,14 @@ differential: cached-modules
 bench: cached-modules
 	tools/testing/bench/bench $(if $(BENCH),--$(BENCH))
 
+# What is built, for kernels that load signed modules only.
+sign: modules
+	@scripts/sign --kdir "$(or $(KDIR),$$(scripts/kernel --path))" $(KEY:%=--key "%") $(CERT:%=--cert "%") \
+		$(SYMVERS:%=--symbols %) $$(sed 's/o$$/ko/' modules.order)
+
+signing-test: cached-modules
+	tools/testing/signing/run
+
 format:
 	rustfmt=$$(scripts/kmake --print | sed -n 's/^RUSTFMT=//p'); \
 	git ls-files '*.rs' | xargs "$$rustfmt" --edition 2021
@@ -86,6 +95,8 @@ help:
 	@echo '  selftests      the livepatch selftests of the kernel, on the built-in core and on the Rust core'
 	@echo '  differential   the same random operations on both cores, compared line by line'
 	@echo '  bench          the Rust core measured against the built-in core, about 20 minutes'
+	@echo '  sign           sign the modules, for kernels that load signed ones only: scripts/signing.md'
+	@echo '  signing-test   signed and unsigned modules under secure boot, in a virtual machine'
 	@echo '  setup          only install what is missing and build the test kernel'
 	@echo '  kdir           print the kernel build directory in use'
 	@echo '  format         format the Rust code'
@@ -99,10 +110,11 @@ help:
 	@echo '  SEED=text RUNS=n     differential: which operations (a new seed), and how many runs of them (10)'
 	@echo '  RUN=k                differential: only one run of the seed; OPERATIONS=n: how long it is (15)'
 	@echo '  BENCH=quick          bench: less of everything, about 5 minutes; BENCH=update-readme: results into README.md'
+	@echo '  KEY=file CERT=file   sign: the key and its certificate (those of DKMS)'
 	@echo '  KDIR=dir             kernel build directory'
 	@echo '  KERNEL_VERSION=7.N   test kernel: this release instead of the newest 7.x'
 	@echo '  KERNEL_SOURCE=dir    test kernel: this source tree'
 	@echo '  KERNEL_CONFIG=file   test kernel: with these options too, such as scripts/debug.config'
 	@echo '  LIVEPATCH_CACHE=dir  where sources, kernels and tools are kept'
 
-.PHONY: all modules cached-modules klp-convert setup kdir demo test selftests differential bench format doc rust-analyzer clean help
+.PHONY: all modules cached-modules klp-convert setup kdir demo test selftests differential bench sign signing-test format doc rust-analyzer clean help
