@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Signatures under secure boot, with firmware that knows the person's key.
+# Signatures under secure boot, where the person's key is enrolled as machine owner key.
 . "$(dirname "$0")/guest.sh"
 
 test_the_kernel_is_locked_down() {
@@ -11,6 +11,10 @@ test_the_kernel_is_locked_down() {
 
 test_signed_by_the_person() {
 	takes_over_and_patches person
+}
+
+test_signed_by_the_owner_of_the_firmware() {
+	takes_over_and_patches owner
 }
 
 test_unsigned() {
