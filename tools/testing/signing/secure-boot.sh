@@ -11,6 +11,7 @@ test_the_kernel_is_locked_down() {
 
 test_signed_by_the_person() {
 	takes_over_and_patches person
+	"$sign" --explain "$files/person/livepatch.ko" | grep "which this kernel knows"
 }
 
 test_signed_by_the_owner_of_the_firmware() {
