@@ -2,10 +2,15 @@
 #
 # "make help" lists the targets. What the kernel's build system needs is in Kbuild.
 
-# The kernel to build for: the running one if its build directory supports Rust modules, else the cached test kernel.
-RUNNING := /lib/modules/$(shell uname -r)/build
+# Which kernel; scripts/kernel knows what they mean. Exported by hand: before make 4.4, $(shell) does
+# not see what is on make's command line.
+KERNEL_VARIABLES = $(foreach name,KERNEL KERNEL_VERSION KERNEL_SOURCE KERNEL_CONFIG KERNEL_RELEASE, \
+	$(if $($(name)),$(name)='$($(name))'))
+
+# The kernel to build for: the one that this machine runs, if it is a suitable one, else the one that
+# the virtual machine boots.
 ifndef KDIR
-KDIR := $(if $(wildcard $(RUNNING)/rust/libkernel.rmeta),$(RUNNING),$(shell scripts/kernel --path))
+KDIR := $(shell KERNEL=auto $(KERNEL_VARIABLES) scripts/kernel --path)
 endif
 
 # Symbols that modules use though the kernel does not export them, and the modules that do.
@@ -14,20 +19,23 @@ CONVERTED := livepatch.ko samples/livepatch-cmdline.ko tools/testing/modules/klp
 	tools/testing/modules/klp_test_kill.ko
 # Which one where a module has several of a name.
 POSITIONS := klp_test_target:klp_test_twin=2
+# A distribution's kernel comes without; then the module loader says what is not there or not unique.
 SYSTEM_MAP = $(wildcard $(KDIR)/System.map)
 
 KBUILD = scripts/kmake -s -C $(KDIR) M=$(CURDIR) KBUILD_EXTRA_SYMBOLS="$(abspath $(SYMVERS))"
-KLP_CONVERT = $(shell scripts/cargo --target-dir)/release/klp-convert
+KLP_CONVERT = $(shell scripts/cargo --programs)/klp-convert
 
 KTAP ?= selftests.ktap
 
 all: modules
 
-modules: klp-convert
+modules:
 ifeq ($(KDIR),)
 	scripts/setup
-	+$(MAKE) --no-print-directory modules KDIR="$$(scripts/kernel)"
+	+@$(MAKE) --no-print-directory modules KDIR="$$(KERNEL=$${KERNEL:-auto} scripts/kernel)"
 else
+	@scripts/check-kernel $(KDIR)
+	+@$(MAKE) --no-print-directory klp-convert
 	+$(KBUILD) modules
 	@for module in $(CONVERTED); do \
 		$(KLP_CONVERT) --quiet $(SYMVERS:%=--symbols %) $(SYSTEM_MAP:%=--system-map %) \
@@ -39,8 +47,8 @@ klp-convert:
 	@scripts/cargo build -q --release --locked --manifest-path scripts/klp-convert/Cargo.toml
 
 setup:
-	scripts/setup
-	scripts/kernel
+	scripts/setup $(SETUP)
+	@scripts/kernel >/dev/null
 
 kdir:
 	@echo $(KDIR)
@@ -48,6 +56,8 @@ kdir:
 # For the kernel that the virtual machine boots.
 cached-modules: setup
 	+@$(MAKE) --no-print-directory modules KDIR="$$(scripts/kernel --path)"
+
+test: SETUP = --tests
 
 demo: cached-modules
 	tools/testing/demo
@@ -65,8 +75,7 @@ bench: cached-modules
 	tools/testing/bench/bench $(if $(BENCH),--$(BENCH))
 
 format:
-	rustfmt=$$(scripts/kmake --print | sed -n 's/^RUSTFMT=//p'); \
-	git ls-files '*.rs' | xargs "$$rustfmt" --edition 2021
+	git ls-files '*.rs' | xargs scripts/toolchain rustfmt --edition 2021
 
 doc:
 	+$(KBUILD) KLP_DOC=y modules
@@ -86,7 +95,7 @@ help:
 	@echo '  selftests      the livepatch selftests of the kernel, on the built-in core and on the Rust core'
 	@echo '  differential   the same random operations on both cores, compared line by line'
 	@echo '  bench          the Rust core measured against the built-in core, about 20 minutes'
-	@echo '  setup          only install what is missing and build the test kernel'
+	@echo '  setup          only install what is missing and prepare the kernel of the virtual machine'
 	@echo '  kdir           print the kernel build directory in use'
 	@echo '  format         format the Rust code'
 	@echo '  doc            the documentation of the core, in doc/livepatch/index.html'
@@ -99,10 +108,12 @@ help:
 	@echo '  SEED=text RUNS=n     differential: which operations (a new seed), and how many runs of them (10)'
 	@echo '  RUN=k                differential: only one run of the seed; OPERATIONS=n: how long it is (15)'
 	@echo '  BENCH=quick          bench: less of everything, about 5 minutes; BENCH=update-readme: results into README.md'
-	@echo '  KDIR=dir             kernel build directory'
-	@echo '  KERNEL_VERSION=7.N   test kernel: this release instead of the newest 7.x'
-	@echo '  KERNEL_SOURCE=dir    test kernel: this source tree'
-	@echo '  KERNEL_CONFIG=file   test kernel: with these options too, such as scripts/debug.config'
+	@echo '  KERNEL=debian        the kernel: Debian'"'"'s stock one, in the virtual machine; also debian-rt, debian-cloud,'
+	@echo '                       build (built here, with debug options if need be), running (that of this machine)'
+	@echo '  KERNEL_VERSION=7.N   this release instead of the newest 7.x; scripts/kernel --help knows more'
+	@echo '  KERNEL_SOURCE=dir    KERNEL=build: this source tree'
+	@echo '  KERNEL_CONFIG=file   KERNEL=build: with these options too, such as scripts/debug.config'
+	@echo '  KDIR=dir             build for the kernel with this build directory'
 	@echo '  LIVEPATCH_CACHE=dir  where sources, kernels and tools are kept'
 
 .PHONY: all modules cached-modules klp-convert setup kdir demo test selftests differential bench format doc rust-analyzer clean help

@@ -64,7 +64,8 @@ def run(args: argparse.Namespace, log: BinaryIO, scratch: Path) -> int:
     shadow = scratch / "bin"
     shadow.mkdir()
     (shadow / "systemd-tmpfiles").symlink_to("/bin/true")
-    options = kernel_arguments([f"PATH={shlex.quote(str(shadow))}", *args.append],
+    # The programs of an initramfs are in /bin.
+    options = kernel_arguments([f"PATH={shlex.quote(str(shadow))}:/bin", *args.append],
                                BOOTSTRAP.replace("SIZE", str(len(script))))
     command = virtme_command(args, kernel, options, scratch / "initramfs")
     command += ["-no-reboot"]

@@ -20,6 +20,8 @@ import argparse
 from pathlib import Path
 from typing import Sequence
 
+from .virtme import BUILT_IMAGE
+
 
 def positive(text: str) -> int:
     """argparse type: a number above zero."""
@@ -40,7 +42,7 @@ def directory(text: str) -> Path:
 def kernel_location(text: str) -> Path:
     """argparse type: a kernel build directory or a kernel image."""
     path = Path(text).resolve()
-    if not path.is_file() and not (path / "arch/x86/boot/bzImage").is_file():
+    if not path.is_file() and not (path / BUILT_IMAGE).is_file():
         raise argparse.ArgumentTypeError(f"{text} is neither a kernel image nor a directory with a built kernel")
     return path
 
@@ -51,7 +53,8 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
         prog="vm", description=__doc__, usage="vm [options] [--] COMMAND [ARGUMENT]...",
         formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
     parser.add_argument("--kernel", type=kernel_location, metavar="PATH",
-                        help="kernel build directory or image (default: the one of scripts/kernel, built if need be)")
+                        help="kernel build directory, or image with its modules in lib/modules of the same tree "
+                             "(default: the one of scripts/kernel, prepared if need be)")
     parser.add_argument("--cpus", type=positive, default=2, metavar="N", help="processors (default 2)")
     parser.add_argument("--memory", default="1G", metavar="SIZE", help="memory (default 1G)")
     parser.add_argument("--timeout", type=positive, default=600, metavar="SECONDS",

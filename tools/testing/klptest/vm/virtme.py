@@ -17,6 +17,9 @@ from typing import Dict, Iterator, List, Mapping, Sequence
 from ..paths import SCRIPTS, cache_directory
 from .guest import guest_path, overlay_directories
 
+# Where a kernel build leaves what is booted.
+BUILT_IMAGE = Path("arch/x86/boot/bzImage")
+
 # The kernel cuts off what is longer.
 COMMAND_LINE_SIZE = 2048
 
@@ -95,12 +98,23 @@ def locked(path: Path) -> Iterator[None]:
         os.close(fd)
 
 
+def boot_option(kernel: Path) -> List[str]:
+    """Virtme's option for a build directory or an image.
+
+    The build directory of a distribution's kernel links to the image, which has its modules beside it.
+    """
+    image = kernel / BUILT_IMAGE if kernel.is_dir() else kernel
+    if image.is_symlink() or not kernel.is_dir():
+        return ["--kimg", str(image.resolve())]
+    return ["--kdir", str(kernel)]
+
+
 def virtme_command(args: argparse.Namespace, kernel: Path, options: Sequence[str], initramfs: Path) -> List[str]:
     """Let virtme compose the QEMU command line: root file system, init, kernel modules."""
     tools = virtme_directory(os.environ)
     command = [str(tools / "virtme-run"), "--dry-run", "--show-command", "--force-9p", "--disable-monitor",
                "--mods", "auto", "--memory", args.memory, "--cpus", str(args.cpus)]
-    command += ["--kdir" if kernel.is_dir() else "--kimg", str(kernel)]
+    command += boot_option(kernel)
     command += [] if args.kvm else ["--disable-kvm"]
     command += [f"--overlay-rwdir={name}" for name in overlay_directories(Path("/"))]
     command += [f"--rwdir={path}" for path in args.rw]
