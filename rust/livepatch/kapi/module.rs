@@ -114,7 +114,7 @@ impl ModuleRef {
     /// Takes a reference; `None` if the module is going.
     pub(crate) fn try_get(module: ModulePtr) -> Option<Self> {
         // SAFETY: The module exists, by the invariant of `ModulePtr`.
-        unsafe { bindings::try_module_get(module.as_ptr()) }.then_some(Self(module))
+        unsafe { bindings::try_module_get(module.as_ptr()) }.then(|| Self(module))
     }
 }
 
