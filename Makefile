@@ -74,6 +74,9 @@ differential: cached-modules
 bench: cached-modules
 	tools/testing/bench/bench $(if $(BENCH),--$(BENCH))
 
+matrix:
+	tools/testing/matrix $(ROWS)
+
 format:
 	git ls-files '*.rs' | xargs scripts/toolchain rustfmt --edition 2021
 
@@ -95,6 +98,7 @@ help:
 	@echo '  selftests      the livepatch selftests of the kernel, on the built-in core and on the Rust core'
 	@echo '  differential   the same random operations on both cores, compared line by line'
 	@echo '  bench          the Rust core measured against the built-in core, about 20 minutes'
+	@echo '  matrix         the tests on several kernels, and the table of the README; hours, ROWS=name for one of them'
 	@echo '  setup          only install what is missing and prepare the kernel of the virtual machine'
 	@echo '  kdir           print the kernel build directory in use'
 	@echo '  format         format the Rust code'
@@ -116,4 +120,4 @@ help:
 	@echo '  KDIR=dir             build for the kernel with this build directory'
 	@echo '  LIVEPATCH_CACHE=dir  where sources, kernels and tools are kept'
 
-.PHONY: all modules cached-modules klp-convert setup kdir demo test selftests differential bench format doc rust-analyzer clean help
+.PHONY: all modules cached-modules klp-convert setup kdir demo test selftests differential bench matrix format doc rust-analyzer clean help
