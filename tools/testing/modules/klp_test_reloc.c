@@ -12,7 +12,8 @@ extern int nr_threads;
 int klp_test_hidden(void);
 int klp_test_twin(void);
 
-static int (*hidden)(void) = klp_test_hidden;
+/* Constant, so that it is in .rodata whatever compiler this is. */
+static int (*const hidden)(void) = klp_test_hidden;
 
 static int new_value(void)
 {
