@@ -83,6 +83,21 @@ doc:
 rust-analyzer:
 	+$(KBUILD) rust-analyzer
 
+# For the running kernel; DKMS packages for every kernel.
+install:
+	@scripts/install
+
+uninstall:
+	@scripts/install --remove
+
+DEB ?= packages
+
+deb:
+	@scripts/deb $(DEB)
+
+package-test:
+	@tools/testing/package
+
 clean:
 	+$(KBUILD) clean
 	rm -rf doc
@@ -95,6 +110,9 @@ help:
 	@echo '  selftests      the livepatch selftests of the kernel, on the built-in core and on the Rust core'
 	@echo '  differential   the same random operations on both cores, compared line by line'
 	@echo '  bench          the Rust core measured against the built-in core, about 20 minutes'
+	@echo '  install        livepatch.ko for the running kernel, for modprobe; uninstall removes it'
+	@echo '  deb            Debian packages: the module by DKMS, and the tools'
+	@echo '  package-test   the Debian packages on a Debian 13 machine, from installing to purging; half an hour'
 	@echo '  setup          only install what is missing and prepare the kernel of the virtual machine'
 	@echo '  kdir           print the kernel build directory in use'
 	@echo '  format         format the Rust code'
@@ -107,6 +125,7 @@ help:
 	@echo '  KTAP=file            selftests: where to write the results ($(KTAP))'
 	@echo '  SEED=text RUNS=n     differential: which operations (a new seed), and how many runs of them (10)'
 	@echo '  RUN=k                differential: only one run of the seed; OPERATIONS=n: how long it is (15)'
+	@echo '  DEB=dir              deb: where the packages go ($(DEB))'
 	@echo '  BENCH=quick          bench: less of everything, about 5 minutes; BENCH=update-readme: results into README.md'
 	@echo '  KERNEL=debian        the kernel: Debian'"'"'s stock one, in the virtual machine; also debian-rt, debian-cloud,'
 	@echo '                       build (built here, with debug options if need be), running (that of this machine)'
@@ -116,4 +135,5 @@ help:
 	@echo '  KDIR=dir             build for the kernel with this build directory'
 	@echo '  LIVEPATCH_CACHE=dir  where sources, kernels and tools are kept'
 
-.PHONY: all modules cached-modules klp-convert setup kdir demo test selftests differential bench format doc rust-analyzer clean help
+.PHONY: all modules cached-modules klp-convert setup kdir demo test selftests differential bench \
+	install uninstall deb package-test format doc rust-analyzer clean help
