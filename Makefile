@@ -74,6 +74,9 @@ differential: cached-modules
 bench: cached-modules
 	tools/testing/bench/bench $(if $(BENCH),--$(BENCH))
 
+matrix:
+	tools/testing/matrix $(ROWS)
+
 format:
 	git ls-files '*.rs' | xargs scripts/toolchain rustfmt --edition 2021
 
@@ -110,6 +113,7 @@ help:
 	@echo '  selftests      the livepatch selftests of the kernel, on the built-in core and on the Rust core'
 	@echo '  differential   the same random operations on both cores, compared line by line'
 	@echo '  bench          the Rust core measured against the built-in core, about 20 minutes'
+	@echo '  matrix         the tests on several kernels, and the table of the README; hours, ROWS=name for one of them'
 	@echo '  install        livepatch.ko for the running kernel, for modprobe; uninstall removes it'
 	@echo '  deb            Debian packages: the module by DKMS, and the tools'
 	@echo '  package-test   the Debian packages on a Debian 13 machine, from installing to purging; half an hour'
@@ -135,5 +139,5 @@ help:
 	@echo '  KDIR=dir             build for the kernel with this build directory'
 	@echo '  LIVEPATCH_CACHE=dir  where sources, kernels and tools are kept'
 
-.PHONY: all modules cached-modules klp-convert setup kdir demo test selftests differential bench \
+.PHONY: all modules cached-modules klp-convert setup kdir demo test selftests differential bench matrix \
 	install uninstall deb package-test format doc rust-analyzer clean help

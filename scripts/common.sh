@@ -25,8 +25,11 @@ die() { printf '%s: %s\n' "${0##*/}" "$*" >&2; exit 1; }
 usage() { sed -n '4,/^[^#]/{/^#/!d;s/^# \{0,1\}//p}' "$0"; }
 
 # run_logged LOG WHAT COMMAND...: run a long command with its output in LOG, a progress line on
-# standard error, and the end of the log when it fails.
-run_logged() {
+# standard error, and the end of the script when it fails.
+run_logged() { try_logged "$@" || failed_command "$1" "$2"; }
+
+# try_logged LOG WHAT COMMAND...: the same, but the caller decides what a failure means.
+try_logged() {
 	local log=$1 what=$2 start=$SECONDS pid
 	shift 2
 	mkdir -p "$(dirname "$log")" || exit 1
@@ -45,18 +48,17 @@ run_logged() {
 		fi
 	done
 	[ -t 2 ] && printf '\r\033[K' >&2
-	if wait "$pid"; then
-		printf '    %s: done in %ds\n' "$what" $((SECONDS - start)) >&2
-	else
-		failed_command "$log" "$what"
-	fi
+	wait "$pid" || return
+	printf '    %s: done in %ds\n' "$what" $((SECONDS - start)) >&2
 }
 
 # failed_command LOG WHAT: ends the script with the reason, if the log shows one of the usual ones,
 # else with the end of the log.
 failed_command() {
 	local log=$1 what=$2
-	if grep -q 'No space left on device' "$log"; then
+	# Then the log may not have found room either.
+	if grep -q 'No space left on device' "$log" ||
+		[ "$(df --output=avail "$cache" | tail -n 1)" -lt 1024 ]; then
 		die "$what failed: no space left on the device of $cache; make room and try again"
 	elif grep -qE 'Temporary failure resolving|Could not (resolve|connect)|Network is unreachable' "$log"; then
 		die "$what failed: the package archive cannot be reached; what is there stays, try again" \

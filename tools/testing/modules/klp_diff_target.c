@@ -13,6 +13,7 @@
 #include <linux/wait.h>
 
 #include "klp_diff_target.h"
+#include "unknown_value.h"
 
 static int init_ret;
 module_param(init_ret, int, 0444);
@@ -23,27 +24,27 @@ static atomic_t generation = ATOMIC_INIT(0);
 
 noinline int klp_diff_a(void)
 {
-	return klp_diff_value(1);
+	return unknown_value(1);
 }
 
 noinline int klp_diff_b(void)
 {
-	return klp_diff_value(2);
+	return unknown_value(2);
 }
 
 noinline int klp_diff_c(void)
 {
-	return klp_diff_value(3);
+	return unknown_value(3);
 }
 
 notrace noinline int klp_diff_notrace(void)
 {
-	return klp_diff_value(4);
+	return unknown_value(4);
 }
 
 static noinline int klp_diff_twin(void)
 {
-	return klp_diff_value(5);
+	return unknown_value(5);
 }
 
 noinline const char *klp_diff_sleep(void)

@@ -6,6 +6,7 @@
 #include <linux/moduleparam.h>
 
 #include "klp_test_target.h"
+#include "unknown_value.h"
 
 noinline int klp_test_value(void);
 noinline int klp_test_other(void);
@@ -15,25 +16,25 @@ notrace noinline int klp_test_notrace(void);
 
 noinline int klp_test_value(void)
 {
-	return 1;
+	return unknown_value(1);
 }
 
 /* A function of two names. */
 noinline int klp_test_aliased(void)
 {
-	return 0;
+	return unknown_value(0);
 }
 
 int klp_test_alias(void) __alias(klp_test_aliased);
 
 noinline int klp_test_other(void)
 {
-	return 10;
+	return unknown_value(10);
 }
 
 notrace noinline int klp_test_notrace(void)
 {
-	return 100;
+	return unknown_value(100);
 }
 
 /* Reading the parameter "value" calls them all. */
@@ -46,12 +47,12 @@ static int get_value(char *buffer, const struct kernel_param *kp)
 /* For relocations against symbols that are not exported. */
 static noinline int klp_test_hidden(void)
 {
-	return 5;
+	return unknown_value(5);
 }
 
 static noinline int klp_test_twin(void)
 {
-	return 1000;
+	return unknown_value(1000);
 }
 
 static int get_hidden(char *buffer, const struct kernel_param *kp)

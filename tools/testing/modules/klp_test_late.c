@@ -18,6 +18,7 @@
 #include <linux/string.h>
 
 #include "klp_test_late.h"
+#include "unknown_value.h"
 
 #define THREADS 4
 
@@ -42,7 +43,7 @@ static int value;
 
 noinline int klp_test_late_value(void)
 {
-	return 1;
+	return unknown_value(1);
 }
 
 static int call(void *unused)

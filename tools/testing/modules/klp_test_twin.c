@@ -5,10 +5,11 @@
 #include <linux/compiler.h>
 
 #include "klp_test_target.h"
+#include "unknown_value.h"
 
 static noinline int klp_test_twin(void)
 {
-	return 2000;
+	return unknown_value(2000);
 }
 
 int klp_test_second_twin(void)

@@ -196,6 +196,21 @@ class Assembly(unittest.TestCase):
         self.assertIn("socket,id=vm_out,fd=5", options)
         self.assertIn("virtserialport,bus=vm_serial.0,chardev=vm_out,name=vm_out", options)
 
+    def test_boot_option(self) -> None:
+        with tempfile.TemporaryDirectory() as name:
+            directory = Path(name).resolve()
+            installed = directory / "lib/modules/1/vmlinuz"
+            built = directory / "built" / virtme.BUILT_IMAGE
+            linked = directory / "linked" / virtme.BUILT_IMAGE
+            for image in installed, built, linked:
+                image.parent.mkdir(parents=True)
+            installed.touch()
+            built.touch()
+            linked.symlink_to(installed)
+            self.assertEqual(virtme.boot_option(directory / "built"), ["--kdir", str(directory / "built")])
+            self.assertEqual(virtme.boot_option(directory / "linked"), ["--kimg", str(installed)])
+            self.assertEqual(virtme.boot_option(installed), ["--kimg", str(installed)])
+
     def test_virtme_version_is_found(self) -> None:
         with tempfile.TemporaryDirectory() as cache:
             with self.assertRaisesRegex(virtme.Failure, "scripts/setup"):
@@ -285,6 +300,17 @@ class Boots(unittest.TestCase):
         start = time.monotonic()
         self.check(self.vm("--", "true"), 0, b"", b"")
         self.assertLess(time.monotonic() - start, 60)
+
+    def test_whole_var_is_visible(self) -> None:
+        places = []
+        for directory in ("/var/tmp", "/var/cache", "/var/log", "/var/lib"):
+            place = tempfile.TemporaryDirectory(prefix="test_vm-", dir=directory)
+            self.addCleanup(place.cleanup)
+            places.append(Path(place.name))
+            (places[-1] / "file").write_text(directory + "\n", encoding="utf-8")
+        self.check(self.vm("--rw", str(places[0]), "--", "bash", "-c", 'cat "${@/%//file}"; rm "${@/%//file}"', "-",
+                           *map(str, places)), 0, b"/var/tmp\n/var/cache\n/var/log\n/var/lib\n", b"")
+        self.assertEqual([(place / "file").exists() for place in places], [False, True, True, True])
 
     def test_streams_status_and_place(self) -> None:
         place = self.scratch / "a dir"

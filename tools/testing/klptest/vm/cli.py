@@ -113,8 +113,8 @@ def run(args: argparse.Namespace, log: BinaryIO, scratch: Path) -> int:
             f"{qemu_said or last_lines}")
         return EXIT_NO_STATUS
     if machine.status.strip() == "nocwd":
-        say("the current directory does not exist in the machine (a directory in /run, /var/tmp, /var/cache or "
-            "another one that is the guest's own?): share it with --rw")
+        say("the current directory does not exist in the machine (a directory in /run or another one "
+            "that is the guest's own?): share it with --rw")
         return EXIT_NO_STATUS
     if not all(stream.ended for stream in machine.streams.values()):
         say("the command's output broke off: the programs that carry it were killed in the guest")

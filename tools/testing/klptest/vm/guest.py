@@ -33,6 +33,8 @@ exec 6> >(exec cat >"$vm_out") 7> >(exec cat >"$vm_err")
 for v in $(compgen -e); do [[ $v = HOME ]] || unset "$v"; done
 export PATH=@PATH@ HOME=${HOME:-/root} LANG=C.UTF-8
 [[ -e /sys/kernel/tracing/trace || ! -e /sys/kernel/tracing ]] || mount -t tracefs tracefs /sys/kernel/tracing
+# Virtme puts empty directories over these; one that is busy holds a directory of --rw.
+umount $(sed -n 's,^[^ ]* \\(/var/[^ ]*\\) tmpfs .*,\\1,p' /proc/mounts) 2>/dev/null
 if cd -- @CWD@ 2>/dev/null; then
 	(exec 3>&- 6>&- 7>&-; exec @COMMAND@) </dev/null >&6 2>&7
 	s=$?
