@@ -38,6 +38,7 @@ else
 	+@$(MAKE) --no-print-directory klp-convert
 	+$(KBUILD) modules
 	@for module in $(CONVERTED); do \
+		if scripts/sign --is-signed $$module; then continue; fi; \
 		$(KLP_CONVERT) --quiet $(SYMVERS:%=--symbols %) $(SYSTEM_MAP:%=--system-map %) \
 			$(POSITIONS:%=--position %) $$module || exit; \
 	done
@@ -57,7 +58,7 @@ kdir:
 cached-modules: setup
 	+@$(MAKE) --no-print-directory modules KDIR="$$(scripts/kernel --path)"
 
-test: SETUP = --tests
+test signing-test: SETUP = --tests
 
 demo: cached-modules
 	tools/testing/demo
@@ -76,6 +77,14 @@ bench: cached-modules
 
 matrix:
 	tools/testing/matrix $(ROWS)
+
+# What is built, for kernels that load signed modules only.
+sign: modules
+	@scripts/sign --kdir "$(or $(KDIR),$$(KERNEL=$${KERNEL:-auto} scripts/kernel --path))" \
+		$(KEY:%=--key "%") $(CERT:%=--cert "%") $(SYMVERS:%=--symbols %) $$(sed 's/o$$/ko/' modules.order)
+
+signing-test: cached-modules
+	tools/testing/signing/run
 
 format:
 	git ls-files '*.rs' | xargs scripts/toolchain rustfmt --edition 2021
@@ -114,6 +123,8 @@ help:
 	@echo '  differential   the same random operations on both cores, compared line by line'
 	@echo '  bench          the Rust core measured against the built-in core, about 20 minutes'
 	@echo '  matrix         the tests on several kernels, and the table of the README; hours, ROWS=name for one of them'
+	@echo '  sign           sign the modules, for kernels that load signed ones only: scripts/signing.md'
+	@echo '  signing-test   signed and unsigned modules under secure boot, in a virtual machine'
 	@echo '  install        livepatch.ko for the running kernel, for modprobe; uninstall removes it'
 	@echo '  deb            Debian packages: the module by DKMS, and the tools'
 	@echo '  package-test   the Debian packages on a Debian 13 machine, from installing to purging; half an hour'
@@ -131,6 +142,7 @@ help:
 	@echo '  RUN=k                differential: only one run of the seed; OPERATIONS=n: how long it is (15)'
 	@echo '  DEB=dir              deb: where the packages go ($(DEB))'
 	@echo '  BENCH=quick          bench: less of everything, about 5 minutes; BENCH=update-readme: results into README.md'
+	@echo '  KEY=file CERT=file   sign: the key and its certificate (those of DKMS)'
 	@echo '  KERNEL=debian        the kernel: Debian'"'"'s stock one, in the virtual machine; also debian-rt, debian-cloud,'
 	@echo '                       build (built here, with debug options if need be), running (that of this machine)'
 	@echo '  KERNEL_VERSION=7.N   this release instead of the newest 7.x; scripts/kernel --help knows more'
@@ -140,4 +152,4 @@ help:
 	@echo '  LIVEPATCH_CACHE=dir  where sources, kernels and tools are kept'
 
 .PHONY: all modules cached-modules klp-convert setup kdir demo test selftests differential bench matrix \
-	install uninstall deb package-test format doc rust-analyzer clean help
+	sign signing-test install uninstall deb package-test format doc rust-analyzer clean help

@@ -11,8 +11,8 @@
 //! The first three sleep, in process context: under the module loader or a module's init function.
 //! They may still be asleep here when the core is handed back, so they are counted ([`InFlight`]),
 //! and then go on in the built-in core. So are those of relocations and shadow variables, which may
-//! sleep too; they do the same whoever is in charge. The others do not sleep; see
-//! [`mod@crate::transition`].
+//! sleep too; they do the same whoever is in charge. The others neither sleep nor take a lock on
+//! which `PREEMPT_RT` would; see [`mod@crate::transition`].
 
 use crate::{
     bindings,
@@ -241,8 +241,8 @@ unsafe fn shadow_alloc(
     ctor_data: *mut c_void,
 ) -> *mut c_void {
     // Before the call is counted, so that a look at what exists does not touch memory that all
-    // processors share. Nothing here sleeps, so whoever is preempted here when the module goes has
-    // been counted or left when ftrace has waited for all tasks.
+    // processors share. Nothing here sleeps or takes a lock, so whoever is preempted here when the
+    // module goes has been counted or left when ftrace has waited for all tasks.
     if let Some(data) = shadow::get(key) {
         return as_ptr(existing.answer(key, data));
     }

@@ -7,9 +7,10 @@
 //!
 //! # Contexts
 //!
-//! [`get`]: any. The others: any but NMI, as far as the allocation flags allow. Constructors and
-//! destructors run under the table's lock with interrupts disabled, so that each runs once for a
-//! variable, and must not call back.
+//! [`get`]: any. The others: any in which a `spinlock_t` may be taken (not NMI; with `PREEMPT_RT`
+//! only where preemption is enabled), as far as the allocation flags allow. Constructors and
+//! destructors run under the table's lock, as a rule with interrupts disabled, so that each runs
+//! once for a variable, and must not call back.
 
 use crate::klp::shadow::{
     self,

@@ -17,7 +17,8 @@
 //! leaves that address on a stack: its own calls come after it.
 //!
 //! The C core lets such a task switch, and makes up for it when it waits for RCU tasks, each time
-//! that it takes an `ftrace_ops` away. That helps as long as the replacement does not sleep.
+//! that it takes an `ftrace_ops` away. That helps as long as the replacement does not sleep, which
+//! with `PREEMPT_RT` may happen at any spinlock.
 
 use crate::{
     func::Code,

@@ -30,7 +30,8 @@
 //! instruction counts: it is left to the built-in core.
 //!
 //! The functions that do not sleep are covered by ftrace's own wait for all tasks and CPUs when an
-//! ops is unregistered.
+//! ops is unregistered. With `PREEMPT_RT` it does not cover a task that waits for a spinlock
+//! ([`crate::kapi::cpu::synchronize_tasks`]), so they take none.
 //!
 //! # When ftrace has been killed
 //!

@@ -47,13 +47,20 @@
 //!   switch a task, or has met its like, the transition goes on. Nothing but a pass ever completes
 //!   it, and the target does not change during one, since both hold the registry lock.
 //!
+//! With `PREEMPT_RT`, holding `tasklist_lock` keeps the list as it is and `copy_process` out, but
+//! does not disable preemption. Nothing here relies on that: what needs it has a
+//! [`PreemptGuard`] of its own, such as the buffer for a stack, or the time between a look at a
+//! pending flag and the switch. Under the guard and under the scheduler's locks, only raw locks are
+//! taken.
+//!
 //! # Tasks that exit
 //!
 //! A task on its way through `do_exit()` leaves the list before it stops running. It may have left
 //! without having switched, and go on in the kernel for a moment in the old state, as with the C
 //! core. Patches that are disabled or replaced are released only when every task has scheduled
 //! voluntarily or gone ([`crate::registry::free_retired`]); that covers such a task unless it
-//! sleeps in a patched function after it has left the list.
+//! sleeps in a patched function after it has left the list, or waits for a spinlock there with
+//! `PREEMPT_RT`.
 //!
 //! # Barriers
 //!
@@ -187,7 +194,7 @@ mod last_switch {
     // SAFETY: `init_last_switch` initialises it before anything uses it.
     pub(super) static LAST_SWITCH: StaticTrigger = unsafe { StaticTrigger::uninit() };
 
-    /// Sets what happens, with interrupts disabled, when the last task has switched itself.
+    /// Sets what happens, in an interrupt, when the last task has switched itself.
     ///
     /// # Safety
     ///
@@ -586,7 +593,8 @@ pub(crate) fn sched_try_switch() {
 /// Gives `child`, which is being forked by the current task, its parent's state.
 ///
 /// `tasklist_lock` is held for writing, so nothing but the parent itself changes the parent's
-/// state.
+/// state; and it does so on its way out of the kernel or to sleep, so not here, even if it is
+/// preempted, which happens with `PREEMPT_RT`.
 #[doc(alias = "klp_copy_process")]
 pub(crate) fn copy_process(child: &Task) {
     task::with_current(|parent| {

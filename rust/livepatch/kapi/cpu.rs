@@ -138,8 +138,9 @@ pub(crate) fn wait_for_memory() {
 /// Waits until every task has scheduled voluntarily, run in user space, or exited for good.
 ///
 /// Then nothing is left preempted in module code that nothing can enter any more. It does not wait
-/// for tasks that *sleep* there, and has no bound if a kernel thread never sleeps by itself.
-/// May sleep for a long time.
+/// for tasks that *sleep* there; nor, with `PREEMPT_RT`, for those that wait for a `spinlock_t` or
+/// `rwlock_t` there, which counts as scheduling voluntarily. It has no bound if a kernel thread
+/// never sleeps by itself. May sleep for a long time.
 pub(crate) fn synchronize_tasks() {
     // SAFETY: The caller may sleep.
     unsafe { bindings::synchronize_rcu_tasks() };

@@ -42,6 +42,8 @@ impl InFlight {
     }
 }
 
+/// What follows in the module's code must not sleep, nor take a lock on which `PREEMPT_RT` sleeps;
+/// freeing memory does. See [`cpu::synchronize_tasks`].
 impl Drop for InFlight {
     fn drop(&mut self) {
         leave();
@@ -76,6 +78,7 @@ pub(crate) fn wait_for_callers() {
     leave();
     // SAFETY: It is initialised, by the type's invariant; the caller may sleep.
     unsafe { bindings::wait_for_completion(LAST_ONE_LEFT.0.get()) };
-    // The last instructions after `leave`, in which a task may have been preempted.
+    // The last instructions after `leave`, in which a task may have been preempted. (The lock of a
+    // completion is a raw one.)
     cpu::synchronize_tasks();
 }

@@ -8,8 +8,12 @@ use super::workqueue::Work;
 use crate::bindings;
 use kernel::types::Opaque;
 
-/// Runs a function soon, with interrupts disabled, on behalf of a context in which little is
-/// allowed.
+/// Runs a function soon, in an interrupt, on behalf of a context in which little is allowed.
+///
+/// With `PREEMPT_RT` too, where such items are left to a thread of the CPU unless they ask for the
+/// interrupt. That thread has the lowest of the real-time priorities: one busy task with a higher
+/// one would keep the function from running, and [`Self::synchronize`] from returning, for as long
+/// as it likes; and the thread is parked some time before its CPU is offline.
 ///
 /// # Invariants
 ///
@@ -29,7 +33,8 @@ impl StaticTrigger {
         Self(Opaque::zeroed())
     }
 
-    /// Sets the function, which must not sleep.
+    /// Sets the function, which must not sleep. With `PREEMPT_RT` it must not take a `spinlock_t`
+    /// either.
     ///
     /// # Safety
     ///
@@ -43,9 +48,12 @@ impl StaticTrigger {
         unsafe extern "C" fn run<F: Work>(_work: *mut bindings::irq_work) {
             F::run();
         }
+        let work = self.0.get();
         // SAFETY: Nobody uses the item yet, by the safety requirements; the rest of an unused one
         // is zeroes.
-        unsafe { (*self.0.get()).func = Some(run::<F>) };
+        unsafe { (*work).func = Some(run::<F>) };
+        // SAFETY: Nobody uses the item yet, by the safety requirements.
+        unsafe { (*work).node.__bindgen_anon_1.u_flags = bindings::IRQ_WORK_HARD_IRQ };
     }
 
     /// Has the function run. Any context.

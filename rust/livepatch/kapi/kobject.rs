@@ -50,7 +50,7 @@ struct Inner<T> {
     kobj: Opaque<bindings::kobject>,
     data: T,
     /// `release` is this module's code, and may be called long after everybody has dropped his
-    /// reference.
+    /// reference. The last field, so the last to be dropped.
     _user: InFlight,
 }
 
@@ -176,7 +176,10 @@ unsafe extern "C" fn release<T: Directory>(kobj: *mut bindings::kobject) {
     // SAFETY: This is the release function of directories with `T` only.
     unsafe { data_of::<T>(kobj) }.released();
     // SAFETY: The memory came from a `KBox` in `Kobject::new`, and nobody refers to it any more.
-    drop(unsafe { KBox::from_raw(kobj.cast::<Inner<T>>()) });
+    let inner = unsafe { KBox::from_raw(kobj.cast::<Inner<T>>()) };
+    // `_user` goes last, after the memory: freeing that may wait for a lock with `PREEMPT_RT`, and
+    // whoever sleeps here must be counted.
+    drop(KBox::into_inner(inner));
 }
 
 /// The buffer for a file's contents.

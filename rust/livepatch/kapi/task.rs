@@ -123,7 +123,7 @@ impl Deref for Quiescent<'_> {
 /// Calls `f` while `task`, which is not the current one, neither starts nor stops running; with
 /// `None` if it runs.
 ///
-/// `f` runs with interrupts disabled under the scheduler's locks.
+/// `f` runs with interrupts disabled under the scheduler's locks, with `PREEMPT_RT` too.
 ///
 /// # Errors
 ///
@@ -192,7 +192,8 @@ pub(crate) fn call_on<R>(
 struct TasklistGuard(NotThreadSafe);
 
 impl TasklistGuard {
-    /// Takes `tasklist_lock`. Any context but one that holds it for writing.
+    /// Takes `tasklist_lock`, which does not disable preemption with `PREEMPT_RT` and may sleep
+    /// there. Process context, without a spinlock.
     fn new() -> Self {
         // SAFETY: The current context does not hold the lock; `Drop` unlocks.
         unsafe { bindings::livepatch_tasklist_read_lock() };

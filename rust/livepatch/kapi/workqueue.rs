@@ -139,7 +139,7 @@ impl StaticWork {
     }
 
     /// Runs the function on `queue` after `delay`, earlier or later than a previous call asked for.
-    /// Any context.
+    /// Any context but NMI.
     pub(crate) fn run_after(&'static self, queue: &OwnedQueue, delay: Jiffies) {
         // ORDERING: The queue was there before anybody could know of it.
         self.queue.store(queue.0.as_ptr(), Ordering::Relaxed);
@@ -154,7 +154,8 @@ impl StaticWork {
         };
     }
 
-    /// Runs the function at once on the queue where it was put last, if any. Any context but NMI.
+    /// Runs the function at once on the queue where it was put last, if any. Any context but NMI;
+    /// the locks of workqueues and timers are raw ones.
     pub(crate) fn run_now(&'static self) {
         let queue = self.queue.load(Ordering::Relaxed);
         if queue.is_null() {
@@ -184,7 +185,7 @@ impl StaticWork {
 
 /// The function of a [`StaticWork`] or a [`StaticTrigger`](super::irq_work::StaticTrigger).
 pub(crate) trait Work {
-    /// Runs in process context and may sleep, or with interrupts disabled and must not.
+    /// Runs in process context and may sleep, or in an interrupt and must not.
     fn run();
 }
 

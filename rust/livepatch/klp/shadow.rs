@@ -8,8 +8,8 @@
 //!
 //! # Concurrency
 //!
-//! Readers need RCU only. Whoever changes the table holds its lock, with interrupts disabled
-//! ([`Locked`]). Variables are freed after a grace period.
+//! Readers need RCU only. Whoever changes the table holds its lock ([`Locked`]). Variables are
+//! freed after a grace period.
 
 use crate::{
     bindings,
@@ -226,14 +226,16 @@ impl Drop for Removed {
 ///
 /// # Invariants
 ///
-/// Its lock is held, with interrupts disabled, while a value of this type exists.
+/// Its lock is held while a value of this type exists; interrupts are disabled then but with
+/// `PREEMPT_RT`.
 pub(crate) struct Locked {
     flags: usize,
     _here: NotThreadSafe,
 }
 
 impl Locked {
-    /// Locks the table. Any context but NMI.
+    /// Locks the table. Any context in which a `spinlock_t` may be taken: with `PREEMPT_RT` it may
+    /// sleep.
     pub(crate) fn new() -> Self {
         // INVARIANT: Just taken.
         Self {
