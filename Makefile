@@ -95,6 +95,21 @@ doc:
 rust-analyzer:
 	+$(KBUILD) rust-analyzer
 
+# For the running kernel; DKMS packages for every kernel.
+install:
+	@scripts/install
+
+uninstall:
+	@scripts/install --remove
+
+DEB ?= packages
+
+deb:
+	@scripts/deb $(DEB)
+
+package-test:
+	@tools/testing/package
+
 clean:
 	+$(KBUILD) clean
 	rm -rf doc
@@ -110,6 +125,9 @@ help:
 	@echo '  matrix         the tests on several kernels, and the table of the README; hours, ROWS=name for one of them'
 	@echo '  sign           sign the modules, for kernels that load signed ones only: scripts/signing.md'
 	@echo '  signing-test   signed and unsigned modules under secure boot, in a virtual machine'
+	@echo '  install        livepatch.ko for the running kernel, for modprobe; uninstall removes it'
+	@echo '  deb            Debian packages: the module by DKMS, and the tools'
+	@echo '  package-test   the Debian packages on a Debian 13 machine, from installing to purging; half an hour'
 	@echo '  setup          only install what is missing and prepare the kernel of the virtual machine'
 	@echo '  kdir           print the kernel build directory in use'
 	@echo '  format         format the Rust code'
@@ -122,6 +140,7 @@ help:
 	@echo '  KTAP=file            selftests: where to write the results ($(KTAP))'
 	@echo '  SEED=text RUNS=n     differential: which operations (a new seed), and how many runs of them (10)'
 	@echo '  RUN=k                differential: only one run of the seed; OPERATIONS=n: how long it is (15)'
+	@echo '  DEB=dir              deb: where the packages go ($(DEB))'
 	@echo '  BENCH=quick          bench: less of everything, about 5 minutes; BENCH=update-readme: results into README.md'
 	@echo '  KEY=file CERT=file   sign: the key and its certificate (those of DKMS)'
 	@echo '  KERNEL=debian        the kernel: Debian'"'"'s stock one, in the virtual machine; also debian-rt, debian-cloud,'
@@ -132,4 +151,5 @@ help:
 	@echo '  KDIR=dir             build for the kernel with this build directory'
 	@echo '  LIVEPATCH_CACHE=dir  where sources, kernels and tools are kept'
 
-.PHONY: all modules cached-modules klp-convert setup kdir demo test selftests differential bench matrix sign signing-test format doc rust-analyzer clean help
+.PHONY: all modules cached-modules klp-convert setup kdir demo test selftests differential bench matrix \
+	sign signing-test install uninstall deb package-test format doc rust-analyzer clean help
