@@ -22,6 +22,7 @@
 
 /* The loader resolves relocations against unexported symbols only in modules marked like this. */
 MODULE_INFO(livepatch, "Y");
+MODULE_VERSION("0.1.0");
 
 /*
  * Runs in the context of the patched function: any, NMI included. Whatever it calls must not be
