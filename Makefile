@@ -32,7 +32,8 @@ all: modules
 modules:
 ifeq ($(KDIR),)
 	scripts/setup
-	+@$(MAKE) --no-print-directory modules KDIR="$$(KERNEL=$${KERNEL:-auto} scripts/kernel)"
+	+@kdir=$$(KERNEL=$${KERNEL:-auto} scripts/kernel) && \
+		$(MAKE) --no-print-directory modules KDIR="$$kdir"
 else
 	@scripts/check-kernel $(KDIR)
 	+@$(MAKE) --no-print-directory klp-convert
@@ -56,7 +57,7 @@ kdir:
 
 # For the kernel that the virtual machine boots.
 cached-modules: setup
-	+@$(MAKE) --no-print-directory modules KDIR="$$(scripts/kernel --path)"
+	+@kdir=$$(scripts/kernel --path) && $(MAKE) --no-print-directory modules KDIR="$$kdir"
 
 test signing-test: SETUP = --tests
 
@@ -79,9 +80,12 @@ matrix:
 	tools/testing/matrix $(ROWS)
 
 # What is built, for kernels that load signed modules only.
-sign: modules
-	@scripts/sign --kdir "$(or $(KDIR),$$(KERNEL=$${KERNEL:-auto} scripts/kernel --path))" \
-		$(KEY:%=--key "%") $(CERT:%=--cert "%") $(SYMVERS:%=--symbols %) $$(sed 's/o$$/ko/' modules.order)
+sign:
+	@[ -e modules.order ] || { echo 'There is nothing to sign: run make first.' >&2; exit 1; }
+	@kdir='$(KDIR)'; \
+	[ -n "$$kdir" ] || kdir=/lib/modules/$$(/sbin/modinfo -F vermagic ./livepatch.ko | cut -d' ' -f1)/build; \
+	scripts/sign --kdir "$$kdir" $(if $(KEY),--key '$(KEY)') $(if $(CERT),--cert '$(CERT)') \
+		$(SYMVERS:%=--symbols %) $$(sed 's/o$$/ko/' modules.order)
 
 signing-test: cached-modules
 	tools/testing/signing/run
@@ -111,7 +115,7 @@ package-test:
 	@tools/testing/package
 
 clean:
-	+$(KBUILD) clean
+	+$(if $(KDIR),$(KBUILD) clean)
 	rm -rf doc
 
 help:

@@ -7,6 +7,9 @@
 
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
+# Where depmod and modinfo are, for users too.
+PATH=$PATH:/usr/sbin:/sbin
+
 # Everything that is fetched or built outside the checkout is kept here; it can be removed at any
 # time.
 cache=${LIVEPATCH_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/livepatch}

@@ -101,16 +101,17 @@ fake_apt() {
 	chmod +x "$work/bin/"*
 }
 
-# A new cache, with the compilers of the real one.
+# A new cache, with the compilers and the tools of the real one.
 new_cache() {
 	rm -rf "${1:?}"
 	mkdir -p "$1"
-	ln -s "$real_cache/toolchain-$toolchain" "$1/toolchain-$toolchain"
+	ln -s "$real_cache/toolchain-$toolchain" "$real_cache/virtme-ng-$virtme_version" "$1/"
 }
 
 # kernel [NAME=VALUE]...: scripts/kernel on the archive made here, with the option $OPTION.
 kernel() {
-	env FAKE="$work" LIVEPATCH_CACHE="${CACHE:-$work/cache}" PATH="$work/bin:$PATH" KERNEL=debian \
+	env -u KERNEL_VERSION -u KERNEL_SOURCE -u KERNEL_CONFIG -u KERNEL_RELEASE -u OFFLINE -u LLVM \
+		-u RUSTC -u CC FAKE="$work" LIVEPATCH_CACHE="${CACHE:-$work/cache}" PATH="$work/bin:$PATH" KERNEL=debian \
 		"$@" "$top/scripts/kernel" ${OPTION:+"$OPTION"} 2>&1
 }
 
@@ -220,12 +221,26 @@ test_unwritable_cache() {
 	CACHE=$work/file/cache refuses "LIVEPATCH_CACHE names another place" kernel
 }
 
+test_missing_options() {
+	refuses "there is no file /nowhere" kernel KERNEL=build KERNEL_CONFIG=/nowhere
+}
+
 test_unknown_kernel() {
 	refuses "KERNEL=hurd is none of" kernel KERNEL=hurd
 }
 
 test_running_without_headers() {
 	refuses "apt-get install linux-headers-7.9.1" kernel KERNEL=running KERNEL_RELEASE=7.9.1
+}
+
+test_make_ends() {
+	archive_with
+	touch "$work/offline"
+	local output
+	output=$(env -u KDIR FAKE="$work" LIVEPATCH_CACHE="$work/cache" PATH="$work/bin:$PATH" \
+		make -C "$top" modules KDIR= KERNEL=debian 2>&1) && return 1
+	printf '%s\n' "$output"
+	[ "$(grep -c "cannot be reached" <<<"$output")" = 1 ]
 }
 
 # checked COMMAND: what scripts/check-kernel says of a build directory that the command changed.
@@ -239,7 +254,7 @@ checked() {
 	echo symbol >"$directory/Module.symvers"
 	(cd "$directory" && eval "$1")
 	# A kernel that is not in the cache is built with the machine's own compilers.
-	LIVEPATCH_CACHE=$work CC='' RUSTC='' "$top/scripts/check-kernel" "$directory" 2>&1
+	LIVEPATCH_CACHE=$work CC='' RUSTC='' LLVM='' "$top/scripts/check-kernel" "$directory" 2>&1
 }
 
 check_good() {
@@ -284,8 +299,10 @@ try "cache of an older version" test_cache_of_an_older_version
 try "source with other options" test_other_options
 try "other Rust compiler" test_other_rust_compiler
 try "cache that cannot be written" test_unwritable_cache
+try "file of options that is not there" test_missing_options
 try "unknown kernel" test_unknown_kernel
 try "running kernel without headers" test_running_without_headers
+try "make ends when no kernel can be had" test_make_ends
 try "suitable build directory" check_good
 try "kernel that is too old" check_old
 try "kernel without an option" check_option
