@@ -180,13 +180,19 @@ taken() {
 	[ "$(log | grep -c "failed to register ftrace handler for function 'klp_test_aliased' (-16)")" = 2 ]
 	[ "$(cat /sys/module/klp_test_target/parameters/value)" = 111 ]
 	rmmod klp_test_hook
+	rmmod klp_test_target
+}
+test_function_that_is_taken() { on_both_cores taken; }
+
+# The built-in core takes the end of its list of replacements for one of them when it looks for tasks
+# that run the first, and may find it on every stack.
+function_of_two_names() {
 	load klp_test_patch name=klp_test_aliased mode=alias
 	wait_until 30 settled settled klp_test_patch
 	[ "$(cat /sys/module/klp_test_target/parameters/value)" = 113 ]
 	remove klp_test_patch
 	[ "$(cat /sys/module/klp_test_target/parameters/value)" = 111 ]
-	rmmod klp_test_target
 }
-test_function_that_is_taken() { on_both_cores taken; }
+test_function_of_two_names() { with_core function_of_two_names; }
 
 run_tests
