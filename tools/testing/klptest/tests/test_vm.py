@@ -360,9 +360,9 @@ class Boots(unittest.TestCase):
 
     def test_time_out(self) -> None:
         self.expect_log = True
-        result = self.vm("--timeout", "8", "--", "bash", "-c", "echo started; sleep 1000")
+        result = self.vm("--timeout", "25", "--", "bash", "-c", "echo started; sleep 1000")
         self.assertEqual((result.returncode, result.stdout), (124, b"started\n"))
-        self.assertIn(b"time limit of 8 s", result.stderr)
+        self.assertIn(b"time limit of 25 s", result.stderr)
         self.assertIn(b"virtme-ng-init", result.stderr)
 
     def test_warning(self) -> None:
