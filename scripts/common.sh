@@ -27,6 +27,20 @@ die() { printf '%s: %s\n' "${0##*/}" "$*" >&2; exit 1; }
 # usage: the comment at the head of the script, without the licence.
 usage() { sed -n '4,/^[^#]/{/^#/!d;s/^# \{0,1\}//p}' "$0"; }
 
+# config_value FILE NAME: the value of an option in a kernel's configuration, without quotation marks;
+# nothing if it is not set.
+config_value() { sed -n "s/^$2=\"\?\([^\"]*\)\"\?\$/\1/p" "$1"; }
+
+# missing_packages DIRECTORY PACKAGE...: those that are not installed, by dpkg's data there.
+missing_packages() {
+	local directory=$1 package
+	shift
+	for package; do
+		dpkg-query --admindir="$directory" -W -f '${db:Status-Status}\n' "$package" 2>/dev/null |
+			grep -qx installed || echo "$package"
+	done
+}
+
 # run_logged LOG WHAT COMMAND...: run a long command with its output in LOG, a progress line on
 # standard error, and the end of the script when it fails.
 run_logged() { try_logged "$@" || failed_command "$1" "$2"; }
@@ -71,6 +85,25 @@ failed_command() {
 	die "$what failed; the whole output is in $log"
 }
 
+# python_tool DIRECTORY PROGRAM ARGUMENT...: a program from PyPI in a virtual environment of its own;
+# the arguments are for "pip install".
+python_tool() {
+	local directory=$1 program=$2 log=$cache/log/$2
+	shift 2
+	mkdir -p "$cache"
+	(
+		flock 9
+		[ ! -x "$directory/bin/$program" ] || exit 0
+		say "installing $program"
+		rm -rf "$directory"
+		python3 -m venv "$directory" || die "cannot make a virtual environment for $program"
+		try_logged "$log" "installing" "$directory/bin/pip" install -q "$@" || {
+			rm -rf "$directory"
+			failed_command "$log" "installing $program"
+		}
+	) 9>"$cache/python.lock" || exit
+}
+
 # The address of the Debian archive that the machine already uses.
 archive_address() {
 	local address
@@ -82,6 +115,9 @@ archive_address() {
 }
 
 archive_keyring=/usr/share/keyrings/debian-archive-keyring.gpg
+
+# archive_source ADDRESS SUITE: a line for sources.list.
+archive_source() { echo "deb [signed-by=$archive_keyring] $1 $2 main"; }
 
 # private_apt COMMAND...: apt-get or apt-cache with a configuration of its own, which adds the
 # backports suites to the Debian archive that the machine already uses: the machine's own sources
@@ -104,10 +140,10 @@ private_apt_lists() {
 	# shellcheck disable=SC2016 # apt's own variables
 	{
 		apt-get indextargets --format \
-			"deb [signed-by=$archive_keyring] \$(REPO_URI) \$(RELEASE) main" \
+			"$(archive_source '$(REPO_URI)' '$(RELEASE)')" \
 			'Created-By: Packages' 'Component: main' | grep -E '/debian(-security)?/? '
-		printf "deb [signed-by=$archive_keyring] $address %s main\n" \
-			"$codename-backports" "$suite-backports"
+		archive_source "$address" "$codename-backports"
+		archive_source "$address" "$suite-backports"
 	} | sort -u >"$dir/sources.list"
 	cat >"$dir/apt.conf" <<-END
 		Dir::Etc::SourceList "$dir/sources.list";

@@ -3,8 +3,8 @@
 
 The machine's files are visible inside at the same paths, copy on write: what COMMAND changes is gone afterwards,
 except in the directories given with --rw. Not visible are /dev, /proc, /run and /sys, which are the guest's own,
-and /lib/modules, where only the modules of its kernel are. COMMAND runs as root in the current directory, with nothing on its
-standard input; its standard output and standard error arrive here byte for byte, as they are written.
+and /lib/modules, where only the modules of its kernel are. COMMAND runs as root in the current directory, with
+nothing on its standard input; its standard output and standard error arrive here byte for byte, as they are written.
 
 exit status:
   N    COMMAND's own status (128 + N when a signal ended it, 127 when it was not found)

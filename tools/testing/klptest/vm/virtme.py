@@ -63,18 +63,17 @@ def virtme_directory(environment: Mapping[str, str]) -> Path:
 
 def default_kernel() -> Path:
     """The build directory of the project's test kernel, which is built if it is not there yet."""
-    for arguments in (["--path"], []):
-        with subprocess.Popen([str(SCRIPTS / "kernel"), *arguments], stdin=subprocess.DEVNULL,
-                              stdout=subprocess.PIPE, start_new_session=True) as process:
-            try:
-                output, _ = process.communicate()
-            except BaseException:
-                # A build is many processes.
-                os.killpg(process.pid, signal.SIGTERM)
-                raise
-        if process.returncode == 0:
-            return Path(os.fsdecode(output).splitlines()[0])
-    raise Failure("the test kernel could not be built")
+    with subprocess.Popen([str(SCRIPTS / "kernel")], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          start_new_session=True) as process:
+        try:
+            output, _ = process.communicate()
+        except BaseException:
+            # A build is many processes.
+            os.killpg(process.pid, signal.SIGTERM)
+            raise
+    if process.returncode:
+        raise Failure("the test kernel could not be built")
+    return Path(os.fsdecode(output).splitlines()[0])
 
 
 def check_kvm() -> None:
