@@ -23,7 +23,7 @@ POSITIONS := klp_test_target:klp_test_twin=2
 SYSTEM_MAP = $(wildcard $(KDIR)/System.map)
 
 KBUILD = scripts/kmake -s -C $(KDIR) M=$(CURDIR) KBUILD_EXTRA_SYMBOLS="$(abspath $(SYMVERS))"
-KLP_CONVERT = $(shell scripts/cargo --programs)/klp-convert
+KLP = $(shell scripts/cargo --programs)/klp
 
 KTAP ?= selftests.ktap
 
@@ -36,17 +36,17 @@ ifeq ($(KDIR),)
 		$(MAKE) --no-print-directory modules KDIR="$$kdir"
 else
 	@scripts/check-kernel $(KDIR)
-	+@$(MAKE) --no-print-directory klp-convert
+	+@$(MAKE) --no-print-directory klp
 	+$(KBUILD) modules
 	@for module in $(CONVERTED); do \
 		if scripts/sign --is-signed $$module; then continue; fi; \
-		$(KLP_CONVERT) --quiet $(SYMVERS:%=--symbols %) $(SYSTEM_MAP:%=--system-map %) \
+		$(KLP) convert --quiet $(SYMVERS:%=--symbols %) $(SYSTEM_MAP:%=--system-map %) \
 			$(POSITIONS:%=--position %) $$module || exit; \
 	done
 endif
 
-klp-convert:
-	@scripts/cargo build -q --release --locked --manifest-path scripts/klp-convert/Cargo.toml
+klp:
+	@scripts/cargo build -q --release --locked --manifest-path tools/klp/Cargo.toml
 
 setup:
 	scripts/setup $(SETUP)
@@ -155,5 +155,5 @@ help:
 	@echo '  KDIR=dir             build for the kernel with this build directory'
 	@echo '  LIVEPATCH_CACHE=dir  where sources, kernels and tools are kept'
 
-.PHONY: all modules cached-modules klp-convert setup kdir demo test selftests differential bench matrix \
+.PHONY: all modules cached-modules klp setup kdir demo test selftests differential bench matrix \
 	sign signing-test install uninstall deb package-test format doc rust-analyzer clean help

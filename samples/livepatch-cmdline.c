@@ -15,7 +15,7 @@
  *	# rmmod livepatch_cmdline
  *
  * The patch uses saved_command_line, which the kernel does not export: samples.symvers names it, and
- * scripts/klp-convert turns the references into relocations that the kernel's loader resolves in live patches.
+ * klp convert turns the references into relocations that the kernel's loader resolves in live patches.
  */
 #include <linux/init.h>
 #include <linux/livepatch.h>

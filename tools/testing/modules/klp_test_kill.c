@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Makes ftrace stop working for good, as it does by itself when it finds a bug in its own data.
- * klp-convert makes the reference to ftrace_kill() a livepatch relocation.
+ * klp convert makes the reference to ftrace_kill() a livepatch relocation.
  */
 #include <linux/ftrace.h>
 #include <linux/module.h>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * A patch that uses what is not exported: a variable of the kernel, static functions of the module that it patches.
- * klp-convert makes the references livepatch relocations.
+ * klp convert makes the references livepatch relocations.
  */
 #include <linux/livepatch.h>
 #include <linux/module.h>

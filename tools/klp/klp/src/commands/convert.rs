@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Turns a kernel module's references to unexported symbols into livepatch relocations.
+//! `klp convert`: turns a module's references to unexported symbols into livepatch relocations.
 
 use std::{
     ffi::OsString,
@@ -10,17 +10,19 @@ use std::{
     process::{self, ExitCode},
 };
 
-use clap::Parser;
+use clap::Args;
 use klp_convert::{convert, Outcome, Position, SymbolMap, Symbols};
+
+use super::Result;
+use crate::context::Context;
 
 /// Turn a kernel module's references to unexported symbols into livepatch relocations.
 ///
 /// The module must be marked livepatch=Y and must not be signed yet. Sections that the kernel reads or
 /// frees when it loads the module cannot refer to symbols of other modules. On an error, the exit
 /// status is 1 and the module is left as it is.
-#[derive(Parser)]
-#[command(version)]
-struct Arguments {
+#[derive(Args)]
+pub struct Arguments {
     /// Symbols to convert, in the format of Module.symvers; the file that kbuild gets as KBUILD_EXTRA_SYMBOLS.
     #[arg(long, required = true, value_name = "FILE")]
     symbols: Vec<PathBuf>,
@@ -46,7 +48,7 @@ struct Arguments {
     module: PathBuf,
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, String> {
+fn read(path: &Path) -> std::result::Result<Vec<u8>, String> {
     fs::read(path).map_err(|error| format!("{}: {error}", path.display()))
 }
 
@@ -77,7 +79,8 @@ fn write(path: &Path, like: &Path, contents: &[u8]) -> io::Result<()> {
     written
 }
 
-fn run(arguments: &Arguments) -> Result<(), String> {
+/// Converts.
+pub fn run(arguments: &Arguments, _: &Context) -> Result {
     let mut symbols = Symbols::default();
     for path in &arguments.symbols {
         symbols
@@ -119,17 +122,7 @@ fn run(arguments: &Arguments) -> Result<(), String> {
         }
     };
     if !arguments.quiet {
-        eprintln!("klp-convert: {summary}");
+        eprintln!("klp convert: {summary}");
     }
-    Ok(())
-}
-
-fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("klp-convert: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    Ok(ExitCode::SUCCESS)
 }

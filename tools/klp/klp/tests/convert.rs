@@ -2,6 +2,7 @@
 
 //! Runs the program itself: what it says, its exit status, and that it leaves files alone.
 
+#[path = "../../convert/tests/module/mod.rs"]
 mod module;
 
 use std::{
@@ -12,7 +13,8 @@ use std::{
 };
 
 fn run(directory: &Path, arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_klp-convert"))
+    Command::new(env!("CARGO_BIN_EXE_klp"))
+        .arg("convert")
         .current_dir(directory)
         .args(arguments)
         .output()
@@ -38,7 +40,7 @@ fn errors_are_one_line_and_leave_the_file_alone() {
     let output = run(directory.path(), &["--symbols", "list", "x.ko"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(
-        message(&output).starts_with("klp-convert: x.ko: damaged"),
+        message(&output).starts_with("klp convert: x.ko: damaged"),
         "{}",
         message(&output)
     );
@@ -68,7 +70,7 @@ fn malformed_list_is_named_with_its_line() {
     fs::write(directory.path().join("list"), "0\ta\tvmlinux\tx\nwrong\n").unwrap();
     let output = run(directory.path(), &["--symbols", "list", "x.ko"]);
     assert!(
-        message(&output).starts_with("klp-convert: list:2: expected"),
+        message(&output).starts_with("klp convert: list:2: expected"),
         "{}",
         message(&output)
     );
@@ -118,7 +120,7 @@ fn converts_in_place_and_only_once() {
     let output = run(directory.path(), &["--symbols", "list", "x.ko"]);
     assert_eq!(
         message(&output),
-        "klp-convert: x.ko: 2 relocations against 1 symbols converted\n"
+        "klp convert: x.ko: 2 relocations against 1 symbols converted\n"
     );
     assert!(output.status.success() && output.stdout.is_empty());
     assert!(is_converted(&module));

@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The machine as a whole.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use crate::{Error, Patch, Result};
+
+/// Which live patching core is in charge.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Core {
+    /// The one that is built into the kernel.
+    BuiltIn,
+    /// `livepatch.ko`.
+    Rust {
+        /// Its version.
+        version: String,
+    },
+}
+
+/// A machine that runs a kernel with live patching.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    root: PathBuf,
+}
+
+impl Machine {
+    /// This machine.
+    pub fn this() -> Self {
+        Self::with_root(Path::new("/"))
+    }
+
+    /// The machine whose file systems are below `root`.
+    pub fn with_root(root: &Path) -> Self {
+        Self { root: root.into() }
+    }
+
+    /// The place of `path`, which is absolute, on this machine.
+    pub fn path(&self, path: impl AsRef<Path>) -> PathBuf {
+        let path = path.as_ref();
+        self.root.join(path.strip_prefix("/").unwrap_or(path))
+    }
+
+    /// The text of a file, without the line's end, or [`None`] if there is no such file.
+    ///
+    /// A file of a process, a module or a patch goes when these go, even while it is read (`ENODEV`,
+    /// `ESRCH`): that is the same as no file.
+    pub fn read(&self, path: impl AsRef<Path>) -> Result<Option<String>> {
+        read(&self.path(path))
+    }
+
+    /// The release of the running kernel, as `uname -r` prints it.
+    pub fn kernel_release(&self) -> Result<String> {
+        let path = "/proc/sys/kernel/osrelease";
+        self.read(path)?.ok_or_else(|| Error::File {
+            path: self.path(path),
+            source: io::ErrorKind::NotFound.into(),
+        })
+    }
+
+    /// Which core is in charge.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoLivepatch`] if there is none.
+    pub fn core(&self) -> Result<Core> {
+        // A module of this name exists only if it took over.
+        if let Some(version) = self.read("/sys/module/livepatch/version")? {
+            return Ok(Core::Rust { version });
+        }
+        let directory = self.livepatch();
+        if directory.is_dir() {
+            Ok(Core::BuiltIn)
+        } else {
+            Err(Error::NoLivepatch(directory))
+        }
+    }
+
+    /// The directory of the patches.
+    pub(crate) fn livepatch(&self) -> PathBuf {
+        self.path("/sys/kernel/livepatch")
+    }
+
+    /// The patches that the core knows, enabled or not, in the order of their names.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoLivepatch`], or that of reading the directory.
+    pub fn patches(&self) -> Result<Vec<Patch>> {
+        let directory = self.livepatch();
+        let entries = match fs::read_dir(&directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(Error::NoLivepatch(directory))
+            }
+            result => result.map_err(|source| Error::File {
+                path: directory.clone(),
+                source,
+            })?,
+        };
+        let mut patches = entries
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+            .filter_map(|name| self.patch(&name))
+            .collect::<Vec<_>>();
+        patches.sort_by(|a, b| a.name().cmp(b.name()));
+        Ok(patches)
+    }
+
+    /// The patch of this name, if the core knows it.
+    pub fn patch(&self, name: &str) -> Option<Patch> {
+        let directory = self.livepatch().join(name);
+        directory.is_dir().then(|| Patch::new(name, directory))
+    }
+
+    /// The patch whose transition is going on, if one is.
+    pub fn patch_in_transition(&self) -> Result<Option<Patch>> {
+        for patch in self.patches()? {
+            if patch.in_transition()? {
+                return Ok(Some(patch));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// See [`Machine::read`].
+pub(crate) fn read(path: &Path) -> Result<Option<String>> {
+    match fs::read(path) {
+        Ok(contents) => Ok(Some(
+            String::from_utf8_lossy(&contents)
+                .trim_end_matches('\n')
+                .into(),
+        )),
+        Err(error) if is_gone(&error) => Ok(None),
+        Err(source) => Err(Error::File {
+            path: path.into(),
+            source,
+        }),
+    }
+}
+
+/// Whether the error says that what the file belongs to is gone.
+fn is_gone(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound
+        || error.raw_os_error() == Some(rustix::io::Errno::NODEV.raw_os_error())
+        || error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error())
+}

@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Reads what a kernel module's file says about itself: its name, its `.modinfo`, whether it is a
+//! live patch, and for which kernel it was built.
+//!
+//! The file may come from anywhere. Nothing is believed that was not checked, and nothing but an
+//! [`Error`] comes of a damaged one.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use object::{
+    elf::{FileHeader64, SHT_NOBITS},
+    read::elf::{FileHeader, SectionHeader},
+    Endianness,
+};
+
+/// A module's file cannot be used. The text is one line, for the user.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file cannot be read.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The file is no kernel module for a 64-bit machine, or damaged.
+    #[error("{}: not a kernel module: {reason}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+/// What a module's file says about itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Module {
+    name: String,
+    info: Vec<(String, String)>,
+    checksum: Option<String>,
+}
+
+impl Module {
+    /// Reads the module in the file `path`.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read, or is no kernel module.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        let data = fs::read(path).map_err(|source| Error::File {
+            path: path.into(),
+            source,
+        })?;
+        Self::parse(&data).map_err(|reason| Error::Damaged {
+            path: path.into(),
+            reason,
+        })
+    }
+
+    /// Reads the module in `data`.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it, in words.
+    pub fn parse(data: &[u8]) -> Result<Self, String> {
+        let damaged = |error: object::Error| error.to_string();
+        let header = FileHeader64::<Endianness>::parse(data).map_err(damaged)?;
+        let endian = header.endian().map_err(damaged)?;
+        let sections = header.sections(endian, data).map_err(damaged)?;
+        let section = |name: &str| -> Result<Option<&[u8]>, String> {
+            match sections.section_by_name(endian, name.as_bytes()) {
+                Some((_, section)) if section.sh_type(endian) != SHT_NOBITS => {
+                    section.data(endian, data).map(Some).map_err(damaged)
+                }
+                _ => Ok(None),
+            }
+        };
+
+        let this_module =
+            section(".gnu.linkonce.this_module")?.ok_or("no section .gnu.linkonce.this_module")?;
+        let info = section(".modinfo")?.ok_or("no section .modinfo")?;
+        Ok(Self {
+            name: name_in(this_module).ok_or("no name in .gnu.linkonce.this_module")?,
+            info: info
+                .split(|byte| *byte == 0)
+                .filter_map(|entry| {
+                    let entry = String::from_utf8_lossy(entry);
+                    let (key, value) = entry.split_once('=')?;
+                    Some((key.into(), value.into()))
+                })
+                .collect(),
+            checksum: section(".kpatch.checksum")?.and_then(first_string),
+        })
+    }
+
+    /// The name that the kernel gives it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The first value of a key in `.modinfo`.
+    pub fn info(&self, key: &str) -> Option<&str> {
+        self.all_info()
+            .find(|(k, _)| *k == key)
+            .map(|(_, value)| value)
+    }
+
+    /// All keys and values in `.modinfo`, in their order.
+    pub fn all_info(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.info
+            .iter()
+            .map(|(key, value)| (key.as_str(), value.as_str()))
+    }
+
+    /// The release of the kernel that it was built for: the first word of its `vermagic`.
+    pub fn kernel_release(&self) -> Option<&str> {
+        self.info("vermagic")?.split_whitespace().next()
+    }
+
+    /// Whether it is a live patch.
+    pub fn is_livepatch(&self) -> bool {
+        self.info("livepatch") == Some("Y")
+    }
+
+    /// The checksum that kpatch-build writes into its modules.
+    pub fn checksum(&self) -> Option<&str> {
+        self.checksum.as_deref()
+    }
+}
+
+/// Finds the name in `struct module`, whose other fields before it are zero in a file.
+///
+/// It is a C identifier, so the first one of at least one character is meant. The layout of the
+/// structure depends on the kernel's configuration, which the file does not tell.
+fn name_in(this_module: &[u8]) -> Option<String> {
+    let start = this_module.iter().position(|byte| *byte != 0)?;
+    let name = &this_module[start..];
+    let name = &name[..name.iter().position(|byte| *byte == 0)?];
+    let valid = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
+    // The kernel's limit (MODULE_NAME_LEN) depends on the architecture: 56 on 64 bits.
+    (name.len() < 56 && name.iter().all(valid)).then(|| String::from_utf8_lossy(name).into())
+}
+
+/// The first string in a section, if there is one.
+fn first_string(data: &[u8]) -> Option<String> {
+    data.split(|byte| *byte == 0)
+        .find(|text| !text.is_empty())
+        .map(|text| String::from_utf8_lossy(text).into())
+}
