@@ -9,6 +9,8 @@
 mod commands;
 mod context;
 mod explain;
+#[cfg(test)]
+mod fake;
 mod json;
 mod session;
 

@@ -77,7 +77,7 @@ pub fn unload(session: &Session, name: &str) -> Step {
 
 /// Kernels before 5.1 disable patches only in the inverse order in which they were enabled, so that
 /// it may take several rounds.
-fn all(session: &Session, unloaded: &mut Vec<String>) -> Step {
+pub(super) fn all(session: &Session, unloaded: &mut Vec<String>) -> Step {
     loop {
         let before = unloaded.len();
         for patch in session.machine.patches()? {
@@ -107,7 +107,7 @@ fn all(session: &Session, unloaded: &mut Vec<String>) -> Step {
     if left.is_empty() {
         Ok(())
     } else {
-        Err(Stop::Failed(format!("{} patches are left", left.len())))
+        Err(Stop::Failed("not all patches could be unloaded".into()))
     }
 }
 
