@@ -5,7 +5,6 @@
 # two at once, a full disk, no permission, damaged and foreign modules, the boot guard.
 . "$(dirname "$0")/lib.sh"
 
-fix=$lp/livepatch_sleeper_fix
 release=$(uname -r)
 klp=$TEST_FILES/klp
 
@@ -246,15 +245,15 @@ interrupted() {
 	local status
 	start_sleeper
 	interrupt INT load livepatch-sleeper-fix.ko
-	[ $status = 130 ]
+	[ "$status" = 130 ]
 	said "klp unload livepatch_sleeper_fix takes it off again"
 	in_transition livepatch_sleeper_fix
 	# Another one waits for what the first one began.
 	interrupt TERM load livepatch-sleeper-fix.ko
-	[ $status = 143 ]
+	[ "$status" = 143 ]
 	said "already loaded and enabled"
 	interrupt KILL load livepatch-sleeper-fix.ko
-	[ $status = 137 ]
+	[ "$status" = 137 ]
 	"$klp" unload livepatch-sleeper-fix
 	gone livepatch_sleeper_fix
 	not is_loaded livepatch_sleeper_fix
@@ -273,10 +272,10 @@ killed_while_unloading() {
 	sleeper=$!
 	wait_until 10 "task asleep in the new function" naps $sleeper
 	interrupt KILL unload livepatch_sleeper_fix
-	[ $status = 137 ]
+	[ "$status" = 137 ]
 	in_transition livepatch_sleeper_fix
 	interrupt INT unload livepatch_sleeper_fix
-	[ $status = 130 ]
+	[ "$status" = 130 ]
 	said "klp unload livepatch_sleeper_fix waits for it again"
 	# It is turned round, then taken off for good.
 	"$klp" load livepatch-sleeper-fix.ko >/tmp/output

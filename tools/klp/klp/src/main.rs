@@ -8,6 +8,8 @@
 
 mod commands;
 mod context;
+#[cfg(test)]
+mod elf;
 mod explain;
 #[cfg(test)]
 mod fake;

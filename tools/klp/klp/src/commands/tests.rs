@@ -10,7 +10,8 @@ use rustix::io::Errno;
 
 use super::{load, unload};
 use crate::{
-    fake::{elf, no_waits, Fake, RELEASE},
+    elf::elf,
+    fake::{no_waits, Fake, RELEASE},
     session::{Session, Waits},
 };
 
@@ -78,7 +79,10 @@ fn load_by_the_name_of_what_is_installed() {
         );
     }
     expect!(load(&fake, "other"), "failed: can't find other");
-    expect!(load(&fake, "/no/where.ko"), "failed: can't find /no/where.ko");
+    expect!(
+        load(&fake, "/no/where.ko"),
+        "failed: can't find /no/where.ko"
+    );
 }
 
 #[test]
@@ -88,7 +92,10 @@ fn a_transition_that_stalls_is_taken_back() {
     for (path, contents) in [
         ("12/task/12/patch_state", "0\n"),
         ("12/task/12/comm", "cat\n"),
-        ("12/task/12/stack", "[<0>] nap+0x1/0x2\n[<0>] read+0x3/0x4\n"),
+        (
+            "12/task/12/stack",
+            "[<0>] nap+0x1/0x2\n[<0>] read+0x3/0x4\n",
+        ),
         ("12/task/13/patch_state", "1\n"),
         ("14/task/14/patch_state", "-1\n"),
     ] {
@@ -235,27 +242,53 @@ fn the_kernels_errors_are_explained() {
     let foreign = fake.path("/foreign.ko");
     fs::write(&foreign, elf("fix", "6.1.0", "livepatch=Y\0")).unwrap();
     let foreign = foreign.to_str().unwrap();
-    fake.write("/sys/kernel/security/lockdown", "none [integrity] confidentiality\n");
+    fake.write(
+        "/sys/kernel/security/lockdown",
+        "none [integrity] confidentiality\n",
+    );
     for (file, errno, meaning) in [
-        (&*file, Errno::NOKEY, "its signature is missing, or not by a key"),
-        (&file, Errno::KEYREJECTED, "its signature is missing, or not by a key"),
+        (
+            &*file,
+            Errno::NOKEY,
+            "its signature is missing, or not by a key",
+        ),
+        (
+            &file,
+            Errno::KEYREJECTED,
+            "its signature is missing, or not by a key",
+        ),
         (&file, Errno::NOEXEC, "the kernel cannot use this module"),
-        (foreign, Errno::NOEXEC, "it is for the kernel 6.1.0, and this one is 7.3.4-test"),
+        (
+            foreign,
+            Errno::NOEXEC,
+            "it is for the kernel 6.1.0, and this one is 7.3.4-test",
+        ),
         (&file, Errno::NOENT, "it refers to a symbol that is not in"),
-        (&file, Errno::INVAL, "the kernel refuses it; the kernel log says why"),
+        (
+            &file,
+            Errno::INVAL,
+            "the kernel refuses it; the kernel log says why",
+        ),
         (&file, Errno::EXIST, "another module named fix is loaded"),
         (&file, Errno::NOMEM, "Cannot allocate memory"),
     ] {
         fake.failures.replace([errno].into());
         let printed = load(&fake, file);
         let failed = printed.lines().last().unwrap();
-        assert!(failed.starts_with("failed: failed to load module ROOT/"), "{failed}");
+        assert!(
+            failed.starts_with("failed: failed to load module ROOT/"),
+            "{failed}"
+        );
         assert!(failed.contains(meaning), "{errno}: {failed}");
     }
     if rustix::process::geteuid().is_root() {
         for (path, contents, meaning) in [
             ("/nothing", "", "the kernel is locked down"),
-            ("/proc/sys/kernel/modules_disabled", "1\n", "switched off until the next boot"),
+            (
+                "/proc/sys/kernel/modules_disabled",
+                "1\n",
+                "switched off until the next boot",
+            ),
         ] {
             fake.write(path, contents);
             fake.failures.replace([Errno::PERM].into());
@@ -286,7 +319,8 @@ fn what_is_no_live_patch_is_refused() {
 fn a_signal_while_enabling() {
     let fake = Fake::new().transitions_take(&[None]);
     let file = fake.module("/fix.ko", "fix");
-    fake.signal.set(Some((Duration::from_secs(4), Signal::Interrupt)));
+    fake.signal
+        .set(Some((Duration::from_secs(4), Signal::Interrupt)));
     expect!(
         load(&fake, &file),
         "loading patch module: ROOT/fix.ko"
@@ -301,7 +335,8 @@ fn a_signal_while_disabling_and_going_on() {
     let fake = Fake::new().transitions_take(&[Some(9)]);
     fake.patch("fix", true, false);
     fake.write("/sys/kernel/livepatch/fix/remaining", "3\n");
-    fake.signal.set(Some((Duration::from_secs(4), Signal::Terminate)));
+    fake.signal
+        .set(Some((Duration::from_secs(4), Signal::Terminate)));
     expect!(
         unload(&fake, "fix"),
         "disabling patch module: fix"
@@ -323,7 +358,8 @@ fn a_signal_between_attempts() {
     let fake = Fake::new();
     let file = fake.module("/fix.ko", "fix");
     fake.failures.replace([Errno::BUSY].into());
-    fake.signal.set(Some((Duration::from_secs(1), Signal::Interrupt)));
+    fake.signal
+        .set(Some((Duration::from_secs(1), Signal::Interrupt)));
     let printed = load(&fake, &file);
     assert!(
         printed.ends_with("interrupted by 2: failed to load module ROOT/fix.ko\n"),
@@ -335,9 +371,15 @@ fn a_signal_between_attempts() {
 #[test]
 fn unloading_what_is_not_there() {
     let fake = Fake::new();
-    expect!(unload(&fake, "fix"), "failed: patch module fix is not loaded");
+    expect!(
+        unload(&fake, "fix"),
+        "failed: patch module fix is not loaded"
+    );
     fake.write("/sys/module/ext4/taint", "\n");
-    expect!(unload(&fake, "ext4"), "failed: module ext4 is no live patch");
+    expect!(
+        unload(&fake, "ext4"),
+        "failed: module ext4 is no live patch"
+    );
     assert!(fake.path("/sys/module/ext4").exists());
 }
 
@@ -354,7 +396,10 @@ fn unloading_what_stalls() {
     let fake = Fake::new().transitions_take(&[None]);
     fake.patch("fix", true, false);
     let printed = unload(&fake, "fix");
-    assert!(printed.ends_with("failed: transition stalled for fix\n"), "{printed}");
+    assert!(
+        printed.ends_with("failed: transition stalled for fix\n"),
+        "{printed}"
+    );
     assert!(fake.path("/sys/module/fix").exists());
 }
 
@@ -455,14 +500,19 @@ fn a_patch_with_which_the_machine_died_is_skipped() {
         )
     );
     let log = fs::read_to_string(fake.path("/dev/kmsg")).unwrap();
-    assert!(log.starts_with("<4>klp: patch bad is not loaded: "), "{log}");
+    assert!(
+        log.starts_with("<4>klp: patch bad is not loaded: "),
+        "{log}"
+    );
     // The other one is guarded.
     let marker = fake.path(&format!("/var/lib/klp/.boot/{RELEASE}/good"));
     assert_eq!(fs::read_to_string(marker).unwrap(), "this-boot\n");
 
     let printed = load(&fake, "bad");
     assert!(printed.ends_with("bad.ko\ndone\n"), "{printed}");
-    assert!(!fake.path(&format!("/var/lib/klp/.boot/{RELEASE}/bad")).exists());
+    assert!(!fake
+        .path(&format!("/var/lib/klp/.boot/{RELEASE}/bad"))
+        .exists());
 }
 
 #[test]
@@ -496,7 +546,10 @@ fn a_full_disk_does_not_keep_patches_away_at_boot() {
     fake.module(&format!("/var/lib/kpatch/{RELEASE}/fix.ko"), "fix");
     fake.write("/var/lib/klp", "");
     let printed = load_at_boot(&fake);
-    assert!(printed.starts_with("! klp: patch fix is loaded unguarded: "), "{printed}");
+    assert!(
+        printed.starts_with("! klp: patch fix is loaded unguarded: "),
+        "{printed}"
+    );
     assert_eq!(patches(&fake), ["fix"]);
 }
 
@@ -514,8 +567,11 @@ fn who_has_the_lock_is_told() {
         )
     );
     assert_eq!(fake.seconds(), 8.);
-    fake.signal.set(Some((Duration::from_secs(9), Signal::Terminate)));
-    assert!(fake.run(take).ends_with("interrupted by 15: nothing is changed\n"));
+    fake.signal
+        .set(Some((Duration::from_secs(9), Signal::Terminate)));
+    assert!(fake
+        .run(take)
+        .ends_with("interrupted by 15: nothing is changed\n"));
     drop(lock);
     expect!(fake.run(take), "done");
     expect!(fake.run_with(&no_waits(), take), "done");
