@@ -192,6 +192,8 @@ fn load_and_note(session: &Session, path: &Path, patches: &mut Vec<Patch>) -> St
 
 /// Loads the patch in this file, and waits until it is complete.
 fn load(session: &Session, path: &Path) -> Step<Outcome> {
+    session.machine.core()?;
+    session.stop_if_asked(&format!("{} is not loaded", path.display()))?;
     let (file, module) = open(path)?;
     let name = module.name();
     let mut outcome = Outcome::Loaded;

@@ -369,6 +369,33 @@ fn a_signal_between_attempts() {
 }
 
 #[test]
+fn a_signal_between_patches() {
+    let fake = Fake::new();
+    install(&fake, "a");
+    install(&fake, "b");
+    fake.patch("c", true, false);
+    fake.signal.set(Some((Duration::ZERO, Signal::Interrupt)));
+    let place = format!("ROOT/var/lib/klp/{RELEASE}");
+    assert_eq!(
+        load_at_boot(&fake),
+        format!("interrupted by 2: {place}/a.ko is not loaded\n")
+    );
+    fake.signal.set(Some((Duration::ZERO, Signal::Terminate)));
+    expect!(unload_all(&fake), "interrupted by 15: c is not unloaded");
+}
+
+#[test]
+fn a_kernel_without_live_patching() {
+    let fake = Fake::new();
+    let file = fake.module("/fix.ko", "fix");
+    fs::remove_dir(fake.path("/sys/kernel/livepatch")).unwrap();
+    expect!(
+        load(&fake, &file),
+        "failed: this kernel has no live patching: there is no ROOT/sys/kernel/livepatch"
+    );
+}
+
+#[test]
 fn unloading_what_is_not_there() {
     let fake = Fake::new();
     expect!(

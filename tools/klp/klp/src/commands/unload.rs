@@ -82,6 +82,7 @@ pub(super) fn all(session: &Session, unloaded: &mut Vec<String>) -> Step {
         let before = unloaded.len();
         for patch in session.machine.patches()? {
             let name = patch.name();
+            session.stop_if_asked(&format!("{name} is not unloaded"))?;
             match disable(session, name) {
                 Err(Stop::Failed(reason)) => {
                     session.warn(reason);
