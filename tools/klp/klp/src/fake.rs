@@ -131,6 +131,7 @@ impl Fake {
         let now = self.now.get();
         let ended = self
             .transition
+            .borrow_mut()
             .take_if(|transition| transition.end.is_some_and(|end| end <= now));
         let Some(Transition { name, .. }) = ended else {
             return;
@@ -216,7 +217,7 @@ impl Kernel for Fake {
         self.fails()?;
         let module = self.path(&format!("/sys/module/{name}"));
         assert!(!self.path(&format!("/sys/kernel/livepatch/{name}")).exists());
-        Ok(fs::remove_dir_all(module)?)
+        fs::remove_dir_all(module)
     }
 
     fn set_enabled(&self, patch: &Patch, enabled: bool) -> klp_live::Result<()> {
