@@ -26,6 +26,8 @@ mkdir -p $work
 for name in livepatch-cmdline livepatch-sleeper-fix klp_test_a klp_test_target; do
 	cp "$(module_file $name)" $work/
 done
+# run_tests reads the script again, from there.
+BASH_ARGV0=$top/tools/testing/vm/klp.sh
 cd $work || exit
 echo garbage >garbage.ko
 # For another kernel: a byte of the release in .modinfo is another one.
