@@ -78,6 +78,8 @@ fn list_of_nothing() {
     let tree = Tree::new();
     fs::remove_dir_all(tree.path("sys")).unwrap();
     assert_eq!(tree.klp(&["list"]), (0, nothing.into()));
+    assert_eq!(tree.klp(&["unload", "--all"]), (0, String::new()));
+    assert_eq!(tree.klp(&["signal"]), (0, String::new()));
 }
 
 fn tree_with_everything() -> Tree {
@@ -307,6 +309,14 @@ fn info_of_a_file_and_of_what_is_installed() {
 
     tree.module(&format!("var/lib/kpatch/{RELEASE}/fix-2.ko"), "fix_2");
     assert_eq!(tree.klp(&["info", "fix_2"]).0, 0);
+    tree.write("garbage.ko", "garbage");
+    let (status, text) = tree.klp(&["info", "garbage.ko"]);
+    assert_eq!(status, 1);
+    assert!(
+        text.contains("klp: failed to get info for module garbage.ko: modinfo: "),
+        "{text}"
+    );
+
     let missing = "klp: can't find other\n".into();
     assert_eq!(tree.klp(&["info", "other"]), (1, missing));
 }

@@ -108,6 +108,18 @@ impl Machine {
         Ok(patches)
     }
 
+    /// The same, but none on a kernel without live patching.
+    ///
+    /// # Errors
+    ///
+    /// That of reading the directory.
+    pub fn patches_if_any(&self) -> Result<Vec<Patch>> {
+        match self.patches() {
+            Err(Error::NoLivepatch(_)) => Ok(vec![]),
+            patches => patches,
+        }
+    }
+
     /// The patch of this name, if the core knows it.
     pub fn patch(&self, name: &str) -> Option<Patch> {
         let directory = self.livepatch().join(name);
@@ -116,7 +128,7 @@ impl Machine {
 
     /// The patch whose transition is going on, if one is.
     pub fn patch_in_transition(&self) -> Result<Option<Patch>> {
-        for patch in self.patches()? {
+        for patch in self.patches_if_any()? {
             if patch.in_transition()? {
                 return Ok(Some(patch));
             }

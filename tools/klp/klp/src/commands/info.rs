@@ -58,6 +58,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result {
         .env("PATH", system_path())
         .output()
         .map_err(|error| format!("modinfo: {error}"))?;
+    io::stdout().write_all(&output.stdout)?;
     if !output.status.success() {
         let reason = String::from_utf8_lossy(&output.stderr);
         return Err(format!(
@@ -66,7 +67,6 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result {
         )
         .into());
     }
-    io::stdout().write_all(&output.stdout)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -10,7 +10,7 @@ use std::{
 };
 
 use clap::Args;
-use klp_live::{guard::Guard, stalled::Stalled, store::Store, Error, Machine, Patch, State};
+use klp_live::{guard::Guard, stalled::Stalled, store::Store, Machine, Patch, State};
 use serde::Serialize;
 
 use super::Result;
@@ -69,11 +69,8 @@ pub fn run(_: &Arguments, context: &Context) -> Result {
 
 impl Answer {
     fn of(machine: &Machine) -> klp_live::Result<Self> {
-        let patches = match machine.patches() {
-            // Patches may be installed all the same, for another kernel.
-            Err(Error::NoLivepatch(_)) => vec![],
-            patches => patches?,
-        };
+        // Patches may be installed for another kernel than one without live patching.
+        let patches = machine.patches_if_any()?;
         let mut loaded = vec![];
         let mut stalled = None;
         for patch in &patches {

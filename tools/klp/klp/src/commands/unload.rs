@@ -80,7 +80,7 @@ pub fn unload(session: &Session, name: &str) -> Step {
 pub(super) fn all(session: &Session, unloaded: &mut Vec<String>) -> Step {
     loop {
         let before = unloaded.len();
-        for patch in session.machine.patches()? {
+        for patch in session.machine.patches_if_any()? {
             let name = patch.name();
             session.stop_if_asked(&format!("{name} is not unloaded"))?;
             match disable(session, name) {
@@ -101,7 +101,7 @@ pub(super) fn all(session: &Session, unloaded: &mut Vec<String>) -> Step {
             break;
         }
     }
-    let left = session.machine.patches()?;
+    let left = session.machine.patches_if_any()?;
     for patch in &left {
         session.warn(format_args!("failed to unload module {}", patch.name()));
     }
