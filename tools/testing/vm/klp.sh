@@ -14,11 +14,12 @@ printf '#!/bin/sh\n' >/tmp/bin/systemctl
 chmod +x /tmp/bin/systemctl
 PATH=/tmp/bin:$PATH
 
-# kpatch with the waits of the options below.
-sed -e 's/^POST_ENABLE_WAIT=.*/POST_ENABLE_WAIT=1/' -e 's/^POST_SIGNAL_WAIT=.*/POST_SIGNAL_WAIT=1/' \
-	"$TEST_FILES/kpatch" >/tmp/bin/kpatch
-chmod +x /tmp/bin/kpatch
-waits=(--wait 1 --stalled-wait 1)
+# kpatch as it is, and with the waits that tool takes for klp too if $impatient.
+cp "$TEST_FILES/kpatch" /tmp/bin/kpatch
+sed -e 's/^POST_ENABLE_WAIT=.*/POST_ENABLE_WAIT=2/' -e 's/^POST_SIGNAL_WAIT=.*/POST_SIGNAL_WAIT=1/' \
+	"$TEST_FILES/kpatch" >/tmp/bin/impatient-kpatch
+chmod +x /tmp/bin/*
+impatient=
 
 # A directory with modules whose file names do, and do not, look like those of the modules.
 work=/tmp/klp
@@ -53,22 +54,25 @@ normalised() {
 tool() {
 	local status=0 output arguments=()
 	if [ "$under_test" = klp ]; then
-		case $1 in load | unload) arguments=("${waits[@]}") ;; esac
+		[ -z "$impatient" ] || arguments=(--wait 2 --stalled-wait 1)
 		output=$("$klp" "$@" "${arguments[@]}" 2>>/tmp/errors) || status=$?
 	else
-		output=$(kpatch "$@" 2>>/tmp/errors) || status=$?
+		output=$("${impatient:+impatient-}kpatch" "$@" 2>>/tmp/errors) || status=$?
 	fi
 	echo "\$ $*"
 	normalised <<<"$output"
 	echo "status $status"
 }
 
-# compare SCENARIO: the scenario with each of the programs, on each core: all must print the same.
+# compare SCENARIO CORE...: the scenario with each of the programs, on these cores: all must print
+# the same.
 compare() {
-	local scenario=$1 under_test core
+	local scenario=$1 under_test core cores
+	shift
+	cores=("$@")
 	mkdir -p /tmp/transcripts
 	rm -f /tmp/transcripts/*
-	for core in C Rust; do
+	for core in "${cores[@]}"; do
 		[ $core = C ] || load livepatch
 		for under_test in kpatch klp; do
 			"$scenario" >"/tmp/transcripts/$core-$under_test"
@@ -78,8 +82,8 @@ compare() {
 		[ $core = C ] || rmmod livepatch
 		diff -U 5 /tmp/transcripts/$core-{kpatch,klp} || fail "not the same on the $core core"
 	done
-	diff -U 5 /tmp/transcripts/{C,Rust}-klp || fail "not the same on both cores"
-	[ "$(grep -c '^status' /tmp/transcripts/C-klp)" -gt 3 ]
+	diff -U 5 "/tmp/transcripts/${cores[0]}-klp" "/tmp/transcripts/${cores[-1]}-klp" || fail "not the same on both cores"
+	[ "$(grep -c '^status' "/tmp/transcripts/${cores[0]}-klp")" -gt 3 ]
 }
 
 load_and_unload() {
@@ -100,7 +104,7 @@ load_and_unload() {
 	tool unload --all
 	tool list
 }
-test_load_and_unload_as_kpatch() { compare load_and_unload; }
+test_load_and_unload_as_kpatch() { compare load_and_unload C Rust; }
 
 installed() {
 	tool install livepatch-cmdline.ko
@@ -129,7 +133,7 @@ installed() {
 	tool uninstall -k "$foreign" foreign
 	tool list
 }
-test_install_as_kpatch() { compare installed; }
+test_install_as_kpatch() { compare installed C; }
 
 errors() {
 	tool load nowhere
@@ -151,7 +155,7 @@ errors() {
 	tool uninstall -k "$foreign" livepatch-cmdline
 	tool list
 }
-test_errors_as_kpatch() { compare errors; }
+test_errors_as_kpatch() { compare errors C; }
 
 sleeps_in_target() { grep -q sleeper_wait "/proc/$1/stack"; }
 start_sleeper() {
@@ -170,12 +174,12 @@ only_sleeper_left() { [ "$(cat /proc/[0-9]*/task/*/patch_state | grep -c '^0')" 
 
 stalled() {
 	start_sleeper
-	tool load livepatch-sleeper-fix.ko
+	impatient=1 tool load livepatch-sleeper-fix.ko
 	load livepatch-sleeper-fix
 	wait_until 10 "only the sleeper left" only_sleeper_left
 	tool list
 	tool signal
-	tool load livepatch-sleeper-fix.ko
+	impatient=1 tool load livepatch-sleeper-fix.ko
 	# Disabled by hand: the module stays.
 	load livepatch-cmdline
 	wait_until 10 "livepatch_cmdline complete" settled livepatch_cmdline
@@ -188,7 +192,7 @@ stalled() {
 	tool unload livepatch-cmdline.ko
 	stop_sleeper
 }
-test_stalled_as_kpatch() { compare stalled; }
+test_stalled_as_kpatch() { compare stalled C Rust; }
 
 # status_of COMMAND...: the output goes to standard error, to be shown if the test fails.
 status_of() {
