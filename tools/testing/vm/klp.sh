@@ -35,32 +35,33 @@ echo garbage >garbage.ko
 sed "s/vermagic=$release/vermagic=X${release#?}/" livepatch-cmdline.ko >foreign.ko
 foreign=X${release#?}
 
-# What differs: the place of the installed patches, times, thread IDs, and stacks. How far a
-# transition is when the program looks depends on the machine, so that one that completes at once
-# may be waited for or not.
-normalised() {
+# What differs: the place of the installed patches, times, thread IDs, and stacks; the functions,
+# which only kpatch 0.9.11 lists. How far a transition is when the program looks depends on the
+# machine, so that one that completes at once may be waited for or not.
+normalise() {
 	sed -E -e 's,/var/lib/(kpatch|klp),STORE,g' -e 's/[0-9]+ seconds/N seconds/' \
-		-e 's/^[0-9]+ (cat)$/TID \1/' -e '/^\[<0>\]/d' -e '/^Currently livepatched functions:/,$d' |
-		awk '/for module refcount/ { next }
-			waiting != "" { if (!/^transition complete/) print waiting "\n" $0; waiting = ""; next }
+		-e 's/^[0-9]+ (cat)$/TID \1/' -e '/^\[<0>\]/d' -e '/for module refcount/d' "$1" |
+		awk '/^Currently livepatched functions:/ { blank = ""; functions = 1 }
+			/^status / { functions = 0 }
+			functions { next }
+			/^$/ { blank = "\n"; next }
+			waiting != "" { if (!/^transition complete/) print waiting "\n" blank $0
+				waiting = blank = ""; next }
 			/^waiting .* for patch transition/ { waiting = $0; next }
-			{ print }
-			END { if (waiting != "") print waiting }' |
-		sed -e :a -e '/^\n*$/{$d;N;ba' -e '}'
+			{ print blank $0; blank = "" }' >"$2"
 }
 
 # tool ARGUMENT...: runs klp or kpatch, and prints what it was called with, its standard output and
 # its status.
 tool() {
-	local status=0 output arguments=()
+	local status=0 arguments=()
+	echo "\$ $*"
 	if [ "$under_test" = klp ]; then
 		[ -z "$impatient" ] || arguments=(--wait 2 --stalled-wait 1)
-		output=$("$klp" "$@" "${arguments[@]}" 2>>/tmp/errors) || status=$?
+		"$klp" "$@" "${arguments[@]}" 2>>/tmp/errors || status=$?
 	else
-		output=$("${impatient:+impatient-}kpatch" "$@" 2>>/tmp/errors) || status=$?
+		"${impatient:+impatient-}kpatch" "$@" 2>>/tmp/errors || status=$?
 	fi
-	echo "\$ $*"
-	normalised <<<"$output"
 	echo "status $status"
 }
 
@@ -73,14 +74,15 @@ compare() {
 	mkdir -p /tmp/transcripts
 	rm -f /tmp/transcripts/*
 	for core in "${cores[@]}"; do
-		[ $core = C ] || load livepatch
+		[ "$core" = C ] || load livepatch
 		for under_test in kpatch klp; do
-			"$scenario" >"/tmp/transcripts/$core-$under_test"
+			"$scenario" >/tmp/transcripts/raw
+			normalise /tmp/transcripts/raw "/tmp/transcripts/$core-$under_test"
 			[ -z "$(ls $lp)" ] || fail "$under_test left patches"
 			rm -rf /var/lib/kpatch /var/lib/klp
 		done
-		[ $core = C ] || rmmod livepatch
-		diff -U 5 /tmp/transcripts/$core-{kpatch,klp} || fail "not the same on the $core core"
+		[ "$core" = C ] || rmmod livepatch
+		diff -U 5 "/tmp/transcripts/$core-"{kpatch,klp} || fail "not the same on the $core core"
 	done
 	diff -U 5 "/tmp/transcripts/${cores[0]}-klp" "/tmp/transcripts/${cores[-1]}-klp" || fail "not the same on both cores"
 	[ "$(grep -c '^status' "/tmp/transcripts/${cores[0]}-klp")" -gt 3 ]
@@ -99,10 +101,8 @@ load_and_unload() {
 	tool load ./klp_test_a.ko
 	tool load livepatch-cmdline.ko
 	tool list
-	tool unload klp_test_a
 	tool unload --all
 	tool unload --all
-	tool list
 }
 test_load_and_unload_as_kpatch() { compare load_and_unload C Rust; }
 
@@ -112,11 +112,10 @@ installed() {
 	tool install ./klp_test_a.ko
 	tool list
 	tool load livepatch_cmdline
-	tool load livepatch-cmdline.ko
-	tool list
 	tool load --all
 	tool load --all
 	tool list
+	tool unload klp_test_a
 	tool unload --all
 	tool info livepatch-cmdline.ko
 	tool info klp_test_a
