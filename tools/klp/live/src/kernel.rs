@@ -16,7 +16,6 @@ use std::{
 
 use rustix::{
     event::{poll, PollFd, PollFlags, Timespec},
-    io::Errno,
     system::{delete_module, finit_module},
 };
 use signal_hook::{
@@ -142,12 +141,8 @@ impl Kernel for Running {
             tv_sec: i64::MAX,
             tv_nsec: 0,
         });
-        match poll(&mut files, Some(&time)) {
-            // The signal handler has left a byte.
-            Ok(_) | Err(Errno::INTR) => {}
-            // Only want of memory is left; polling again is all that could be done.
-            Err(_) => {}
-        }
+        // Whatever ends it, the caller looks again; a signal has left its byte.
+        let _ = poll(&mut files, Some(&time));
         if arrived(&self.interrupt) {
             Some(Signal::Interrupt)
         } else if arrived(&self.terminate) {
