@@ -6,13 +6,15 @@
 . "$(dirname "$0")/lib.sh"
 
 release=$(uname -r)
-klp=$TEST_FILES/klp
 
 # Both install systemd units, which this machine does not have.
 mkdir -p /tmp/bin
 printf '#!/bin/sh\n' >/tmp/bin/systemctl
 chmod +x /tmp/bin/systemctl
 PATH=/tmp/bin:$PATH
+# Where anybody may run it.
+cp "$TEST_FILES/klp" /tmp/bin/
+klp=/tmp/bin/klp
 
 # kpatch as it is, and with the waits that tool takes for klp too if $impatient.
 cp "$TEST_FILES/kpatch" /tmp/bin/kpatch
