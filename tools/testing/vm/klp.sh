@@ -53,9 +53,10 @@ normalise() {
 			{ print blank $0; blank = "" }' >"$2"
 }
 
-# tool ARGUMENT...: runs klp or kpatch, and prints what it was called with, its standard output and
-# its status.
-tool() {
+# tool ARGUMENT...: runs klp or kpatch, and writes into the transcript what it was called with, its
+# standard output and its status.
+tool() { run_tool "$@" >>/tmp/transcripts/raw; }
+run_tool() {
 	local status=0 arguments=()
 	echo "\$ $*"
 	if [ "$under_test" = klp ]; then
@@ -78,7 +79,8 @@ compare() {
 	for core in "${cores[@]}"; do
 		[ "$core" = C ] || load livepatch
 		for under_test in kpatch klp; do
-			"$scenario" >/tmp/transcripts/raw
+			: >/tmp/transcripts/raw
+			"$scenario"
 			normalise /tmp/transcripts/raw "/tmp/transcripts/$core-$under_test"
 			[ -z "$(ls $lp)" ] || fail "$under_test left patches"
 			rm -rf /var/lib/kpatch /var/lib/klp
@@ -171,13 +173,13 @@ stop_sleeper() {
 	rmmod livepatch-sleeper
 }
 
-only_sleeper_left() { [ "$(cat /proc/[0-9]*/task/*/patch_state | grep -c '^0')" = 1 ]; }
+only_sleeper_left() { [ "$(cat /proc/[0-9]*/task/*/patch_state 2>/dev/null | grep -c '^0$')" = 1 ]; }
 
 stalled() {
 	start_sleeper
 	impatient=1 tool load livepatch-sleeper-fix.ko
 	load livepatch-sleeper-fix
-	wait_until 10 "only the sleeper left" only_sleeper_left
+	wait_until 30 "only the sleeper left" only_sleeper_left
 	tool list
 	tool signal
 	impatient=1 tool load livepatch-sleeper-fix.ko
