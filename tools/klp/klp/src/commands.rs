@@ -2,7 +2,19 @@
 
 //! The subcommands, a module each.
 
+pub mod boot_ok;
 pub mod convert;
+pub mod info;
+pub mod install;
+pub mod list;
+pub mod load;
+pub mod signal;
+pub mod uninstall;
+pub mod unload;
+pub mod version;
+
+#[cfg(test)]
+mod tests;
 
 use std::{error::Error, process::ExitCode};
 

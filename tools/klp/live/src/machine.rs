@@ -108,6 +108,18 @@ impl Machine {
         Ok(patches)
     }
 
+    /// The same, but none on a kernel without live patching.
+    ///
+    /// # Errors
+    ///
+    /// That of reading the directory.
+    pub fn patches_if_any(&self) -> Result<Vec<Patch>> {
+        match self.patches() {
+            Err(Error::NoLivepatch(_)) => Ok(vec![]),
+            patches => patches,
+        }
+    }
+
     /// The patch of this name, if the core knows it.
     pub fn patch(&self, name: &str) -> Option<Patch> {
         let directory = self.livepatch().join(name);
@@ -116,7 +128,7 @@ impl Machine {
 
     /// The patch whose transition is going on, if one is.
     pub fn patch_in_transition(&self) -> Result<Option<Patch>> {
-        for patch in self.patches()? {
+        for patch in self.patches_if_any()? {
             if patch.in_transition()? {
                 return Ok(Some(patch));
             }
@@ -133,17 +145,10 @@ pub(crate) fn read(path: &Path) -> Result<Option<String>> {
                 .trim_end_matches('\n')
                 .into(),
         )),
-        Err(error) if is_gone(&error) => Ok(None),
+        Err(error) if Error::is_gone(&error) => Ok(None),
         Err(source) => Err(Error::File {
             path: path.into(),
             source,
         }),
     }
-}
-
-/// Whether the error says that what the file belongs to is gone.
-fn is_gone(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::NotFound
-        || error.raw_os_error() == Some(rustix::io::Errno::NODEV.raw_os_error())
-        || error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error())
 }
