@@ -3,6 +3,7 @@
 //! The subcommands, a module each.
 
 pub mod convert;
+pub mod package;
 
 use std::{error::Error, process::ExitCode};
 

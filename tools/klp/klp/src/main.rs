@@ -31,6 +31,7 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     Convert(commands::convert::Arguments),
+    Package(commands::package::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -38,6 +39,9 @@ fn main() -> ExitCode {
     let (name, result) = match command {
         Command::Convert(arguments) => {
             ("klp convert", commands::convert::run(&arguments, &context))
+        }
+        Command::Package(arguments) => {
+            ("klp package", commands::package::run(&arguments, &context))
         }
     };
     match result {
