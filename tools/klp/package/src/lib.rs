@@ -123,6 +123,9 @@ impl Package {
     }
 }
 
+/// Where packages have patches, in a directory for each kernel.
+pub const DIRECTORY: &str = "/usr/lib/klp";
+
 /// What a package depends on: the package with `klp`.
 const TOOLS: &str = "livepatch-tools";
 

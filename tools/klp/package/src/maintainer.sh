@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=sh
+# shellcheck disable=SC2154 # the values are assigned below
 #
 # The patches are loaded when they are installed, if the machine runs their kernel. At its later
 # boots klp loads them from their directory, where the package has put them.
@@ -8,10 +9,6 @@
 # next boot, other packages go on, and the machine is as it was. A patch that cannot be taken off
 # does make the removal fail: nobody would know of it any more.
 
-# Patches of other versions of the package that may be loaded, one in a line. Like them, the file
-# is gone after a boot.
-others=/run/klp/$package
-
 say() { echo "$package: $*" >&2; }
 
 # Whether this is a running machine with the kernel. It is not in a container, where the PID
@@ -19,7 +16,7 @@ say() { echo "$package: $*" >&2; }
 is_running() {
 	[ "$(uname -r)" = "$kernel" ] &&
 		[ "$(readlink /proc/self/ns/pid)" = 'pid:[4026531836]' ] &&
-		[ "$(stat -Lc %d:%i /)" = "$(stat -Lc %d:%i /proc/1/root)" ]
+		[ "$(stat -Lc %d:%i /)" = "$(stat -Lc %d:%i /proc/1/root 2>/dev/null)" ]
 }
 
 is_loaded() { [ -e "/sys/module/$1" ]; }
@@ -63,15 +60,16 @@ hand_over() {
 
 take_off() {
 	is_running || return 0
+	unload_all || { say "the patch cannot be taken off, and so the package stays"; return 1; }
+}
+
+unload_all() {
 	newest_first=
 	for patch in $patches; do
 		newest_first="$patch $newest_first"
 	done
 	for patch in $newest_first; do
-		if is_loaded "$patch" && ! klp unload "$patch"; then
-			say "the patch $patch cannot be taken off, and so the package stays"
-			return 1
-		fi
+		! is_loaded "$patch" || klp unload "$patch" || return
 	done
 	[ ! -e "$others" ] || unload_others
 }

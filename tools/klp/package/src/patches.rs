@@ -10,7 +10,7 @@ use std::{
 
 use klp_module::{Architecture, Module};
 
-use crate::Error;
+use crate::{Error, DIRECTORY};
 
 /// Patch modules that can be packaged together: at least one, each a live patch, all for the same
 /// kernel, no two of one name.
@@ -104,7 +104,7 @@ impl Patches {
 
     /// The directory for them, absolute.
     pub(crate) fn directory(&self) -> String {
-        format!("/usr/lib/klp/{}", self.kernel)
+        format!("{DIRECTORY}/{}", self.kernel)
     }
 
     /// The places of the files in a package, absolute, and what they contain.

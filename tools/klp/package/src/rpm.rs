@@ -8,7 +8,7 @@ use rpm::{
     PackageBuilder, Scriptlet,
 };
 
-use crate::{default_name, scripts, Built, Error, Package, PROVIDES, TOOLS};
+use crate::{default_name, scripts, Built, Error, Package, DIRECTORY, PROVIDES, TOOLS};
 
 /// Makes the package.
 pub fn build(package: &Package) -> Result<Built, Error> {
@@ -43,17 +43,15 @@ pub fn build(package: &Package) -> Result<Built, Error> {
     .source_date(package.date)
     .provides(Dependency::any(PROVIDES))
     .provides(Dependency::eq(&name, format!("{version}-{release}")))
-    .requires(Dependency {
-        name: TOOLS.into(),
-        flags: DependencyFlags::SCRIPT_POST | DependencyFlags::SCRIPT_PREUN,
-        version: String::new(),
-    })
+    .requires(for_scripts(TOOLS))
+    .requires(for_scripts(SHELL))
     .post_trans_script(scriptlet(scripts.put_on))
     .pre_uninstall_script(scriptlet(scripts.take_off));
-    builder = builder.with_file_contents(
-        "",
-        FileOptions::new(patches.directory()).mode(FileMode::dir(0o755)),
-    )?;
+    // The upper one is that of all packages.
+    for path in [DIRECTORY, &patches.directory()] {
+        builder =
+            builder.with_file_contents("", FileOptions::new(path).mode(FileMode::dir(0o755)))?;
+    }
     for (path, data) in patches.files() {
         builder = builder
             .with_file_contents(data, FileOptions::new(path).mode(FileMode::regular(0o644)))?;
@@ -68,8 +66,20 @@ pub fn build(package: &Package) -> Result<Built, Error> {
     })
 }
 
+const SHELL: &str = "/bin/sh";
+
 fn scriptlet(script: String) -> Scriptlet {
-    Scriptlet::new(script).prog(vec!["/bin/sh"])
+    Scriptlet::new(script).prog(vec![SHELL])
+}
+
+/// A dependency of the package, which is there before a script after its installation, and until
+/// the one before its removal.
+fn for_scripts(name: &str) -> Dependency {
+    Dependency {
+        name: name.into(),
+        flags: DependencyFlags::SCRIPT_POST | DependencyFlags::SCRIPT_PREUN,
+        version: String::new(),
+    }
 }
 
 fn architecture(architecture: Architecture) -> &'static str {

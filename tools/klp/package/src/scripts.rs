@@ -74,12 +74,15 @@ fn script(package: &Package, name: &str, main: &str) -> String {
         .join(" ");
     format!(
         "#!/bin/sh
+{FUNCTIONS}
 set -eu
 package='{name}'
 kernel='{kernel}'
 patches='{patches}'
+# Patches of other versions of the package that may be loaded, one in a line. Like them, the file
+# does not survive a boot.
+others=/run/klp/$package
 
-{FUNCTIONS}
 {main}"
     )
 }
