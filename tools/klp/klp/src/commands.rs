@@ -2,8 +2,17 @@
 
 //! The subcommands, a module each.
 
+pub mod boot_ok;
 pub mod convert;
+pub mod info;
+pub mod install;
+pub mod list;
+pub mod load;
 pub mod package;
+pub mod signal;
+pub mod uninstall;
+pub mod unload;
+pub mod version;
 
 use std::{error::Error, process::ExitCode};
 

@@ -8,6 +8,9 @@
 
 mod commands;
 mod context;
+mod explain;
+mod json;
+mod session;
 
 use std::process::ExitCode;
 
@@ -30,19 +33,37 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    BootOk(commands::boot_ok::Arguments),
     Convert(commands::convert::Arguments),
+    Info(commands::info::Arguments),
+    Install(commands::install::Arguments),
+    List(commands::list::Arguments),
+    Load(commands::load::Arguments),
     Package(commands::package::Arguments),
+    Signal(commands::signal::Arguments),
+    Uninstall(commands::uninstall::Arguments),
+    Unload(commands::unload::Arguments),
+    Version(commands::version::Arguments),
 }
 
 fn main() -> ExitCode {
     let Arguments { context, command } = Arguments::parse();
     let (name, result) = match command {
+        Command::BootOk(arguments) => ("klp", commands::boot_ok::run(&arguments, &context)),
         Command::Convert(arguments) => {
             ("klp convert", commands::convert::run(&arguments, &context))
         }
+        Command::Info(arguments) => ("klp", commands::info::run(&arguments, &context)),
+        Command::Install(arguments) => ("klp", commands::install::run(&arguments, &context)),
+        Command::List(arguments) => ("klp", commands::list::run(&arguments, &context)),
+        Command::Load(arguments) => ("klp", commands::load::run(&arguments, &context)),
         Command::Package(arguments) => {
             ("klp package", commands::package::run(&arguments, &context))
         }
+        Command::Signal(arguments) => ("klp", commands::signal::run(&arguments, &context)),
+        Command::Uninstall(arguments) => ("klp", commands::uninstall::run(&arguments, &context)),
+        Command::Unload(arguments) => ("klp", commands::unload::run(&arguments, &context)),
+        Command::Version(arguments) => ("klp", commands::version::run(&arguments, &context)),
     };
     match result {
         Ok(status) => status,

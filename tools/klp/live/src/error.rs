@@ -30,5 +30,14 @@ pub enum Error {
     NoLivepatch(PathBuf),
 }
 
+impl Error {
+    /// Whether the error of a file says that what it belongs to is gone.
+    pub(crate) fn is_gone(error: &io::Error) -> bool {
+        error.kind() == io::ErrorKind::NotFound
+            || error.raw_os_error() == Some(rustix::io::Errno::NODEV.raw_os_error())
+            || error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error())
+    }
+}
+
 /// The result of an operation on the machine.
 pub type Result<T> = std::result::Result<T, Error>;

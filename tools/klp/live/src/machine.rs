@@ -133,17 +133,10 @@ pub(crate) fn read(path: &Path) -> Result<Option<String>> {
                 .trim_end_matches('\n')
                 .into(),
         )),
-        Err(error) if is_gone(&error) => Ok(None),
+        Err(error) if Error::is_gone(&error) => Ok(None),
         Err(source) => Err(Error::File {
             path: path.into(),
             source,
         }),
     }
-}
-
-/// Whether the error says that what the file belongs to is gone.
-fn is_gone(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::NotFound
-        || error.raw_os_error() == Some(rustix::io::Errno::NODEV.raw_os_error())
-        || error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error())
 }

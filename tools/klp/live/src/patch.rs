@@ -113,6 +113,11 @@ impl Patch {
         self.number("remaining")
     }
 
+    /// The checksum of the module's file, which kpatch-build puts into its modules.
+    pub fn checksum(&self) -> Result<Option<String>> {
+        read(&self.file("checksum"))
+    }
+
     /// Enables or disables it; the transition begins, or is reversed.
     ///
     /// # Errors

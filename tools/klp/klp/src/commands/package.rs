@@ -16,7 +16,7 @@ use klp_package::{Built, Format, Package, Patches, Text, Word};
 use serde::Serialize;
 
 use super::Result;
-use crate::context::Context;
+use crate::{context::Context, json};
 
 /// Make a package of one or more patch modules, for dpkg or rpm.
 ///
@@ -79,8 +79,6 @@ pub struct Arguments {
 /// The answer in JSON.
 #[derive(Serialize)]
 struct Answer<'a> {
-    schema: &'static str,
-    command: &'static str,
     packages: Vec<AnsweredPackage<'a>>,
 }
 
@@ -121,8 +119,6 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result {
         .collect::<Result<Vec<_>>>()?;
 
     let mut answer = Answer {
-        schema: "klp/1",
-        command: "package",
         packages: Vec::new(),
     };
     for (format, built) in &built {
@@ -144,7 +140,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result {
         });
     }
     if context.json {
-        println!("{}", serde_json::to_string_pretty(&answer)?);
+        json::print("package", &answer)?;
     } else {
         for package in &answer.packages {
             println!("{}", package.file.display());

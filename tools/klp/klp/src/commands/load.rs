@@ -1,0 +1,281 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `klp load`: loads patches and waits until they are complete.
+
+use std::{
+    fmt::Display,
+    fs::{self, File},
+    io::{Read, Write},
+    path::{Path, PathBuf},
+};
+
+use clap::Args;
+use klp_live::{guard::Guard, store::Store, Machine};
+use klp_module::Module;
+use serde::Serialize;
+
+use super::{unload, Result};
+use crate::{
+    context::Context,
+    explain, json,
+    session::{self, Session, Step, Stop, Waits},
+};
+
+/// Load patches into the running kernel, and wait until they are complete.
+///
+/// A patch whose transition stalls is taken off again. One that is loaded already is waited for, and
+/// enabled again if it is being disabled.
+#[derive(Args)]
+pub struct Arguments {
+    /// A module's file, or the name of an installed patch.
+    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    module: Option<String>,
+
+    /// Load all patches that are installed for this kernel.
+    #[arg(long)]
+    all: bool,
+
+    /// This is the boot: skip patches with which the machine died at the last one, and go on if a
+    /// patch cannot be loaded.
+    #[arg(long, requires = "all")]
+    boot: bool,
+
+    #[command(flatten)]
+    waits: Waits,
+}
+
+/// What became of a patch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum Outcome {
+    /// It was loaded, or enabled again, and is complete.
+    Loaded,
+    /// It was there, and is complete.
+    AlreadyLoaded,
+    /// It was not loaded, since the machine died with it at boot.
+    Skipped,
+    /// It could not be loaded.
+    Failed,
+}
+
+/// A patch that was to be loaded.
+#[derive(Serialize)]
+struct Patch {
+    file: PathBuf,
+    outcome: Outcome,
+}
+
+#[derive(Serialize)]
+struct Answer {
+    patches: Vec<Patch>,
+}
+
+/// Loads.
+pub fn run(arguments: &Arguments, context: &Context) -> Result {
+    let name = match &arguments.module {
+        Some(module) => format!("klp load {module}"),
+        None => "klp load --all".into(),
+    };
+    let mut patches = vec![];
+    let result = session::run(
+        context,
+        &name,
+        &arguments.waits,
+        |session| match &arguments.module {
+            Some(module) => by_name(session, module, &mut patches),
+            None if arguments.boot => at_boot(session, &mut patches),
+            None => all(session, &mut patches),
+        },
+    );
+    if context.json {
+        json::print("load", &Answer { patches })?;
+    }
+    result
+}
+
+fn by_name(session: &Session, name: &str, patches: &mut Vec<Patch>) -> Step {
+    let path =
+        find(&session.machine, name)?.ok_or_else(|| Stop::Failed(format!("can't find {name}")))?;
+    by_hand(session, &path, patches)
+}
+
+/// The file that is meant by a name: one of this name if the name has the ending, else one that is
+/// installed.
+pub fn find(machine: &Machine, name: &str) -> klp_live::Result<Option<PathBuf>> {
+    let path = Path::new(name);
+    if name.contains(".ko") && path.is_file() {
+        return Ok(Some(path.into()));
+    }
+    let installed = Store::new(machine).find(&machine.kernel_release()?, name)?;
+    Ok(installed.map(|patch| patch.path))
+}
+
+fn all(session: &Session, patches: &mut Vec<Patch>) -> Step {
+    let machine = &session.machine;
+    for patch in Store::new(machine).patches(&machine.kernel_release()?)? {
+        by_hand(session, &patch.path, patches)?;
+    }
+    Ok(())
+}
+
+/// Loads a patch that somebody asked for, and trusts it again if that succeeds.
+fn by_hand(session: &Session, path: &Path, patches: &mut Vec<Patch>) -> Step {
+    load_and_note(session, path, patches)?;
+    let release = session.machine.kernel_release()?;
+    let guard = Guard::new(&session.machine, &release);
+    if let Err(error) = guard.acquit(&path.display().to_string()) {
+        session.warn(error);
+    }
+    Ok(())
+}
+
+/// Loads what is installed, but for patches that the boot guard suspects. What fails is told, and
+/// does not keep others from being loaded.
+fn at_boot(session: &Session, patches: &mut Vec<Patch>) -> Step {
+    let machine = &session.machine;
+    let release = machine.kernel_release()?;
+    let guard = Guard::new(machine, &release);
+    let mut failed = vec![];
+    for patch in Store::new(machine).patches(&release)? {
+        let name = patch.module_name();
+        if guard.suspects_patch(&name)? {
+            let message = format!(
+                "patch {name} is not loaded: the machine died at a boot after it was loaded; \
+                 \"klp load {name}\" tries it again"
+            );
+            session.warn(&message);
+            tell_kernel_log(machine, &message);
+            patches.push(Patch {
+                file: patch.path,
+                outcome: Outcome::Skipped,
+            });
+            continue;
+        }
+        // A disk that is full or read-only must not keep security fixes away.
+        if let Err(error) = guard.begin(&name) {
+            session.warn(format_args!("patch {name} is loaded unguarded: {error}"));
+        }
+        match load_and_note(session, &patch.path, patches) {
+            Err(Stop::Failed(reason)) => {
+                session.warn(reason);
+                failed.push(name);
+            }
+            result => result?,
+        }
+    }
+    if failed.is_empty() {
+        Ok(())
+    } else {
+        Err(Stop::Failed(format!("not loaded: {}", failed.join(", "))))
+    }
+}
+
+/// Writes a warning into the kernel log, for who reads the console.
+fn tell_kernel_log(machine: &Machine, message: &str) {
+    const WARNING: &str = "<4>";
+    let written = fs::OpenOptions::new()
+        .write(true)
+        .open(machine.path("/dev/kmsg"))
+        .and_then(|mut log| log.write_all(format!("{WARNING}klp: {message}\n").as_bytes()));
+    // It stands on standard error too.
+    drop(written);
+}
+
+fn load_and_note(session: &Session, path: &Path, patches: &mut Vec<Patch>) -> Step {
+    let result = load(session, path);
+    patches.push(Patch {
+        file: path.into(),
+        outcome: *result.as_ref().unwrap_or(&Outcome::Failed),
+    });
+    result.map(|_| ())
+}
+
+/// Loads the patch in this file, and waits until it is complete.
+fn load(session: &Session, path: &Path) -> Step<Outcome> {
+    let (file, module) = open(path)?;
+    let name = module.name();
+    let mut outcome = Outcome::Loaded;
+    match session.machine.patch(name) {
+        Some(patch) if patch.is_enabled()? => {
+            session.say(format_args!(
+                "module named {name} already loaded and enabled"
+            ));
+            outcome = Outcome::AlreadyLoaded;
+        }
+        // Newer kernels forget a patch that is disabled.
+        Some(patch) if patch.in_transition()? || !session.wait_until_forgotten(&patch)? => {
+            return enable_again(session, &patch, &module);
+        }
+        _ => insert(session, path, &file, &module)?,
+    }
+    // It is gone again if another patch has replaced it meanwhile.
+    if let Some(patch) = session.machine.patch(name) {
+        if !session.wait_for_transition(&patch)? {
+            session.show_stalled()?;
+            session.say(format_args!(
+                "module {name} did not complete its transition, unloading..."
+            ));
+            unload::unload(session, name)?;
+            return Err(Stop::Failed(format!(
+                "error: failed to load module {name} (transition stalled)"
+            )));
+        }
+    }
+    Ok(outcome)
+}
+
+/// The file and the live patch in it.
+fn open(path: &Path) -> Step<(File, Module)> {
+    let failed = |error: &dyn Display| Stop::Failed(format!("{}: {error}", path.display()));
+    let mut file = File::open(path).map_err(|error| failed(&error))?;
+    let mut contents = vec![];
+    file.read_to_end(&mut contents)
+        .map_err(|error| failed(&error))?;
+    let module = Module::parse(&contents)
+        .map_err(|reason| failed(&format_args!("not a kernel module: {reason}")))?;
+    if !module.is_livepatch() {
+        return Err(failed(&"the module is no live patch"));
+    }
+    Ok((file, module))
+}
+
+/// Has the kernel load a module.
+fn insert(session: &Session, path: &Path, file: &File, module: &Module) -> Step {
+    // One that was loaded and disabled.
+    if unload::is_patch_module(&session.machine, module.name())? {
+        unload::remove(session, module.name(), true)?;
+    }
+    session.say(format_args!("loading patch module: {}", path.display()));
+    session.patiently(
+        format_args!("failed to load module {}", path.display()),
+        || session.kernel.load_module(file),
+        |error| explain::loading(&session.machine, module, error),
+    )
+}
+
+/// Turns a patch round that is being disabled, or enables it on old kernels, which keep those that
+/// are disabled.
+fn enable_again(session: &Session, patch: &klp_live::Patch, module: &Module) -> Step<Outcome> {
+    let name = patch.name();
+    if let (Some(checksum), Some(loaded)) = (module.checksum(), patch.checksum()?) {
+        if checksum != loaded {
+            return Err(Stop::Failed(format!(
+                "error: cannot re-enable patch module {name}, cannot verify checksum match"
+            )));
+        }
+    }
+    session.say("module already loaded, re-enabling");
+    session.set_enabled(patch, true, &format!("failed to re-enable module {name}"))?;
+    if !session.wait_for_transition(patch)? {
+        session.show_stalled()?;
+        session.say(format_args!(
+            "module {name} did not complete its transition, disabling..."
+        ));
+        session.set_enabled(patch, false, &format!("failed to disable module {name}"))?;
+        session.wait_for_transition(patch)?;
+        return Err(Stop::Failed(format!(
+            "error: failed to re-enable module {name} (transition stalled), patch disabled"
+        )));
+    }
+    Ok(Outcome::Loaded)
+}

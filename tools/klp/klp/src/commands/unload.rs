@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `klp unload`: disables patches and unloads their modules.
+
+use clap::Args;
+use klp_live::{store::module_name, Machine};
+use serde::Serialize;
+
+use super::Result;
+use crate::{
+    context::Context,
+    explain, json,
+    session::{self, Session, Step, Stop, Waits},
+};
+
+/// Disable patches, wait until nothing uses them, and unload their modules.
+///
+/// What another program has left half done is brought to its end. A patch whose transition stalls
+/// goes on being disabled.
+#[derive(Args)]
+pub struct Arguments {
+    /// The name of a patch or of its file.
+    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    module: Option<String>,
+
+    /// Unload all patches.
+    #[arg(long)]
+    all: bool,
+
+    #[command(flatten)]
+    waits: Waits,
+}
+
+#[derive(Serialize)]
+struct Answer {
+    /// The names of the patches that are gone.
+    unloaded: Vec<String>,
+}
+
+/// Unloads.
+pub fn run(arguments: &Arguments, context: &Context) -> Result {
+    let name = match &arguments.module {
+        Some(module) => format!("klp unload {module}"),
+        None => "klp unload --all".into(),
+    };
+    let mut unloaded = vec![];
+    let result = session::run(
+        context,
+        &name,
+        &arguments.waits,
+        |session| match &arguments.module {
+            Some(module) => {
+                let module = module_name(module);
+                unload(session, &module)?;
+                unloaded.push(module);
+                Ok(())
+            }
+            None => all(session, &mut unloaded),
+        },
+    );
+    if context.json {
+        json::print("unload", &Answer { unloaded })?;
+    }
+    result
+}
+
+/// Disables a patch and unloads its module.
+pub fn unload(session: &Session, name: &str) -> Step {
+    disable(session, name)?;
+    if let Some(patch) = session.machine.patch(name) {
+        if !session.wait_for_transition(&patch)? {
+            return Err(Stop::Failed(format!("transition stalled for {name}")));
+        }
+    }
+    remove(session, name, false)
+}
+
+/// Kernels before 5.1 disable patches only in the inverse order in which they were enabled, so that
+/// it may take several rounds.
+fn all(session: &Session, unloaded: &mut Vec<String>) -> Step {
+    loop {
+        let before = unloaded.len();
+        for patch in session.machine.patches()? {
+            let name = patch.name();
+            match disable(session, name) {
+                Err(Stop::Failed(reason)) => {
+                    session.warn(reason);
+                    continue;
+                }
+                result => result?,
+            }
+            if !session.wait_for_transition(&patch)? {
+                session.warn(format_args!("transition stalled for {name}"));
+                continue;
+            }
+            remove(session, name, false)?;
+            unloaded.push(name.into());
+        }
+        if unloaded.len() == before {
+            break;
+        }
+    }
+    let left = session.machine.patches()?;
+    for patch in &left {
+        session.warn(format_args!("failed to unload module {}", patch.name()));
+    }
+    if left.is_empty() {
+        Ok(())
+    } else {
+        Err(Stop::Failed(format!("{} patches are left", left.len())))
+    }
+}
+
+/// Whether the module of this name is loaded, and is a live patch, which taints the kernel as `K`.
+pub fn is_patch_module(machine: &Machine, name: &str) -> klp_live::Result<bool> {
+    let taint = machine.read(format!("/sys/module/{name}/taint"))?;
+    Ok(taint.is_some_and(|taint| taint.contains('K')))
+}
+
+/// Begins to disable a patch, unless it is disabled or being disabled.
+fn disable(session: &Session, name: &str) -> Step {
+    let machine = &session.machine;
+    let Some(patch) = machine.patch(name) else {
+        // The module may be left of a patch that is disabled.
+        return if is_patch_module(machine, name)? {
+            Ok(())
+        } else if machine.path("/sys/module").join(name).exists() {
+            Err(Stop::Failed(format!("module {name} is no live patch")))
+        } else {
+            Err(Stop::Failed(format!("patch module {name} is not loaded")))
+        };
+    };
+    if patch.is_enabled()? {
+        session.say(format_args!("disabling patch module: {name}"));
+        let failure = format!("failed to disable module {name}");
+        session.set_enabled(&patch, false, &failure)?;
+    }
+    Ok(())
+}
+
+/// Unloads the module of a patch that is disabled. As with kpatch, it may stay, such as after its
+/// transition was forced: its functions are not in use.
+pub fn remove(session: &Session, name: &str, quietly: bool) -> Step {
+    if !session.wait_for_users(name)? {
+        return Err(Stop::Failed(format!(
+            "failed to unload module {name} (refcnt)"
+        )));
+    }
+    if !quietly {
+        session.say(format_args!("unloading patch module: {name}"));
+    }
+    if let Err(error) = session.kernel.unload_module(name) {
+        session.warn(format_args!(
+            "module {name} stays loaded: {}",
+            explain::unloading(&error)
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the kernel's errors mean for live patches, and what to do.
+
+use std::io;
+
+use klp_live::Machine;
+use klp_module::Module;
+use rustix::{io::Errno, process::geteuid};
+
+/// What only root may do fails for everybody else.
+pub const MUST_BE_ROOT: &str = "must be root";
+
+const SEE_LOG: &str = "the kernel log says why (dmesg)";
+
+/// Why the kernel does not load the module of a patch.
+pub fn loading(machine: &Machine, module: &Module, error: &io::Error) -> String {
+    let Some(errno) = error.raw_os_error().map(Errno::from_raw_os_error) else {
+        return error.to_string();
+    };
+    match errno {
+        Errno::PERM if !geteuid().is_root() => MUST_BE_ROOT.into(),
+        Errno::PERM => not_permitted(machine),
+        Errno::KEYREJECTED | Errno::NOKEY | Errno::BADMSG => {
+            "its signature is missing, or not by a key that the kernel trusts: sign it with a key \
+             that is enrolled (mokutil --import)"
+                .into()
+        }
+        Errno::NOEXEC => match (module.kernel_release(), machine.kernel_release().ok()) {
+            (Some(built), Some(running)) if built != running => {
+                format!("it is for the kernel {built}, and this one is {running}")
+            }
+            _ => format!("the kernel cannot use this module; {SEE_LOG}"),
+        },
+        Errno::NOENT => {
+            format!("it refers to a symbol that is not in the kernel or its modules; {SEE_LOG}")
+        }
+        Errno::INVAL => format!("the kernel refuses it; {SEE_LOG}"),
+        Errno::EXIST => format!("another module named {} is loaded", module.name()),
+        Errno::BUSY => busy(machine),
+        _ => format!("{}; {SEE_LOG}", text(errno)),
+    }
+}
+
+/// Why a patch cannot be enabled or disabled.
+pub fn setting(machine: &Machine, error: &io::Error) -> String {
+    match error.raw_os_error().map(Errno::from_raw_os_error) {
+        Some(Errno::ACCESS | Errno::PERM) => MUST_BE_ROOT.into(),
+        Some(Errno::BUSY) => busy(machine),
+        Some(errno) => format!("{}; {SEE_LOG}", text(errno)),
+        None => error.to_string(),
+    }
+}
+
+/// Why a module cannot be unloaded.
+pub fn unloading(error: &io::Error) -> String {
+    match error.raw_os_error().map(Errno::from_raw_os_error) {
+        Some(Errno::PERM) => MUST_BE_ROOT.into(),
+        Some(Errno::WOULDBLOCK) => "it is in use".into(),
+        Some(errno) => text(errno),
+        None => error.to_string(),
+    }
+}
+
+fn text(errno: Errno) -> String {
+    io::Error::from(errno).to_string()
+}
+
+/// Why root may not load modules.
+fn not_permitted(machine: &Machine) -> String {
+    let read = |path: &str| machine.read(path).ok().flatten().unwrap_or_default();
+    if read("/proc/sys/kernel/modules_disabled") == "1" {
+        return "loading modules is switched off until the next boot (kernel.modules_disabled)"
+            .into();
+    }
+    // It lists all modes, and the one in force in brackets.
+    let lockdown = read("/sys/kernel/security/lockdown");
+    if !lockdown.is_empty() && !lockdown.contains("[none]") {
+        return "the kernel is locked down and loads signed modules only: sign it with a key that \
+                is enrolled (mokutil --import)"
+            .into();
+    }
+    "not permitted; a security module or the lack of a capability stands in the way".into()
+}
+
+/// What the kernel is too busy with.
+fn busy(machine: &Machine) -> String {
+    match machine.patch_in_transition() {
+        Ok(Some(other)) => format!(
+            "the transition of patch {} is going on, and there can be only one",
+            other.name()
+        ),
+        _ => format!("something else has changed one of its functions; {SEE_LOG}"),
+    }
+}

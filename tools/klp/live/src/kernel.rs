@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What is asked of the kernel other than by reading files: modules that come and go, patches that
+//! are enabled and disabled, time, and signals. Behind a trait, so that a test can play a kernel.
+
+use std::{
+    ffi::CString,
+    fs::File,
+    io::{self, Read},
+    os::{
+        fd::{AsFd, BorrowedFd},
+        unix::net::UnixStream,
+    },
+    time::{Duration, Instant},
+};
+
+use rustix::{
+    event::{poll, PollFd, PollFlags, Timespec},
+    io::Errno,
+    system::{delete_module, finit_module},
+};
+use signal_hook::{
+    consts::{SIGINT, SIGTERM},
+    low_level,
+};
+
+use crate::{Patch, Result};
+
+/// A signal that asks the program to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// `SIGINT`, which Ctrl-C sends.
+    Interrupt,
+    /// `SIGTERM`.
+    Terminate,
+}
+
+impl Signal {
+    /// Its number.
+    pub fn number(self) -> u8 {
+        match self {
+            Self::Interrupt => 2,
+            Self::Terminate => 15,
+        }
+    }
+}
+
+/// What is asked of the kernel.
+pub trait Kernel {
+    /// Loads the module in this file.
+    ///
+    /// # Errors
+    ///
+    /// That of the kernel.
+    fn load_module(&self, file: &File) -> io::Result<()>;
+
+    /// Unloads a module, if nobody uses it.
+    ///
+    /// # Errors
+    ///
+    /// That of the kernel: `EWOULDBLOCK` if it is in use, `ENOENT` if there is none.
+    fn unload_module(&self, name: &str) -> io::Result<()>;
+
+    /// Enables or disables a patch: [`Patch::set_enabled`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Patch::set_enabled`].
+    fn set_enabled(&self, patch: &Patch, enabled: bool) -> Result<()> {
+        patch.set_enabled(enabled)
+    }
+
+    /// The time since some moment in the past. It does not jump.
+    fn now(&self) -> Duration;
+
+    /// Waits for `time`, or until a signal arrives or arrived since the last call, or until the
+    /// kernel says that the open file `watched` of sysfs has changed since it was read.
+    fn pause(&self, watched: Option<BorrowedFd<'_>>, time: Duration) -> Option<Signal>;
+}
+
+/// The kernel that this program runs on.
+///
+/// From when it is made on, `SIGINT` and `SIGTERM` no longer end the program: they make
+/// [`pause`](Kernel::pause) return.
+pub struct Running {
+    start: Instant,
+    interrupt: UnixStream,
+    terminate: UnixStream,
+}
+
+impl Running {
+    /// Takes over the signals.
+    ///
+    /// # Errors
+    ///
+    /// The process has no file descriptors left.
+    pub fn new() -> io::Result<Self> {
+        Ok(Self {
+            start: Instant::now(),
+            interrupt: arrivals_of(SIGINT)?,
+            terminate: arrivals_of(SIGTERM)?,
+        })
+    }
+}
+
+/// A stream that has a byte for each time that the signal arrived.
+fn arrivals_of(signal: i32) -> io::Result<UnixStream> {
+    let (read, write) = UnixStream::pair()?;
+    read.set_nonblocking(true)?;
+    low_level::pipe::register(signal, write)?;
+    Ok(read)
+}
+
+fn arrived(mut stream: &UnixStream) -> bool {
+    matches!(stream.read(&mut [0; 64]), Ok(count) if count > 0)
+}
+
+impl Kernel for Running {
+    fn load_module(&self, file: &File) -> io::Result<()> {
+        // A signal may interrupt the kernel while it reads the file, before anything is done.
+        Ok(rustix::io::retry_on_intr(|| finit_module(file, c"", 0))?)
+    }
+
+    fn unload_module(&self, name: &str) -> io::Result<()> {
+        let name = CString::new(name)?;
+        // Without this flag, a module that cannot be unloaded would be waited for.
+        let flags = rustix::fs::OFlags::NONBLOCK.bits() as i32;
+        Ok(delete_module(&name, flags)?)
+    }
+
+    fn now(&self) -> Duration {
+        self.start.elapsed()
+    }
+
+    fn pause(&self, watched: Option<BorrowedFd<'_>>, time: Duration) -> Option<Signal> {
+        let mut files = vec![
+            PollFd::from_borrowed_fd(self.interrupt.as_fd(), PollFlags::IN),
+            PollFd::from_borrowed_fd(self.terminate.as_fd(), PollFlags::IN),
+        ];
+        files.extend(watched.map(|file| PollFd::from_borrowed_fd(file, PollFlags::PRI)));
+        let time = Timespec::try_from(time).unwrap_or(Timespec {
+            tv_sec: i64::MAX,
+            tv_nsec: 0,
+        });
+        match poll(&mut files, Some(&time)) {
+            // The signal handler has left a byte.
+            Ok(_) | Err(Errno::INTR) => {}
+            // Only want of memory is left; polling again is all that could be done.
+            Err(_) => {}
+        }
+        if arrived(&self.interrupt) {
+            Some(Signal::Interrupt)
+        } else if arrived(&self.terminate) {
+            Some(Signal::Terminate)
+        } else {
+            None
+        }
+    }
+}

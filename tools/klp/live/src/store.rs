@@ -1,0 +1,339 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The installed patches: module files in a directory for each kernel, which are loaded at boot.
+//!
+//! Ours are in `/var/lib/klp`; those that kpatch has installed, in `/var/lib/kpatch`, count too.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use tempfile::NamedTempFile;
+
+use crate::{Error, Machine, Result};
+
+/// Where patches are installed.
+pub const DIRECTORY: &str = "/var/lib/klp";
+const KPATCH_DIRECTORY: &str = "/var/lib/kpatch";
+
+/// How the names of files begin that are not complete.
+const TEMPORARY: &str = ".klp-";
+
+/// An installed patch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Installed {
+    /// The module's file.
+    pub path: PathBuf,
+    /// The release of the kernel that it is for.
+    pub kernel_release: String,
+}
+
+impl Installed {
+    /// The name of the file.
+    pub fn file_name(&self) -> String {
+        name_of(&self.path)
+    }
+
+    /// The name of the module, by that of the file.
+    pub fn module_name(&self) -> String {
+        module_name(&self.file_name())
+    }
+}
+
+/// The name of the module in a file of this name: without a path and the ending, and with `_` for `-`.
+pub fn module_name(file: &str) -> String {
+    let name = file.rsplit('/').next().unwrap_or_default();
+    name.strip_suffix(".ko").unwrap_or(name).replace('-', "_")
+}
+
+/// The installed patches of a machine.
+#[derive(Clone, Debug)]
+pub struct Store {
+    ours: PathBuf,
+    kpatch: PathBuf,
+}
+
+impl Store {
+    /// That of this machine.
+    pub fn new(machine: &Machine) -> Self {
+        Self {
+            ours: machine.path(DIRECTORY),
+            kpatch: machine.path(KPATCH_DIRECTORY),
+        }
+    }
+
+    /// The patches for this kernel, in the order of their file names, which is that in which they
+    /// are loaded. One that is in both places counts once.
+    ///
+    /// # Errors
+    ///
+    /// That of reading the directories; one that is not there is empty.
+    pub fn patches(&self, kernel_release: &str) -> Result<Vec<Installed>> {
+        let mut patches = Vec::<Installed>::new();
+        for directory in [&self.ours, &self.kpatch] {
+            for path in entries(&directory.join(kernel_release))? {
+                let patch = Installed {
+                    path,
+                    kernel_release: kernel_release.into(),
+                };
+                let name = patch.module_name();
+                if patch.path.extension().is_some_and(|ending| ending == "ko")
+                    && !patches.iter().any(|other| other.module_name() == name)
+                {
+                    patches.push(patch);
+                }
+            }
+        }
+        patches.sort_by_key(Installed::file_name);
+        Ok(patches)
+    }
+
+    /// The patches for all kernels, in the order of these, then of their file names.
+    ///
+    /// # Errors
+    ///
+    /// As for [`patches`](Self::patches).
+    pub fn all_patches(&self) -> Result<Vec<Installed>> {
+        let mut releases = [entries(&self.ours)?, entries(&self.kpatch)?]
+            .concat()
+            .iter()
+            .map(|path| name_of(path))
+            .collect::<Vec<_>>();
+        releases.sort();
+        releases.dedup();
+        let patches = releases.iter().map(|release| self.patches(release));
+        Ok(patches.collect::<Result<Vec<_>>>()?.concat())
+    }
+
+    /// Finds a patch for this kernel by the name of its file or of its module.
+    ///
+    /// # Errors
+    ///
+    /// As for [`patches`](Self::patches).
+    pub fn find(&self, kernel_release: &str, name: &str) -> Result<Option<Installed>> {
+        let patches = self.patches(kernel_release)?;
+        let by_file = patches.iter().find(|patch| patch.file_name() == name);
+        let module = module_name(name);
+        Ok(by_file
+            .or_else(|| patches.iter().find(|patch| patch.module_name() == module))
+            .cloned())
+    }
+
+    /// Installs a module file with these contents for this kernel: wholly, on the disk itself, or
+    /// not at all.
+    ///
+    /// # Errors
+    ///
+    /// That of writing: `EEXIST` if there is a file of this name, `ENOSPC`.
+    pub fn install(&self, kernel_release: &str, file: &str, contents: &[u8]) -> Result<PathBuf> {
+        let directory = self.ours.join(kernel_release);
+        let path = directory.join(file);
+        let installed = self.write(&directory, &path, contents);
+        if installed.is_err() {
+            self.remove_empty(&directory);
+        }
+        installed.map_err(|source| Error::File {
+            path: path.clone(),
+            source,
+        })?;
+        Ok(path)
+    }
+
+    fn write(&self, directory: &Path, path: &Path, contents: &[u8]) -> io::Result<()> {
+        fs::create_dir_all(directory)?;
+        self.clean_up(directory);
+        write_durably(directory, contents, |file| file.persist_noclobber(path))
+    }
+
+    /// Removes what an installation that was killed has left. The caller has the lock.
+    fn clean_up(&self, directory: &Path) {
+        for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+            if entry.file_name().to_string_lossy().starts_with(TEMPORARY) {
+                // It is not in the way; the next one tries again.
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+    }
+
+    /// Removes an installed patch, and the directories that are empty then.
+    ///
+    /// # Errors
+    ///
+    /// That of removing the file.
+    pub fn uninstall(&self, patch: &Installed) -> Result<()> {
+        let directory = patch.path.parent().unwrap_or(Path::new("/"));
+        self.clean_up(directory);
+        fs::remove_file(&patch.path)
+            .and_then(|()| sync(directory))
+            .map_err(|source| Error::File {
+                path: patch.path.clone(),
+                source,
+            })?;
+        self.remove_empty(directory);
+        Ok(())
+    }
+
+    /// Removes a directory of a kernel, and the one above, if they are empty.
+    fn remove_empty(&self, directory: &Path) {
+        for directory in directory.ancestors().take(2) {
+            // Most often it is not empty.
+            if fs::remove_dir(directory).is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// Makes a file with these contents in `directory`; `persist` gives it its name. What is there
+/// afterwards has them, even if the machine dies.
+pub(crate) fn write_durably<T>(
+    directory: &Path,
+    contents: &[u8],
+    persist: impl FnOnce(NamedTempFile) -> std::result::Result<T, tempfile::PersistError>,
+) -> io::Result<()> {
+    use std::{io::Write, os::unix::fs::PermissionsExt};
+
+    let mut file = tempfile::Builder::new()
+        .prefix(TEMPORARY)
+        .permissions(fs::Permissions::from_mode(0o644))
+        .tempfile_in(directory)?;
+    file.write_all(contents)?;
+    file.as_file().sync_all()?;
+    persist(file).map_err(|error| error.error)?;
+    sync(directory)
+}
+
+/// Sees that what has become of the names in a directory is on the disk.
+pub(crate) fn sync(directory: &Path) -> io::Result<()> {
+    fs::File::open(directory)?.sync_all()
+}
+
+pub(crate) fn name_of(path: &Path) -> String {
+    path.file_name()
+        .map(|name| name.to_string_lossy().into())
+        .unwrap_or_default()
+}
+
+/// What is in a directory, but for hidden files; nothing if there is no directory.
+pub(crate) fn entries(directory: &Path) -> Result<Vec<PathBuf>> {
+    let failed = |source| Error::File {
+        path: directory.into(),
+        source,
+    };
+    let entries = match fs::read_dir(directory) {
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+            ) =>
+        {
+            return Ok(vec![])
+        }
+        result => result.map_err(failed)?,
+    };
+    let mut paths = vec![];
+    for entry in entries {
+        let path = entry.map_err(failed)?.path();
+        if !name_of(&path).starts_with('.') {
+            paths.push(path);
+        }
+    }
+    Ok(paths)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RELEASE: &str = "7.3.4";
+
+    fn with_store(test: impl FnOnce(&Path, &Store)) {
+        let root = tempfile::tempdir().unwrap();
+        for file in [
+            "kpatch/7.3.4/b-fix.ko",
+            "kpatch/7.3.4/a_fix.ko",
+            "kpatch/7.3.4/notes.txt",
+            "kpatch/7.2.9/old.ko",
+            "klp/7.3.4/a-fix.ko",
+            "klp/7.3.4/.klp-left",
+            "klp/.boot/7.3.4/a-fix.ko",
+            "klp/readme",
+        ] {
+            let path = root.path().join("var/lib").join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "").unwrap();
+        }
+        let store = Store::new(&Machine::with_root(root.path()));
+        test(&root.path().join("var/lib"), &store);
+    }
+
+    fn files(patches: &[Installed]) -> Vec<String> {
+        patches.iter().map(Installed::file_name).collect()
+    }
+
+    #[test]
+    fn both_places_count_and_ours_comes_first() {
+        with_store(|lib, store| {
+            let patches = store.patches(RELEASE).unwrap();
+            assert_eq!(files(&patches), ["a-fix.ko", "b-fix.ko"]);
+            assert_eq!(patches[0].path, lib.join("klp/7.3.4/a-fix.ko"));
+            let all = store.all_patches().unwrap();
+            assert_eq!(files(&all), ["old.ko", "a-fix.ko", "b-fix.ko"]);
+            assert_eq!(all[0].kernel_release, "7.2.9");
+        });
+    }
+
+    #[test]
+    fn nothing_is_installed_where_there_is_no_directory() {
+        let store = Store::new(&Machine::with_root(Path::new("/nowhere")));
+        assert_eq!(store.all_patches().unwrap(), []);
+        assert_eq!(store.find(RELEASE, "fix").unwrap(), None);
+    }
+
+    #[test]
+    fn a_patch_is_found_by_file_or_module() {
+        with_store(|_, store| {
+            for name in ["b-fix.ko", "b_fix", "b-fix", "b_fix.ko"] {
+                let patch = store.find(RELEASE, name).unwrap();
+                assert_eq!(patch.unwrap().file_name(), "b-fix.ko", "{name}");
+            }
+            for name in ["fix", "b_fix.k", "old", "notes.txt", ""] {
+                assert_eq!(store.find(RELEASE, name).unwrap(), None, "{name}");
+            }
+        });
+    }
+
+    #[test]
+    fn installing_cleans_up_and_never_overwrites() {
+        with_store(|lib, store| {
+            let path = store.install(RELEASE, "c.ko", b"code").unwrap();
+            assert_eq!(fs::read(&path).unwrap(), b"code");
+            assert!(!lib.join("klp/7.3.4/.klp-left").exists());
+            let error = store.install(RELEASE, "c.ko", b"other").unwrap_err();
+            assert!(error.to_string().contains("exists"), "{error}");
+            assert_eq!(fs::read(&path).unwrap(), b"code");
+            assert_eq!(fs::read_dir(lib.join("klp/7.3.4")).unwrap().count(), 2);
+        });
+    }
+
+    #[test]
+    fn what_fails_leaves_no_directory() {
+        let root = tempfile::tempdir().unwrap();
+        let store = Store::new(&Machine::with_root(root.path()));
+        let name = "x".repeat(300);
+        assert!(store.install(RELEASE, &name, b"code").is_err());
+        assert!(!root.path().join("var/lib/klp").exists());
+    }
+
+    #[test]
+    fn uninstalling_removes_empty_directories() {
+        with_store(|lib, store| {
+            let patch = store.find("7.2.9", "old").unwrap().unwrap();
+            store.uninstall(&patch).unwrap();
+            assert!(!lib.join("kpatch/7.2.9").exists());
+            assert!(lib.join("kpatch").exists());
+            assert!(store.uninstall(&patch).is_err());
+        });
+    }
+}
