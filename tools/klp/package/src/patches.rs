@@ -68,7 +68,10 @@ impl Patches {
 
     fn add(&mut self, module: Module, data: Vec<u8>, modified: SystemTime) -> Result<(), String> {
         let (kernel, architecture) = check(&module)?;
-        if kernel != self.kernel || architecture != self.architecture {
+        if architecture != self.architecture {
+            return Err("it is for another architecture than the first module".into());
+        }
+        if kernel != self.kernel {
             return Err(format!(
                 "it is for the kernel {kernel}, the first module for {}",
                 self.kernel
