@@ -14,6 +14,9 @@ pub mod uninstall;
 pub mod unload;
 pub mod version;
 
+#[cfg(test)]
+mod tests;
+
 use std::{error::Error, process::ExitCode};
 
 /// How a command ends: with a status, or with an error that is printed and makes the status 1.

@@ -8,7 +8,11 @@
 
 mod commands;
 mod context;
+#[cfg(test)]
+mod elf;
 mod explain;
+#[cfg(test)]
+mod fake;
 mod json;
 mod session;
 

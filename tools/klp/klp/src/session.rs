@@ -147,37 +147,44 @@ impl<'a> Session<'a> {
     ///
     /// Another program has it, and keeps it; a signal arrives; the user may not have it.
     pub fn lock(&self, command: &str) -> Step<Lock> {
-        let limit = self.waits.retry_interval.0 * (self.waits.attempts - 1);
-        let mut lock = None;
-        let mut holder = None;
-        let outcome = wait::until(self.kernel, limit, || -> klp_live::Result<bool> {
-            match Lock::take(&self.machine, command)? {
-                Ok(taken) => lock = Some(taken),
-                Err(other) if holder.is_none() => {
-                    self.warn(format_args!("waiting for {other}..."));
-                    holder = Some(other);
+        let take = || {
+            Lock::take(&self.machine, command).map_err(|error| match &error {
+                klp_live::Error::File { source, .. }
+                    if source.kind() == io::ErrorKind::PermissionDenied =>
+                {
+                    Stop::failed(explain::MUST_BE_ROOT)
                 }
-                Err(other) => holder = Some(other),
+                _ => error.into(),
+            })
+        };
+        let mut attempt = take()?;
+        if let Err(holder) = &attempt {
+            self.warn(format_args!("waiting for {holder}..."));
+            let limit = self.waits.retry_interval.0 * (self.waits.attempts - 1);
+            let outcome = wait::until(self.kernel, limit, || {
+                attempt = take()?;
+                Step::Ok(attempt.is_ok())
+            })?;
+            if let Outcome::Interrupted(signal) = outcome {
+                return Err(Stop::Interrupted(signal, "nothing is changed".into()));
             }
-            Ok(lock.is_some())
-        });
-        let outcome = outcome.map_err(|error| match &error {
-            klp_live::Error::File { source, .. }
-                if source.kind() == io::ErrorKind::PermissionDenied =>
-            {
-                Stop::failed(explain::MUST_BE_ROOT)
-            }
-            _ => error.into(),
-        })?;
-        match (outcome, lock, holder) {
-            (Outcome::Interrupted(signal), ..) => {
-                Err(Stop::Interrupted(signal, "nothing is changed".into()))
-            }
-            (_, Some(lock), _) => Ok(lock),
-            (_, None, Some(holder)) => Err(Stop::failed(format_args!(
+        }
+        attempt.map_err(|holder| {
+            Stop::failed(format_args!(
                 "{holder} is changing patches; try again when it is done"
-            ))),
-            (_, None, None) => Err(Stop::failed("no time to take the lock")),
+            ))
+        })
+    }
+
+    /// Stops if a signal has arrived. `state` says in which state things are.
+    ///
+    /// # Errors
+    ///
+    /// One has.
+    pub fn stop_if_asked(&self, state: &str) -> Step {
+        match self.kernel.pause(None, Duration::ZERO) {
+            Some(signal) => Err(Stop::Interrupted(signal, state.into())),
+            None => Ok(()),
         }
     }
 

@@ -4,7 +4,8 @@
 //!
 //! Before a patch is loaded at boot, a marker is written that names the boot. It is removed when the
 //! machine has been up for a while. A marker of another boot means that this one died: the patch is
-//! under suspicion until it is loaded by hand or installed anew.
+//! under suspicion until it is loaded by hand or installed anew. Who writes or removes markers has
+//! the [lock](crate::lock).
 
 use std::{
     fs, io,
@@ -130,6 +131,7 @@ impl Guard {
                 .and_then(|()| store::sync(&self.markers))
                 .map_err(|source| Error::File { path, source })?,
         }
+        store::clean_up(&self.markers);
         // What is empty goes, up to where patches are installed.
         for directory in self.directories().take(3) {
             if fs::remove_dir(directory).is_err() {
@@ -216,6 +218,10 @@ mod tests {
         assert_eq!(guard.suspects().unwrap(), ["a_fix", "b_fix"]);
         guard.acquit("b-fix").unwrap();
         guard.acquit("never-seen").unwrap();
+        assert_eq!(guard.suspects().unwrap(), ["a_fix"]);
+        // What a program left that was killed does not count, and does not stay.
+        let left = root.path().join("var/lib/klp/.boot/7.3.4/.klp-left");
+        fs::write(left, "").unwrap();
         assert_eq!(guard.suspects().unwrap(), ["a_fix"]);
         guard.acquit("a_fix").unwrap();
         assert!(!root.path().join("var/lib/klp").exists());

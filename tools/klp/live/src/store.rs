@@ -2,7 +2,8 @@
 
 //! The installed patches: module files in a directory for each kernel, which are loaded at boot.
 //!
-//! Ours are in `/var/lib/klp`; those that kpatch has installed, in `/var/lib/kpatch`, count too.
+//! Ours are in `/var/lib/klp`; those that kpatch has installed, in `/var/lib/kpatch`, count too. Who
+//! changes anything there has the [lock](crate::lock).
 
 use std::{
     fs, io,
@@ -142,18 +143,7 @@ impl Store {
 
     fn write(&self, directory: &Path, path: &Path, contents: &[u8]) -> io::Result<()> {
         fs::create_dir_all(directory)?;
-        self.clean_up(directory);
         write_durably(directory, contents, |file| file.persist_noclobber(path))
-    }
-
-    /// Removes what an installation that was killed has left. The caller has the lock.
-    fn clean_up(&self, directory: &Path) {
-        for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
-            if entry.file_name().to_string_lossy().starts_with(TEMPORARY) {
-                // It is not in the way; the next one tries again.
-                let _ = fs::remove_file(entry.path());
-            }
-        }
     }
 
     /// Removes an installed patch, and the directories that are empty then.
@@ -163,7 +153,7 @@ impl Store {
     /// That of removing the file.
     pub fn uninstall(&self, patch: &Installed) -> Result<()> {
         let directory = patch.path.parent().unwrap_or(Path::new("/"));
-        self.clean_up(directory);
+        clean_up(directory);
         fs::remove_file(&patch.path)
             .and_then(|()| sync(directory))
             .map_err(|source| Error::File {
@@ -185,8 +175,18 @@ impl Store {
     }
 }
 
+/// Removes files that a program that was killed has not completed. The caller has the lock.
+pub(crate) fn clean_up(directory: &Path) {
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().starts_with(TEMPORARY) {
+            // It is not in the way; the next one tries again.
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
 /// Makes a file with these contents in `directory`; `persist` gives it its name. What is there
-/// afterwards has them, even if the machine dies.
+/// afterwards has them, even if the machine dies. The caller has the lock.
 pub(crate) fn write_durably<T>(
     directory: &Path,
     contents: &[u8],
@@ -194,6 +194,7 @@ pub(crate) fn write_durably<T>(
 ) -> io::Result<()> {
     use std::{io::Write, os::unix::fs::PermissionsExt};
 
+    clean_up(directory);
     let mut file = tempfile::Builder::new()
         .prefix(TEMPORARY)
         .permissions(fs::Permissions::from_mode(0o644))

@@ -39,9 +39,8 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result {
     let name = &arguments.module;
     let path: PathBuf =
         load::find(&context.machine(), name)?.ok_or_else(|| format!("can't find {name}"))?;
-    // Of a damaged file, modinfo may show less than nothing.
-    let module = Module::open(&path)?;
     if context.json {
+        let module = Module::open(&path)?;
         let answer = Answer {
             file: &path,
             name: module.name(),
@@ -52,6 +51,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result {
         json::print("info", &answer)?;
         return Ok(ExitCode::SUCCESS);
     }
+    writeln!(io::stdout(), "Patch information for {name}:")?;
     // It knows parameters and signatures too, and people and scripts know how it looks.
     let output = Command::new("modinfo")
         .arg(&path)
@@ -66,9 +66,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result {
         )
         .into());
     }
-    let mut stdout = io::stdout().lock();
-    writeln!(stdout, "Patch information for {name}:")?;
-    stdout.write_all(&output.stdout)?;
+    io::stdout().write_all(&output.stdout)?;
     Ok(ExitCode::SUCCESS)
 }
 

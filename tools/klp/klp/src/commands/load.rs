@@ -47,7 +47,7 @@ pub struct Arguments {
 /// What became of a patch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-enum Outcome {
+pub(super) enum Outcome {
     /// It was loaded, or enabled again, and is complete.
     Loaded,
     /// It was there, and is complete.
@@ -60,7 +60,7 @@ enum Outcome {
 
 /// A patch that was to be loaded.
 #[derive(Serialize)]
-struct Patch {
+pub(super) struct Patch {
     file: PathBuf,
     outcome: Outcome,
 }
@@ -93,7 +93,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result {
     result
 }
 
-fn by_name(session: &Session, name: &str, patches: &mut Vec<Patch>) -> Step {
+pub(super) fn by_name(session: &Session, name: &str, patches: &mut Vec<Patch>) -> Step {
     let path =
         find(&session.machine, name)?.ok_or_else(|| Stop::Failed(format!("can't find {name}")))?;
     by_hand(session, &path, patches)
@@ -131,7 +131,7 @@ fn by_hand(session: &Session, path: &Path, patches: &mut Vec<Patch>) -> Step {
 
 /// Loads what is installed, but for patches that the boot guard suspects. What fails is told, and
 /// does not keep others from being loaded.
-fn at_boot(session: &Session, patches: &mut Vec<Patch>) -> Step {
+pub(super) fn at_boot(session: &Session, patches: &mut Vec<Patch>) -> Step {
     let machine = &session.machine;
     let release = machine.kernel_release()?;
     let guard = Guard::new(machine, &release);
@@ -192,6 +192,8 @@ fn load_and_note(session: &Session, path: &Path, patches: &mut Vec<Patch>) -> St
 
 /// Loads the patch in this file, and waits until it is complete.
 fn load(session: &Session, path: &Path) -> Step<Outcome> {
+    session.machine.core()?;
+    session.stop_if_asked(&format!("{} is not loaded", path.display()))?;
     let (file, module) = open(path)?;
     let name = module.name();
     let mut outcome = Outcome::Loaded;

@@ -77,11 +77,12 @@ pub fn unload(session: &Session, name: &str) -> Step {
 
 /// Kernels before 5.1 disable patches only in the inverse order in which they were enabled, so that
 /// it may take several rounds.
-fn all(session: &Session, unloaded: &mut Vec<String>) -> Step {
+pub(super) fn all(session: &Session, unloaded: &mut Vec<String>) -> Step {
     loop {
         let before = unloaded.len();
         for patch in session.machine.patches()? {
             let name = patch.name();
+            session.stop_if_asked(&format!("{name} is not unloaded"))?;
             match disable(session, name) {
                 Err(Stop::Failed(reason)) => {
                     session.warn(reason);
@@ -107,7 +108,7 @@ fn all(session: &Session, unloaded: &mut Vec<String>) -> Step {
     if left.is_empty() {
         Ok(())
     } else {
-        Err(Stop::Failed(format!("{} patches are left", left.len())))
+        Err(Stop::Failed("not all patches could be unloaded".into()))
     }
 }
 

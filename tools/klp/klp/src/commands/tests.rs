@@ -1,0 +1,620 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the commands that change patches print and do, on machines that play all cases. Lines on
+//! standard error begin with `!`.
+
+use std::{fs, time::Duration};
+
+use klp_live::{kernel::Signal, lock::Lock};
+use rustix::io::Errno;
+
+use super::{load, unload};
+use crate::{
+    elf::elf,
+    fake::{no_waits, Fake, RELEASE},
+    session::{Session, Waits},
+};
+
+/// Checks what was printed against lines without their indentation.
+macro_rules! expect {
+    ($printed:expr, $($line:literal)*) => {
+        assert_eq!($printed, concat!($($line, "\n",)*))
+    };
+}
+
+fn load(fake: &Fake, name: &str) -> String {
+    fake.run(|session| load::by_name(session, name, &mut vec![]))
+}
+
+fn load_at_boot(fake: &Fake) -> String {
+    fake.run(|session| load::at_boot(session, &mut vec![]))
+}
+
+fn unload(fake: &Fake, name: &str) -> String {
+    fake.run(|session| unload::unload(session, name))
+}
+
+fn unload_all(fake: &Fake) -> String {
+    fake.run(|session| unload::all(session, &mut vec![]))
+}
+
+fn patches(fake: &Fake) -> Vec<String> {
+    let patches = fake.machine().patches().unwrap();
+    patches.iter().map(|patch| patch.name().into()).collect()
+}
+
+#[test]
+fn load_and_wait() {
+    let fake = Fake::new().transitions_take(&[Some(3)]);
+    let file = fake.module("/fix-1.ko", "fix_1");
+    expect!(
+        load(&fake, &file),
+        "loading patch module: ROOT/fix-1.ko"
+        "waiting (up to 15 seconds) for patch transition to complete..."
+        "transition complete (3 seconds)"
+        "done"
+    );
+    assert!(fake.seconds() < 3.11, "{}", fake.seconds());
+    expect!(
+        load(&fake, &file),
+        "module named fix_1 already loaded and enabled"
+        "done"
+    );
+}
+
+#[test]
+fn load_by_the_name_of_what_is_installed() {
+    let fake = Fake::new();
+    fake.module(&format!("/var/lib/kpatch/{RELEASE}/fix-1.ko"), "fix_1");
+    for name in ["fix_1", "fix-1", "fix-1.ko"] {
+        assert_eq!(
+            load(&fake, name),
+            format!("loading patch module: ROOT/var/lib/kpatch/{RELEASE}/fix-1.ko\ndone\n")
+        );
+        expect!(
+            unload(&fake, "fix_1"),
+            "disabling patch module: fix_1"
+            "unloading patch module: fix_1"
+            "done"
+        );
+    }
+    expect!(load(&fake, "other"), "failed: can't find other");
+    expect!(
+        load(&fake, "/no/where.ko"),
+        "failed: can't find /no/where.ko"
+    );
+}
+
+#[test]
+fn a_transition_that_stalls_is_taken_back() {
+    let fake = Fake::new().transitions_take(&[None, Some(2)]);
+    let file = fake.module("/fix.ko", "fix");
+    for (path, contents) in [
+        ("12/task/12/patch_state", "0\n"),
+        ("12/task/12/comm", "cat\n"),
+        (
+            "12/task/12/stack",
+            "[<0>] nap+0x1/0x2\n[<0>] read+0x3/0x4\n",
+        ),
+        ("12/task/13/patch_state", "1\n"),
+        ("14/task/14/patch_state", "-1\n"),
+    ] {
+        fake.write(&format!("/proc/{path}"), contents);
+    }
+    expect!(
+        load(&fake, &file),
+        "loading patch module: ROOT/fix.ko"
+        "waiting (up to 15 seconds) for patch transition to complete..."
+        "patch transition has stalled!"
+        "! klp: Livepatch process signaling is performed automatically on your system."
+        "! klp: Skipping manual process signaling."
+        "waiting (up to 60 seconds) for patch transition to complete..."
+        ""
+        "Stalled processes:"
+        "12 cat"
+        "stack:"
+        "[<0>] nap+0x1/0x2"
+        "[<0>] read+0x3/0x4"
+        "module fix did not complete its transition, unloading..."
+        "disabling patch module: fix"
+        "waiting (up to 15 seconds) for patch transition to complete..."
+        "transition complete (2 seconds)"
+        "unloading patch module: fix"
+        "failed: error: failed to load module fix (transition stalled)"
+    );
+    assert_eq!(patches(&fake), [""; 0]);
+    assert!(!fake.path("/sys/module/fix").exists());
+}
+
+#[test]
+fn old_kernels_are_made_to_signal() {
+    let fake = Fake::new().transitions_take(&[Some(20)]);
+    let file = fake.module("/fix.ko", "fix");
+    fake.write("/sys/kernel/livepatch/fix/signal", "");
+    fs::remove_dir_all(fake.path("/sys/module")).unwrap();
+    fake.patch("fix", true, true);
+    expect!(
+        load(&fake, &file),
+        "module named fix already loaded and enabled"
+        "waiting (up to 15 seconds) for patch transition to complete..."
+        "patch transition has stalled!"
+        "signaling stalled process(es):"
+        "waiting (up to 60 seconds) for patch transition to complete..."
+        "transition complete (5 seconds)"
+        "done"
+    );
+    let signal = fs::read(fake.path("/sys/kernel/livepatch/fix/signal")).unwrap();
+    assert_eq!(signal, b"1");
+}
+
+#[test]
+fn what_is_being_disabled_is_turned_round() {
+    let fake = Fake::new().transitions_take(&[None, Some(1)]);
+    let file = fake.module("/fix.ko", "fix");
+    fake.patch("fix", false, true);
+    expect!(
+        load(&fake, &file),
+        "module already loaded, re-enabling"
+        "waiting (up to 15 seconds) for patch transition to complete..."
+        "transition complete (1 seconds)"
+        "done"
+    );
+    assert_eq!(patches(&fake), ["fix"]);
+}
+
+#[test]
+fn turning_round_may_stall_too() {
+    let fake = Fake::new().transitions_take(&[None]);
+    let file = fake.module("/fix.ko", "fix");
+    fake.patch("fix", false, true);
+    let printed = load(&fake, &file);
+    assert!(
+        printed.ends_with(
+            "module fix did not complete its transition, disabling...\n\
+             waiting (up to 15 seconds) for patch transition to complete...\n\
+             patch transition has stalled!\n\
+             ! klp: Livepatch process signaling is performed automatically on your system.\n\
+             ! klp: Skipping manual process signaling.\n\
+             waiting (up to 60 seconds) for patch transition to complete...\n\
+             failed: error: failed to re-enable module fix (transition stalled), patch disabled\n"
+        ),
+        "{printed}"
+    );
+}
+
+#[test]
+fn a_disabled_patch_of_an_old_kernel_is_enabled_again() {
+    let fake = Fake::new();
+    let file = fake.module("/fix.ko", "fix");
+    fake.patch("fix", false, false);
+    expect!(load(&fake, &file), "module already loaded, re-enabling" "done");
+    assert_eq!(patches(&fake), ["fix"]);
+}
+
+#[test]
+fn a_module_that_is_left_is_replaced() {
+    let fake = Fake::new();
+    let file = fake.module("/fix.ko", "fix");
+    fake.write("/sys/module/fix/taint", "OEK\n");
+    fake.write("/sys/module/fix/refcnt", "0\n");
+    expect!(load(&fake, &file), "loading patch module: ROOT/fix.ko" "done");
+}
+
+#[test]
+fn another_transition_is_waited_for() {
+    let fake = Fake::new().transitions_take(&[Some(1), Some(0)]);
+    let file = fake.module("/fix.ko", "fix");
+    fake.patch("other", true, true);
+    fake.failures.replace([Errno::BUSY].into());
+    expect!(
+        load(&fake, &file),
+        "loading patch module: ROOT/fix.ko"
+        "! klp: failed to load module ROOT/fix.ko: the transition of patch other is going on, \
+         and there can be only one"
+        "! klp: retrying..."
+        "done"
+    );
+    assert!(fake.seconds() < 1.11, "{}", fake.seconds());
+}
+
+#[test]
+fn a_busy_kernel_is_tried_five_times() {
+    let fake = Fake::new();
+    let file = fake.module("/fix.ko", "fix");
+    fake.failures.replace([Errno::BUSY; 9].into());
+    let printed = load(&fake, &file);
+    assert_eq!(printed.matches("retrying...").count(), 4, "{printed}");
+    assert!(
+        printed.ends_with(
+            "failed: failed to load module ROOT/fix.ko: something else has changed one of its \
+             functions; the kernel log says why (dmesg)\n"
+        ),
+        "{printed}"
+    );
+    assert_eq!(fake.failures.borrow().len(), 4);
+    assert_eq!(fake.seconds(), 8.);
+}
+
+#[test]
+fn the_kernels_errors_are_explained() {
+    let fake = Fake::new();
+    let file = fake.module("/fix.ko", "fix");
+    let foreign = fake.path("/foreign.ko");
+    fs::write(&foreign, elf("fix", "6.1.0", "livepatch=Y\0")).unwrap();
+    let foreign = foreign.to_str().unwrap();
+    fake.write(
+        "/sys/kernel/security/lockdown",
+        "none [integrity] confidentiality\n",
+    );
+    for (file, errno, meaning) in [
+        (
+            &*file,
+            Errno::NOKEY,
+            "its signature is missing, or not by a key",
+        ),
+        (
+            &file,
+            Errno::KEYREJECTED,
+            "its signature is missing, or not by a key",
+        ),
+        (&file, Errno::NOEXEC, "the kernel cannot use this module"),
+        (
+            foreign,
+            Errno::NOEXEC,
+            "it is for the kernel 6.1.0, and this one is 7.3.4-test",
+        ),
+        (&file, Errno::NOENT, "it refers to a symbol that is not in"),
+        (
+            &file,
+            Errno::INVAL,
+            "the kernel refuses it; the kernel log says why",
+        ),
+        (&file, Errno::EXIST, "another module named fix is loaded"),
+        (&file, Errno::NOMEM, "Cannot allocate memory"),
+    ] {
+        fake.failures.replace([errno].into());
+        let printed = load(&fake, file);
+        let failed = printed.lines().last().unwrap();
+        assert!(
+            failed.starts_with("failed: failed to load module ROOT/"),
+            "{failed}"
+        );
+        assert!(failed.contains(meaning), "{errno}: {failed}");
+    }
+    if rustix::process::geteuid().is_root() {
+        for (path, contents, meaning) in [
+            ("/nothing", "", "the kernel is locked down"),
+            (
+                "/proc/sys/kernel/modules_disabled",
+                "1\n",
+                "switched off until the next boot",
+            ),
+        ] {
+            fake.write(path, contents);
+            fake.failures.replace([Errno::PERM].into());
+            let printed = load(&fake, &file);
+            assert!(printed.contains(meaning), "{printed}");
+        }
+    }
+}
+
+#[test]
+fn what_is_no_live_patch_is_refused() {
+    let fake = Fake::new();
+    for (contents, reason) in [
+        (b"garbage".to_vec(), "not a kernel module: "),
+        (vec![], "not a kernel module: "),
+        (elf("fix", RELEASE, ""), "the module is no live patch"),
+    ] {
+        fs::write(fake.path("/fix.ko"), contents).unwrap();
+        let printed = load(&fake, fake.path("/fix.ko").to_str().unwrap());
+        assert!(
+            printed.starts_with(&format!("failed: ROOT/fix.ko: {reason}")),
+            "{printed}"
+        );
+    }
+}
+
+#[test]
+fn a_signal_while_enabling() {
+    let fake = Fake::new().transitions_take(&[None]);
+    let file = fake.module("/fix.ko", "fix");
+    fake.signal
+        .set(Some((Duration::from_secs(4), Signal::Interrupt)));
+    expect!(
+        load(&fake, &file),
+        "loading patch module: ROOT/fix.ko"
+        "waiting (up to 15 seconds) for patch transition to complete..."
+        "interrupted by 2: the kernel goes on enabling patch fix; klp unload fix takes it off again"
+    );
+    assert_eq!(patches(&fake), ["fix"]);
+}
+
+#[test]
+fn a_signal_while_disabling_and_going_on() {
+    let fake = Fake::new().transitions_take(&[Some(9)]);
+    fake.patch("fix", true, false);
+    fake.write("/sys/kernel/livepatch/fix/remaining", "3\n");
+    fake.signal
+        .set(Some((Duration::from_secs(4), Signal::Terminate)));
+    expect!(
+        unload(&fake, "fix"),
+        "disabling patch module: fix"
+        "waiting (up to 15 seconds) for patch transition to complete..."
+        "interrupted by 15: the kernel goes on disabling patch fix, 3 tasks are left; \
+         klp unload fix waits for it again"
+    );
+    expect!(
+        unload(&fake, "fix"),
+        "waiting (up to 15 seconds) for patch transition to complete..."
+        "transition complete (4 seconds)"
+        "unloading patch module: fix"
+        "done"
+    );
+}
+
+#[test]
+fn a_signal_between_attempts() {
+    let fake = Fake::new();
+    let file = fake.module("/fix.ko", "fix");
+    fake.failures.replace([Errno::BUSY].into());
+    fake.signal
+        .set(Some((Duration::from_secs(1), Signal::Interrupt)));
+    let printed = load(&fake, &file);
+    assert!(
+        printed.ends_with("interrupted by 2: failed to load module ROOT/fix.ko\n"),
+        "{printed}"
+    );
+    assert_eq!(patches(&fake), [""; 0]);
+}
+
+#[test]
+fn a_signal_between_patches() {
+    let fake = Fake::new();
+    install(&fake, "a");
+    install(&fake, "b");
+    fake.patch("c", true, false);
+    fake.signal.set(Some((Duration::ZERO, Signal::Interrupt)));
+    let place = format!("ROOT/var/lib/klp/{RELEASE}");
+    assert_eq!(
+        load_at_boot(&fake),
+        format!("interrupted by 2: {place}/a.ko is not loaded\n")
+    );
+    fake.signal.set(Some((Duration::ZERO, Signal::Terminate)));
+    expect!(unload_all(&fake), "interrupted by 15: c is not unloaded");
+}
+
+#[test]
+fn a_kernel_without_live_patching() {
+    let fake = Fake::new();
+    let file = fake.module("/fix.ko", "fix");
+    fs::remove_dir(fake.path("/sys/kernel/livepatch")).unwrap();
+    expect!(
+        load(&fake, &file),
+        "failed: this kernel has no live patching: there is no ROOT/sys/kernel/livepatch"
+    );
+}
+
+#[test]
+fn unloading_what_is_not_there() {
+    let fake = Fake::new();
+    expect!(
+        unload(&fake, "fix"),
+        "failed: patch module fix is not loaded"
+    );
+    fake.write("/sys/module/ext4/taint", "\n");
+    expect!(
+        unload(&fake, "ext4"),
+        "failed: module ext4 is no live patch"
+    );
+    assert!(fake.path("/sys/module/ext4").exists());
+}
+
+#[test]
+fn unloading_what_is_disabled() {
+    let fake = Fake::new();
+    fake.write("/sys/module/fix/taint", "OEK\n");
+    fake.write("/sys/module/fix/refcnt", "0\n");
+    expect!(unload(&fake, "fix"), "unloading patch module: fix" "done");
+}
+
+#[test]
+fn unloading_what_stalls() {
+    let fake = Fake::new().transitions_take(&[None]);
+    fake.patch("fix", true, false);
+    let printed = unload(&fake, "fix");
+    assert!(
+        printed.ends_with("failed: transition stalled for fix\n"),
+        "{printed}"
+    );
+    assert!(fake.path("/sys/module/fix").exists());
+}
+
+#[test]
+fn a_module_in_use_stays() {
+    let fake = Fake::new();
+    fake.patch("fix", true, false);
+    fake.keeps_users.set(true);
+    expect!(
+        unload(&fake, "fix"),
+        "disabling patch module: fix"
+        "waiting (up to 15 seconds) for module refcount..."
+        "failed: failed to unload module fix (refcnt)"
+    );
+}
+
+#[test]
+fn a_module_that_the_kernel_keeps_is_no_error() {
+    let fake = Fake::new();
+    fake.write("/sys/module/fix/taint", "OEK\n");
+    fake.failures.replace([Errno::WOULDBLOCK].into());
+    expect!(
+        unload(&fake, "fix"),
+        "unloading patch module: fix"
+        "! klp: module fix stays loaded: it is in use"
+        "done"
+    );
+}
+
+#[test]
+fn unload_all_patches() {
+    let fake = Fake::new();
+    fake.patch("b", true, false);
+    fake.patch("a", true, false);
+    expect!(
+        unload_all(&fake),
+        "disabling patch module: a"
+        "unloading patch module: a"
+        "disabling patch module: b"
+        "unloading patch module: b"
+        "done"
+    );
+    expect!(unload_all(&fake), "done");
+}
+
+#[test]
+fn old_kernels_want_the_newest_patch_first() {
+    let fake = Fake::new();
+    fake.patch("a", true, false);
+    fake.patch("b", true, false);
+    fake.failures.replace([Errno::INVAL].into());
+    expect!(
+        unload_all(&fake),
+        "disabling patch module: a"
+        "! klp: failed to disable module a: Invalid argument (os error 22); \
+         the kernel log says why (dmesg)"
+        "disabling patch module: b"
+        "unloading patch module: b"
+        "disabling patch module: a"
+        "unloading patch module: a"
+        "done"
+    );
+}
+
+#[test]
+fn unload_all_says_what_is_left() {
+    let fake = Fake::new().transitions_take(&[None]);
+    fake.patch("fix", true, false);
+    let printed = unload_all(&fake);
+    assert!(
+        printed.ends_with(
+            "! klp: transition stalled for fix\n\
+             ! klp: failed to unload module fix\n\
+             failed: not all patches could be unloaded\n"
+        ),
+        "{printed}"
+    );
+}
+
+fn install(fake: &Fake, name: &str) {
+    fake.module(&format!("/var/lib/klp/{RELEASE}/{name}.ko"), name);
+}
+
+#[test]
+fn a_patch_with_which_the_machine_died_is_skipped() {
+    let fake = Fake::new();
+    install(&fake, "bad");
+    install(&fake, "good");
+    fake.write("/dev/kmsg", "");
+    fake.write(&format!("/var/lib/klp/.boot/{RELEASE}/bad"), "last-boot\n");
+    assert_eq!(
+        load_at_boot(&fake),
+        format!(
+            "! klp: patch bad is not loaded: the machine died at a boot after it was loaded; \
+             \"klp load bad\" tries it again\n\
+             loading patch module: ROOT/var/lib/klp/{RELEASE}/good.ko\n\
+             done\n"
+        )
+    );
+    let log = fs::read_to_string(fake.path("/dev/kmsg")).unwrap();
+    assert!(
+        log.starts_with("<4>klp: patch bad is not loaded: "),
+        "{log}"
+    );
+    // The other one is guarded.
+    let marker = fake.path(&format!("/var/lib/klp/.boot/{RELEASE}/good"));
+    assert_eq!(fs::read_to_string(marker).unwrap(), "this-boot\n");
+
+    let printed = load(&fake, "bad");
+    assert!(printed.ends_with("bad.ko\ndone\n"), "{printed}");
+    assert!(!fake
+        .path(&format!("/var/lib/klp/.boot/{RELEASE}/bad"))
+        .exists());
+}
+
+#[test]
+fn a_patch_that_fails_by_hand_stays_under_suspicion() {
+    let fake = Fake::new();
+    install(&fake, "bad");
+    let marker = format!("/var/lib/klp/.boot/{RELEASE}/bad");
+    fake.write(&marker, "last-boot\n");
+    fake.failures.replace([Errno::INVAL].into());
+    assert!(load(&fake, "bad").contains("the kernel refuses it"));
+    assert!(fake.path(&marker).exists());
+}
+
+#[test]
+fn at_boot_what_fails_does_not_stop_others() {
+    let fake = Fake::new();
+    install(&fake, "a");
+    install(&fake, "b");
+    fake.failures.replace([Errno::INVAL].into());
+    let printed = load_at_boot(&fake);
+    assert_eq!(patches(&fake), ["b"]);
+    assert!(printed.ends_with("failed: not loaded: a\n"), "{printed}");
+    // Started twice, it has nothing more to do.
+    fs::remove_file(fake.path(&format!("/var/lib/klp/{RELEASE}/a.ko"))).unwrap();
+    expect!(load_at_boot(&fake), "module named b already loaded and enabled" "done");
+}
+
+#[test]
+fn a_full_disk_does_not_keep_patches_away_at_boot() {
+    let fake = Fake::new();
+    fake.module(&format!("/var/lib/kpatch/{RELEASE}/fix.ko"), "fix");
+    fake.write("/var/lib/klp", "");
+    let printed = load_at_boot(&fake);
+    assert!(
+        printed.starts_with("! klp: patch fix is loaded unguarded: "),
+        "{printed}"
+    );
+    assert_eq!(patches(&fake), ["fix"]);
+}
+
+#[test]
+fn who_has_the_lock_is_told() {
+    let fake = Fake::new();
+    let lock = Lock::take(&fake.machine(), "klp load x").unwrap();
+    let take = |session: &Session| session.lock("klp list").map(drop);
+    let pid = std::process::id();
+    assert_eq!(
+        fake.run(take),
+        format!(
+            "! klp: waiting for \"klp load x\" (process {pid})...\n\
+             failed: \"klp load x\" (process {pid}) is changing patches; try again when it is done\n"
+        )
+    );
+    assert_eq!(fake.seconds(), 8.);
+    fake.signal
+        .set(Some((Duration::from_secs(9), Signal::Terminate)));
+    assert!(fake
+        .run(take)
+        .ends_with("interrupted by 15: nothing is changed\n"));
+    drop(lock);
+    expect!(fake.run(take), "done");
+    expect!(fake.run_with(&no_waits(), take), "done");
+}
+
+#[test]
+fn seconds_are_read_and_shown() {
+    use clap::{Args, Command, FromArgMatches};
+    let parse = |value: &str| {
+        let command = Waits::augment_args(Command::new("klp"));
+        let matches = command.try_get_matches_from(["klp", "--wait", value]);
+        matches.map(|matches| Waits::from_arg_matches(&matches).unwrap().wait.to_string())
+    };
+    assert_eq!(parse("15").unwrap(), "15");
+    assert_eq!(parse("0.50").unwrap(), "0.5");
+    for wrong in ["-1", "x", "", "nan", "inf", "1e300"] {
+        assert!(parse(wrong).is_err(), "{wrong}");
+    }
+}

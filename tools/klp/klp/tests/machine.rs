@@ -1,0 +1,368 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The program `klp` on a machine that is a tree of files.
+
+use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf, process::Command};
+
+use tempfile::TempDir;
+
+#[path = "../src/elf.rs"]
+mod elf;
+
+use elf::elf;
+
+const RELEASE: &str = "7.3.4-test";
+
+struct Tree(TempDir);
+
+impl Tree {
+    fn new() -> Self {
+        let tree = Self(tempfile::tempdir().unwrap());
+        tree.write("proc/sys/kernel/osrelease", &format!("{RELEASE}\n"));
+        tree.write("proc/sys/kernel/random/boot_id", "this-boot\n");
+        tree.write("proc/uptime", "10.00 20.00\n");
+        fs::create_dir_all(tree.path("sys/kernel/livepatch")).unwrap();
+        fs::create_dir_all(tree.path("run")).unwrap();
+        tree
+    }
+
+    fn path(&self, path: &str) -> PathBuf {
+        self.0.path().join(path)
+    }
+
+    fn write(&self, path: &str, contents: &str) {
+        self.put(path, contents.as_bytes());
+    }
+
+    fn put(&self, path: &str, contents: &[u8]) {
+        let path = self.path(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, contents).unwrap();
+    }
+
+    fn module(&self, path: &str, name: &str) {
+        self.put(path, &elf(name, RELEASE, "livepatch=Y\0"));
+    }
+
+    fn patch(&self, name: &str, files: &[(&str, &str)]) {
+        for (file, contents) in files {
+            let file = format!("sys/kernel/livepatch/{name}/{file}");
+            self.write(&file, &format!("{contents}\n"));
+        }
+    }
+
+    /// Runs klp, and returns its status and what it prints, standard output first.
+    fn klp(&self, arguments: &[&str]) -> (i32, String) {
+        let output = Command::new(env!("CARGO_BIN_EXE_klp"))
+            .args(arguments)
+            .arg("--root")
+            .arg(self.0.path())
+            .current_dir(self.0.path())
+            .output()
+            .unwrap();
+        let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        let text = text.replace(self.0.path().to_str().unwrap(), "ROOT");
+        (output.status.code().unwrap(), text)
+    }
+
+    fn exists(&self, path: &str) -> bool {
+        self.path(path).exists()
+    }
+}
+
+#[test]
+fn list_of_nothing() {
+    let nothing = "Loaded patch modules:\n\nInstalled patch modules:\n";
+    assert_eq!(Tree::new().klp(&["list"]), (0, nothing.into()));
+    // Nor where there is no live patching.
+    let tree = Tree::new();
+    fs::remove_dir_all(tree.path("sys")).unwrap();
+    assert_eq!(tree.klp(&["list"]), (0, nothing.into()));
+}
+
+fn tree_with_everything() -> Tree {
+    let tree = Tree::new();
+    let states = [
+        ("a", "1", "0", "1"),
+        ("b", "1", "1", "3"),
+        ("c", "0", "0", "2"),
+    ];
+    for (name, enabled, transition, order) in states {
+        tree.patch(
+            name,
+            &[
+                ("enabled", enabled),
+                ("transition", transition),
+                ("stack_order", order),
+                ("vmlinux/patched", "1"),
+                ("late/patched", "0"),
+            ],
+        );
+    }
+    for func in [
+        "a/vmlinux/open,1",
+        "a/vmlinux/close,2",
+        "b/vmlinux/open,1",
+        "b/late/nap,1",
+    ] {
+        fs::create_dir_all(tree.path("sys/kernel/livepatch").join(func)).unwrap();
+    }
+    for (file, contents) in [
+        ("patch_state", "0"),
+        ("comm", "cat"),
+        ("stack", "[<0>] nap+0x1/0x2"),
+    ] {
+        tree.write(&format!("proc/12/task/12/{file}"), &format!("{contents}\n"));
+    }
+    tree.module(&format!("var/lib/klp/{RELEASE}/a.ko"), "a");
+    tree.module("var/lib/kpatch/6.1.0/old-fix.ko", "old_fix");
+    tree.write(&format!("var/lib/klp/.boot/{RELEASE}/a"), "last-boot\n");
+    tree
+}
+
+#[test]
+fn list_of_everything() {
+    let tree = tree_with_everything();
+    let list = format!(
+        "Loaded patch modules:\n\
+         a [enabled]\n\
+         b [enabling...]\n\
+         c [disabled]\n\
+         \n\
+         Stalled processes:\n\
+         12 cat\n\
+         stack:\n\
+         [<0>] nap+0x1/0x2\n\
+         \n\
+         Installed patch modules:\n\
+         old_fix (6.1.0)\n\
+         a ({RELEASE}) [skipped at boot: the machine died with it]\n\
+         \n\
+         Currently livepatched functions:\n\
+         Module  Object   Function/Occurrence\n\
+         a       vmlinux  close/2\n\
+         b       vmlinux  open/1\n"
+    );
+    assert_eq!(tree.klp(&["list"]), (0, list));
+    // The kernels before 6.14 do not tell the order.
+    fs::remove_file(tree.path("sys/kernel/livepatch/c/stack_order")).unwrap();
+    let (status, list) = tree.klp(&["list"]);
+    assert_eq!((status, list.contains("Currently")), (0, false));
+}
+
+#[test]
+fn list_in_json() {
+    let tree = tree_with_everything();
+    let (status, text) = tree.klp(&["list", "--json"]);
+    assert_eq!(status, 0);
+    let answer: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let expected = serde_json::json!({
+        "schema": "klp/1",
+        "command": "list",
+        "loaded": [
+            { "name": "a", "state": "enabled" },
+            { "name": "b", "state": "enabling" },
+            { "name": "c", "state": "disabled" },
+        ],
+        "stalled": [{ "tid": 12, "comm": "cat", "stack": "[<0>] nap+0x1/0x2" }],
+        "installed": [
+            {
+                "name": "old_fix",
+                "kernel": "6.1.0",
+                "file": "ROOT/var/lib/kpatch/6.1.0/old-fix.ko",
+                "skipped_at_boot": false,
+            },
+            {
+                "name": "a",
+                "kernel": RELEASE,
+                "file": format!("ROOT/var/lib/klp/{RELEASE}/a.ko"),
+                "skipped_at_boot": true,
+            },
+        ],
+        "functions": [
+            { "module": "a", "object": "vmlinux", "function": "close", "occurrence": 2 },
+            { "module": "b", "object": "vmlinux", "function": "open", "occurrence": 1 },
+        ],
+    });
+    assert_eq!(answer, expected);
+}
+
+#[test]
+fn install_and_uninstall() {
+    let tree = Tree::new();
+    tree.module("fix-1.ko", "fix_1");
+    tree.write(&format!("var/lib/klp/.boot/{RELEASE}/fix_1"), "last-boot\n");
+    let installing = format!("installing fix-1.ko ({RELEASE})\n");
+    assert_eq!(tree.klp(&["install", "fix-1.ko"]), (0, installing));
+    let path = format!("var/lib/klp/{RELEASE}/fix-1.ko");
+    assert_eq!(
+        fs::read(tree.path(&path)).unwrap(),
+        fs::read(tree.path("fix-1.ko")).unwrap()
+    );
+    let mode = fs::metadata(tree.path(&path)).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o644);
+    // What another file of this name did is forgotten.
+    assert!(!tree.exists("var/lib/klp/.boot"));
+
+    let again = (1, "klp: fix-1.ko is already installed\n".into());
+    assert_eq!(tree.klp(&["install", "fix-1.ko"]), again);
+    // It is the same module by another name, too, and where kpatch has it.
+    tree.module("fix_1.ko", "fix_1");
+    let again = (1, "klp: fix_1.ko is already installed\n".into());
+    assert_eq!(tree.klp(&["install", "fix_1.ko"]), again);
+
+    let uninstalling = (0, format!("uninstalling fix_1 ({RELEASE})\n"));
+    assert_eq!(tree.klp(&["uninstall", "fix_1"]), uninstalling);
+    assert!(!tree.exists("var/lib/klp"));
+    let missing = format!("klp: fix_1 is not installed for kernel {RELEASE}\n");
+    assert_eq!(tree.klp(&["uninstall", "fix_1"]), (1, missing));
+
+    tree.module(&format!("var/lib/kpatch/{RELEASE}/fix-1.ko"), "fix_1");
+    assert_eq!(tree.klp(&["install", "fix_1.ko"]), again);
+    assert_eq!(tree.klp(&["uninstall", "fix_1"]), uninstalling);
+    assert!(!tree.exists("var/lib/kpatch"));
+}
+
+#[test]
+fn install_for_another_kernel() {
+    let tree = Tree::new();
+    tree.put("fix.ko", &elf("fix", "6.1.0", "livepatch=Y\0"));
+    let wrong = format!("klp: invalid module version 6.1.0 for kernel {RELEASE}\n");
+    assert_eq!(tree.klp(&["install", "fix.ko"]), (1, wrong));
+    // No running kernel need be known.
+    fs::remove_dir_all(tree.path("proc")).unwrap();
+    let installing = "installing fix.ko (6.1.0)\n".into();
+    assert_eq!(
+        tree.klp(&["install", "-k", "6.1.0", "fix.ko"]),
+        (0, installing)
+    );
+    assert!(tree.exists("var/lib/klp/6.1.0/fix.ko"));
+    let uninstalling = "uninstalling fix.ko (6.1.0)\n".into();
+    let arguments = ["uninstall", "--kernel-version=6.1.0", "fix.ko"];
+    assert_eq!(tree.klp(&arguments), (0, uninstalling));
+}
+
+#[test]
+fn what_cannot_be_installed() {
+    let tree = Tree::new();
+    tree.write("garbage.ko", "garbage");
+    tree.put("driver.ko", &elf("driver", RELEASE, ""));
+    tree.module("fix.o", "fix");
+    fs::create_dir(tree.path("directory.ko")).unwrap();
+    for (arguments, message) in [
+        (&["install", "no.ko"][..], "klp: no.ko doesn't exist\n"),
+        (&["install", "fix.o"], "klp: fix.o isn't a .ko file\n"),
+        (
+            &["install", "driver.ko"],
+            "klp: driver.ko is no live patch\n",
+        ),
+        (
+            &["install", "garbage.ko"],
+            "klp: garbage.ko is not a kernel module: ",
+        ),
+        (
+            &["install", "directory.ko"],
+            "klp: directory.ko cannot be read: ",
+        ),
+        (
+            &["uninstall", "./fix.ko"],
+            "klp: please supply patch module name without path\n",
+        ),
+    ] {
+        let (status, text) = tree.klp(arguments);
+        assert_eq!((status, text.starts_with(message)), (1, true), "{text}");
+    }
+    assert!(!tree.exists("var"));
+}
+
+#[test]
+fn where_nothing_can_be_written() {
+    let tree = Tree::new();
+    tree.module("fix.ko", "fix");
+    tree.write("var/lib", "");
+    let (status, text) = tree.klp(&["install", "fix.ko"]);
+    assert_eq!(status, 1);
+    let (installing, error) = text.split_once('\n').unwrap();
+    assert_eq!(installing, format!("installing fix.ko ({RELEASE})"));
+    assert!(error.starts_with("klp: ROOT/var/lib/klp/"), "{error}");
+}
+
+#[test]
+fn info_of_a_file_and_of_what_is_installed() {
+    let tree = Tree::new();
+    tree.module("fix.ko", "fix");
+    let (status, text) = tree.klp(&["info", "fix.ko", "--json"]);
+    assert_eq!(status, 0);
+    let answer: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(answer["name"], "fix");
+    assert_eq!(answer["livepatch"], true);
+    assert_eq!(answer["kernel"], RELEASE);
+    assert_eq!(answer["info"][0], serde_json::json!(["license", "GPL"]));
+
+    let (status, text) = tree.klp(&["info", "fix.ko"]);
+    assert_eq!(status, 0, "{text}");
+    let start = "Patch information for fix.ko:\nfilename:       ROOT/fix.ko\n";
+    assert!(text.starts_with(start), "{text}");
+    assert!(text.contains("livepatch:      Y\n"), "{text}");
+
+    tree.module(&format!("var/lib/kpatch/{RELEASE}/fix-2.ko"), "fix_2");
+    assert_eq!(tree.klp(&["info", "fix_2"]).0, 0);
+    let missing = "klp: can't find other\n".into();
+    assert_eq!(tree.klp(&["info", "other"]), (1, missing));
+}
+
+#[test]
+fn signal_where_the_kernel_does_it() {
+    let tree = Tree::new();
+    assert_eq!(tree.klp(&["signal"]), (0, String::new()));
+    tree.patch("fix", &[("enabled", "1"), ("transition", "1")]);
+    let warnings = "klp: Livepatch process signaling is performed automatically on your system.\n\
+                    klp: Skipping manual process signaling.\n";
+    assert_eq!(tree.klp(&["signal"]), (0, warnings.into()));
+    tree.patch("fix", &[("signal", "")]);
+    let signaling = "signaling stalled process(es):\n".into();
+    assert_eq!(tree.klp(&["signal"]), (0, signaling));
+    let signal = fs::read(tree.path("sys/kernel/livepatch/fix/signal")).unwrap();
+    assert_eq!(signal, b"1");
+}
+
+#[test]
+fn the_machine_has_come_up_well() {
+    let tree = Tree::new();
+    tree.write(&format!("var/lib/klp/.boot/{RELEASE}/a"), "this-boot\n");
+    tree.write(&format!("var/lib/klp/.boot/{RELEASE}/b"), "last-boot\n");
+    assert_eq!(tree.klp(&["boot-ok"]), (0, String::new()));
+    assert!(!tree.exists(&format!("var/lib/klp/.boot/{RELEASE}/a")));
+    assert!(tree.exists(&format!("var/lib/klp/.boot/{RELEASE}/b")));
+    // It waits no longer than until then.
+    tree.write(&format!("var/lib/klp/.boot/{RELEASE}/a"), "this-boot\n");
+    tree.write("proc/uptime", "299.90 0.00\n");
+    let (status, text) = tree.klp(&["boot-ok", "--when-proven", "--json"]);
+    assert_eq!(status, 0, "{text}");
+    let answer: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(answer["patches"], serde_json::json!(["a"]));
+}
+
+#[test]
+fn used_wrongly() {
+    let tree = Tree::new();
+    for arguments in [
+        &["load"][..],
+        &["load", "a", "b"],
+        &["load", "a", "--all"],
+        &["load", "--boot"],
+        &["unload"],
+        &["info"],
+        &["install"],
+        &["list", "a"],
+        &["nonsense"],
+    ] {
+        assert_eq!(tree.klp(arguments).0, 2, "{arguments:?}");
+    }
+}
+
+#[test]
+fn versions() {
+    let version = format!("{}\n", env!("CARGO_PKG_VERSION"));
+    assert_eq!(Tree::new().klp(&["version"]), (0, version));
+}
