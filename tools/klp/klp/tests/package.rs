@@ -141,18 +141,18 @@ Description: live patches of Linux {KERNEL}
             format!("{} {} {}", words[0], words[1], words[5])
         })
         .collect::<Vec<_>>();
-    let doc = format!("./usr/share/doc/klp-patch-{KERNEL}/");
+    let doc = format!("usr/share/doc/klp-patch-{KERNEL}/");
     let expected = [
         "drwxr-xr-x root/root ./".into(),
-        "drwxr-xr-x root/root ./usr/".into(),
-        "drwxr-xr-x root/root ./usr/lib/".into(),
-        "drwxr-xr-x root/root ./usr/lib/klp/".into(),
-        format!("drwxr-xr-x root/root ./usr/lib/klp/{KERNEL}/"),
-        "drwxr-xr-x root/root ./usr/share/".into(),
-        "drwxr-xr-x root/root ./usr/share/doc/".into(),
+        "drwxr-xr-x root/root usr/".into(),
+        "drwxr-xr-x root/root usr/lib/".into(),
+        "drwxr-xr-x root/root usr/lib/klp/".into(),
+        format!("drwxr-xr-x root/root usr/lib/klp/{KERNEL}/"),
+        "drwxr-xr-x root/root usr/share/".into(),
+        "drwxr-xr-x root/root usr/share/doc/".into(),
         format!("drwxr-xr-x root/root {doc}"),
-        format!("-rw-r--r-- root/root ./usr/lib/klp/{KERNEL}/fix_1.ko"),
-        format!("-rw-r--r-- root/root ./usr/lib/klp/{KERNEL}/fix_2.ko"),
+        format!("-rw-r--r-- root/root usr/lib/klp/{KERNEL}/fix_1.ko"),
+        format!("-rw-r--r-- root/root usr/lib/klp/{KERNEL}/fix_2.ko"),
         format!("-rw-r--r-- root/root {doc}copyright"),
     ];
     assert_eq!(modes, expected);
@@ -193,7 +193,7 @@ fn an_rpm_has_everything() {
     assert_eq!(metadata.get_release().unwrap(), "2.el10");
     assert_eq!(metadata.get_arch().unwrap(), "x86_64");
     assert_eq!(metadata.get_license().unwrap(), "GPL-2.0-only");
-    assert_eq!(metadata.get_packager().unwrap(), "Ada");
+    assert_eq!(metadata.get_vendor().unwrap(), "Ada");
     assert_eq!(metadata.get_build_time().unwrap(), 1_700_000_000);
     let names = |dependencies: Vec<rpm::Dependency>| {
         dependencies

@@ -36,7 +36,7 @@ impl Archive {
         header.set_username("root")?;
         header.set_groupname("root")?;
         header.set_size(data.len() as u64);
-        self.tar.append_data(&mut header, format!("./{path}"), data)
+        self.tar.append_data(&mut header, path, data)
     }
 
     fn file(&mut self, path: &str, mode: u32, data: &[u8]) -> io::Result<()> {
@@ -151,7 +151,7 @@ fn directories<'a>(paths: impl Iterator<Item = &'a str>) -> Vec<String> {
     let mut directories = Vec::new();
     for path in paths {
         for (index, _) in path.match_indices('/') {
-            let directory = path[..=index].trim_start_matches('/').to_string();
+            let directory = format!("./{}", path[..=index].trim_start_matches('/'));
             if !directories.contains(&directory) {
                 directories.push(directory);
             }

@@ -39,7 +39,7 @@ pub fn build(package: &Package) -> Result<Built, Error> {
     .using_config(BuildConfig::v4().compression(CompressionType::Gzip))
     .release(release)
     .description(description)
-    .packager(package.maintainer.as_str())
+    .vendor(package.maintainer.as_str())
     .source_date(package.date)
     .provides(Dependency::any(PROVIDES))
     .provides(Dependency::eq(&name, format!("{version}-{release}")))
