@@ -65,7 +65,7 @@ install_and_remove() {
 	END
 	shows 1110
 	[ "$(cat $lp/klp_test_v1/enabled)" = 1 ]
-	cmp $place/klp_test_v1.ko "$(module_file klp_test_v1)"
+	cmp "$place/klp_test_v1.ko" "$(module_file klp_test_v1)"
 	is_installed klp-cumulative
 
 	# Once more.
@@ -87,24 +87,35 @@ test_rust_core() {
 }
 
 # Reads the value until the file is gone, and keeps each that differs from the one before.
-watch_value() { while [ -e "$1" ]; do cat $value; done | uniq >"$1.values"; }
+watch_value() {
+	local now last=
+	while [ -e "$1" ]; do
+		read -r now <$value
+		[ "$now" = "$last" ] || echo "$now" >>"$1.values"
+		last=$now
+	done
+}
+start_watch() {
+	watch=$(mktemp)
+	watch_value "$watch" &
+	wait_until 10 "the value is read" test -s "$watch.values"
+}
+stop_watch() { rm "$watch" && wait; }
 
 upgrade_and_downgrade() {
 	local watch
-	watch=$(mktemp)
 	install_package klp-cumulative-1
-	watch_value "$watch" &
+	start_watch
 	install_package klp-cumulative-2
 	shows 2110
 	not is_loaded klp_test_v1
-	[ "$(ls $place)" = klp_test_v2.ko ]
+	[ "$(ls "$place")" = klp_test_v2.ko ]
 
 	install_package klp-cumulative-1 --oldpackage
-	rm "$watch"
-	wait
+	stop_watch
 	shows 1110
 	not is_loaded klp_test_v2
-	[ "$(ls $place)" = klp_test_v1.ko ]
+	[ "$(ls "$place")" = klp_test_v1.ko ]
 	diff "$watch.values" - <<<$'1110\n2110\n1110'
 	rm "$watch.values"
 	remove_package klp-cumulative
@@ -115,13 +126,11 @@ test_upgrade_and_downgrade() { with_both upgrade_and_downgrade; }
 # Without replacement: the new ones are on top before the old one goes.
 upgrade_stacked() {
 	local watch
-	watch=$(mktemp)
 	install_package klp-stacked-1
 	shows 1110
-	watch_value "$watch" &
+	start_watch
 	install_package klp-stacked-2
-	rm "$watch"
-	wait
+	stop_watch
 	shows 3110
 	not is_loaded klp_test_a
 	# A reader may see the second of the three.
@@ -146,7 +155,7 @@ failed_load() {
 		klp-cumulative: the patch is not loaded, and what was loaded before stays; the next boot of \
 		$release tries it again, and so does: klp load $place/klp_test_v3.ko
 	END
-	[ "$(ls $place)" = klp_test_v3.ko ]
+	[ "$(ls "$place")" = klp_test_v3.ko ]
 	rm "$errors"
 
 	install_package klp-cumulative-2 --oldpackage
