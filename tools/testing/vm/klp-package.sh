@@ -236,7 +236,9 @@ image() {
 	mount -t overlay -o "lowerdir=/,upperdir=$dir/upper,workdir=$dir/work" overlay "$dir/root"
 	mount -t proc proc "$dir/root/proc"
 	mount -t sysfs sysfs "$dir/root/sys"
+	mount --bind /dev "$dir/root/dev"
 	mount --bind "$TEST_FILES" "$dir/root/mnt"
+	chroot "$dir/root" dpkg --install /mnt/livepatch-tools.deb
 	output=$(TEST_FILES=/mnt chroot "$dir/root" bash -ec 'install_package klp-cumulative-1')
 	not grep 'loading patch module' <<<"$output"
 	[ -e "$dir/root$place/klp_test_v1.ko" ]
