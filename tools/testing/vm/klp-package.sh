@@ -151,10 +151,8 @@ failed_load() {
 	install_package klp-cumulative-3 2>"$errors"
 	is_installed klp-cumulative
 	shows 1110
-	expect_lines "$(cat "$errors")" <<-END
-		klp-cumulative: the patch is not loaded, and what was loaded before stays; the next boot of \
-		$release tries it again, and so does: klp load $place/klp_test_v3.ko
-	END
+	grep -qxF "klp-cumulative: the patch is not loaded, and what was loaded before stays;\
+ the next boot of $release tries it again, and so does: klp load $place/klp_test_v3.ko" "$errors"
 	[ "$(ls "$place")" = klp_test_v3.ko ]
 	rm "$errors"
 
