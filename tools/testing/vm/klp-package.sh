@@ -199,6 +199,19 @@ unloaded_by_hand() {
 }
 test_unloaded_by_hand() { with_both unloaded_by_hand; }
 
+# As at boot: what packages have put in place is loaded. klp does not take it from its package.
+boot() {
+	install_package klp-cumulative-1
+	klp unload klp_test_v1
+	klp load --all
+	shows 1110
+	klp list | grep -qxF "klp_test_v1 ($release)"
+	expect_error 'belongs to a package' klp uninstall klp_test_v1
+	[ -e "$place/klp_test_v1.ko" ]
+	remove_package klp-cumulative
+}
+test_boot() { with_both boot; }
+
 # For another kernel: there, and not loaded.
 other_kernel() {
 	local output
