@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * Patches of klp_test_target and of vmlinux that stack, replace each other, and fail on demand; each of them says when its
- * callbacks are called. The including file defines NUMBER, by which their functions' results differ.
+ * callbacks are called. The including file defines NUMBER, by which their functions' results differ, and may define
+ * REPLACE and FUNCTIONS for a patch that is loaded without parameters.
  */
 #include <linux/livepatch.h>
 #include <linux/module.h>
@@ -9,11 +10,18 @@
 #include <linux/seq_file.h>
 #include <linux/string.h>
 
-static bool replace;
+#ifndef REPLACE
+#define REPLACE false
+#endif
+#ifndef FUNCTIONS
+#define FUNCTIONS "value"
+#endif
+
+static bool replace = REPLACE;
 module_param(replace, bool, 0444);
 MODULE_PARM_DESC(replace, "replaces all other patches");
 
-static char *functions = "value";
+static char *functions = FUNCTIONS;
 module_param(functions, charp, 0444);
 MODULE_PARM_DESC(functions, "what is patched in klp_test_target: value, other, value,other or nothing, unknown, notrace");
 

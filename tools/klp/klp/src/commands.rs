@@ -14,6 +14,7 @@ pub mod load;
 pub mod manpages;
 pub mod metrics;
 pub mod reverse;
+pub mod package;
 pub mod signal;
 pub mod status;
 pub mod top;

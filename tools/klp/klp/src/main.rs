@@ -49,6 +49,7 @@ enum Command {
     Manpages(commands::manpages::Arguments),
     Metrics(commands::metrics::Arguments),
     Reverse(commands::reverse::Arguments),
+    Package(commands::package::Arguments),
     Signal(commands::signal::Arguments),
     Status(commands::status::Arguments),
     Top(commands::top::Arguments),
@@ -81,6 +82,9 @@ fn main() -> ExitCode {
         ),
         Command::Metrics(arguments) => ("klp", commands::metrics::run(&arguments, &context)),
         Command::Reverse(arguments) => ("klp", commands::reverse::run(&arguments, &context)),
+        Command::Package(arguments) => {
+            ("klp package", commands::package::run(&arguments, &context))
+        }
         Command::Signal(arguments) => ("klp", commands::signal::run(&arguments, &context)),
         Command::Status(arguments) => ("klp", commands::status::run(&arguments, &context)),
         Command::Top(arguments) => ("klp", commands::top::run(&arguments, &context)),

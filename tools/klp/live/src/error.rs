@@ -25,6 +25,9 @@ pub enum Error {
         /// What is there.
         found: String,
     },
+    /// An installed patch belongs to a package.
+    #[error("{} belongs to a package: remove that", .0.display())]
+    Packaged(PathBuf),
     /// The kernel has no live patching, or sysfs is not mounted.
     #[error("this kernel has no live patching: there is no {}", .0.display())]
     NoLivepatch(PathBuf),

@@ -2,8 +2,9 @@
 
 //! The installed patches: module files in a directory for each kernel, which are loaded at boot.
 //!
-//! Ours are in `/var/lib/klp`; those that kpatch has installed, in `/var/lib/kpatch`, count too. Who
-//! changes anything there has the [lock](crate::lock).
+//! Ours are in `/var/lib/klp`. Those of packages that `klp package` has made, in `/usr/lib/klp`, and
+//! those that kpatch has installed, in `/var/lib/kpatch`, count too. Who changes anything there has
+//! the [lock](crate::lock).
 
 use std::{
     fs, io,
@@ -16,6 +17,7 @@ use crate::{Error, Machine, Result};
 
 /// Where patches are installed.
 pub const DIRECTORY: &str = "/var/lib/klp";
+const PACKAGES_DIRECTORY: &str = "/usr/lib/klp";
 const KPATCH_DIRECTORY: &str = "/var/lib/kpatch";
 
 /// How the names of files begin that are not complete.
@@ -52,6 +54,7 @@ pub fn module_name(file: &str) -> String {
 #[derive(Clone, Debug)]
 pub struct Store {
     ours: PathBuf,
+    packages: PathBuf,
     kpatch: PathBuf,
 }
 
@@ -60,19 +63,20 @@ impl Store {
     pub fn new(machine: &Machine) -> Self {
         Self {
             ours: machine.path(DIRECTORY),
+            packages: machine.path(PACKAGES_DIRECTORY),
             kpatch: machine.path(KPATCH_DIRECTORY),
         }
     }
 
     /// The patches for this kernel, in the order of their file names, which is that in which they
-    /// are loaded. One that is in both places counts once.
+    /// are loaded. One that is in several places counts once.
     ///
     /// # Errors
     ///
     /// That of reading the directories; one that is not there is empty.
     pub fn patches(&self, kernel_release: &str) -> Result<Vec<Installed>> {
         let mut patches = Vec::<Installed>::new();
-        for directory in [&self.ours, &self.kpatch] {
+        for directory in [&self.ours, &self.packages, &self.kpatch] {
             for path in entries(&directory.join(kernel_release))? {
                 let patch = Installed {
                     path,
@@ -96,11 +100,15 @@ impl Store {
     ///
     /// As for [`patches`](Self::patches).
     pub fn all_patches(&self) -> Result<Vec<Installed>> {
-        let mut releases = [entries(&self.ours)?, entries(&self.kpatch)?]
-            .concat()
-            .iter()
-            .map(|path| name_of(path))
-            .collect::<Vec<_>>();
+        let mut releases = [
+            entries(&self.ours)?,
+            entries(&self.packages)?,
+            entries(&self.kpatch)?,
+        ]
+        .concat()
+        .iter()
+        .map(|path| name_of(path))
+        .collect::<Vec<_>>();
         releases.sort();
         releases.dedup();
         let patches = releases.iter().map(|release| self.patches(release));
@@ -150,8 +158,11 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// That of removing the file.
+    /// [`Error::Packaged`], or that of removing the file.
     pub fn uninstall(&self, patch: &Installed) -> Result<()> {
+        if patch.path.starts_with(&self.packages) {
+            return Err(Error::Packaged(patch.path.clone()));
+        }
         let directory = patch.path.parent().unwrap_or(Path::new("/"));
         clean_up(directory);
         fs::remove_file(&patch.path)
@@ -325,6 +336,24 @@ mod tests {
         let name = "x".repeat(300);
         assert!(store.install(RELEASE, &name, b"code").is_err());
         assert!(!root.path().join("var/lib/klp").exists());
+    }
+
+    #[test]
+    fn packaged_patches_count_and_stay() {
+        with_store(|lib, store| {
+            let packages = lib.join("../../usr/lib/klp/7.3.4");
+            fs::create_dir_all(&packages).unwrap();
+            for file in ["a-fix.ko", "b_fix.ko", "c_fix.ko"] {
+                fs::write(packages.join(file), "").unwrap();
+            }
+            let patches = store.patches(RELEASE).unwrap();
+            assert_eq!(files(&patches), ["a-fix.ko", "b_fix.ko", "c_fix.ko"]);
+            assert_eq!(patches[0].path, lib.join("klp/7.3.4/a-fix.ko"));
+            assert!(store.all_patches().unwrap().contains(&patches[2]));
+            let error = store.uninstall(&patches[2]).unwrap_err();
+            assert!(matches!(error, Error::Packaged(_)), "{error}");
+            assert!(patches[2].path.exists());
+        });
     }
 
     #[test]

@@ -14,7 +14,7 @@ use std::{
 };
 
 use object::{
-    elf::{FileHeader64, SHT_NOBITS},
+    elf::{FileHeader64, EM_AARCH64, EM_LOONGARCH, EM_PPC64, EM_S390, EM_X86_64, SHT_NOBITS},
     read::elf::{FileHeader, SectionHeader},
     Endianness,
 };
@@ -40,10 +40,26 @@ pub enum Error {
     },
 }
 
+/// A processor architecture whose kernels have live patching.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Architecture {
+    /// 64-bit Arm, little endian.
+    Arm64,
+    /// LoongArch.
+    LoongArch64,
+    /// 64-bit POWER, little endian.
+    Ppc64le,
+    /// IBM Z.
+    S390x,
+    /// 64-bit x86.
+    X86_64,
+}
+
 /// What a module's file says about itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Module {
     name: String,
+    architecture: Option<Architecture>,
     info: Vec<(String, String)>,
     checksum: Option<String>,
     signed: bool,
@@ -94,6 +110,7 @@ impl Module {
         let info = section(".modinfo")?.ok_or("no section .modinfo")?;
         Ok(Self {
             name: name_in(this_module).ok_or("no name in .gnu.linkonce.this_module")?,
+            architecture: architecture(header.e_machine(endian), endian),
             info: info
                 .split(|byte| *byte == 0)
                 .filter_map(|entry| {
@@ -114,6 +131,11 @@ impl Module {
     /// The name that the kernel gives it.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The architecture that it was built for, if kernels for it have live patching.
+    pub fn architecture(&self) -> Option<Architecture> {
+        self.architecture
     }
 
     /// The first value of a key in `.modinfo`.
@@ -154,6 +176,18 @@ impl Module {
     /// not tell: only modules of klp-build do.
     pub fn replaced_functions(&self) -> Option<&[(String, String)]> {
         self.replaced.as_deref()
+    }
+}
+
+/// The architecture in an ELF header.
+fn architecture(machine: u16, endian: Endianness) -> Option<Architecture> {
+    match (machine, endian) {
+        (EM_AARCH64, Endianness::Little) => Some(Architecture::Arm64),
+        (EM_LOONGARCH, Endianness::Little) => Some(Architecture::LoongArch64),
+        (EM_PPC64, Endianness::Little) => Some(Architecture::Ppc64le),
+        (EM_S390, Endianness::Big) => Some(Architecture::S390x),
+        (EM_X86_64, Endianness::Little) => Some(Architecture::X86_64),
+        _ => None,
     }
 }
 

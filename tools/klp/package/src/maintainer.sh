@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=sh
+# shellcheck disable=SC2154 # the values are assigned below
+#
+# The patches are loaded when they are installed, if the machine runs their kernel. At its later
+# boots klp loads them from their directory, where the package has put them.
+#
+# A patch that cannot be loaded does not make the installation fail: the patch is in place for the
+# next boot, other packages go on, and the machine is as it was. A patch that cannot be taken off
+# does make the removal fail: nobody would know of it any more.
+
+say() { echo "$package: $*" >&2; }
+
+# Whether this is a running machine with the kernel. It is not in a container, where the PID
+# namespace is not the first, whose number the kernel has fixed, and not in the tree of an image.
+is_running() {
+	[ "$(uname -r)" = "$kernel" ] &&
+		[ "$(readlink /proc/self/ns/pid)" = 'pid:[4026531836]' ] &&
+		[ "$(stat -Lc %d:%i /)" = "$(stat -Lc %d:%i /proc/1/root 2>/dev/null)" ]
+}
+
+is_loaded() { [ -e "/sys/module/$1" ]; }
+
+# The new version comes first: when it has replaced the other ones, these are only unloaded, and
+# those that it has not replaced are disabled when it is below or above them. No task is without
+# a patch in between.
+put_on() {
+	failed=
+	for patch in $patches; do
+		file=/usr/lib/klp/$kernel/$patch.ko
+		if [ -z "$failed" ] && is_running && ! klp load "$file"; then
+			failed=$file
+		fi
+		echo "installing $file ($kernel)"
+	done
+	if [ -n "$failed" ]; then
+		say "the patch is not loaded, and what was loaded before stays; the next boot of" \
+			"$kernel tries it again, and so does: klp load $failed"
+	elif is_running && [ -e "$others" ]; then
+		unload_others || say "another version of the patch is still loaded"
+	fi
+}
+
+unload_others() {
+	while read -r patch; do
+		case " $patches " in *" $patch "*) continue ;; esac
+		! is_loaded "$patch" || klp unload "$patch" </dev/null || return
+	done <"$others"
+	rm -f "$others"
+}
+
+# Another version of the package comes. It will not know what this one was.
+hand_over() {
+	is_running || return 0
+	mkdir -p "${others%/*}"
+	for patch in $patches; do
+		! is_loaded "$patch" || echo "$patch" >>"$others"
+	done
+}
+
+take_off() {
+	is_running || return 0
+	unload_all || { say "the patch cannot be taken off, and so the package stays"; return 1; }
+}
+
+unload_all() {
+	newest_first=
+	for patch in $patches; do
+		newest_first="$patch $newest_first"
+	done
+	for patch in $newest_first; do
+		! is_loaded "$patch" || klp unload "$patch" || return
+	done
+	[ ! -e "$others" ] || unload_others
+}
