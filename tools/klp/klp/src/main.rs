@@ -8,6 +8,7 @@
 
 mod commands;
 mod context;
+mod kernel;
 
 use std::process::ExitCode;
 
