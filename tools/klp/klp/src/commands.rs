@@ -3,6 +3,7 @@
 //! The subcommands, a module each.
 
 pub mod convert;
+pub mod new;
 
 use std::{error::Error, process::ExitCode};
 

@@ -32,6 +32,7 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     Convert(commands::convert::Arguments),
+    New(commands::new::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         Command::Convert(arguments) => {
             ("klp convert", commands::convert::run(&arguments, &context))
         }
+        Command::New(arguments) => ("klp", commands::new::run(&arguments, &context)),
     };
     match result {
         Ok(status) => status,
