@@ -1,24 +1,39 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Live patches that klp new started, built in a directory of their own: loaded, tested, unloaded, with
-# nothing but what is in that directory. And klp convert on the machine that runs the kernel.
+# Live patches that klp new started: loaded, tested, unloaded, with nothing but what is in their
+# directories. And klp convert on the machine that runs the kernel. tools/testing/new-patches has
+# made $TEST_FILES.
 . "$(dirname "$0")/lib.sh"
 
-# What the part has made. A module x.ko in plain is one before its symbols were converted.
 patch=$TEST_FILES/klp-test-new
+rust=$TEST_FILES/klp-test-rust
 plain=$TEST_FILES/plain
 
 convert() { "$TEST_FILES/klp" convert --kernel "$TEST_FILES/kernel" "$@"; }
 
+# make_test DIRECTORY
 make_test() {
 	local output
-	output=$(make -s -C "$patch" test)
+	output=$(make -s -C "$1" test)
 	[ "$output" = "test.sh: passed" ] || fail "$output"
-	not is_loaded klp_test_new
+	not is_loaded "$(basename "$1")"
 }
 
-test_make_test() { on_both_cores make_test; }
+test_c() { on_both_cores make_test "$patch"; }
+
+test_rust() {
+	[ -e "$rust" ] || skip "there is no crate klp"
+	on_both_cores make_test "$rust"
+}
+
+with_target() {
+	load livepatch-sleeper
+	make_test "$TEST_FILES/klp-test-function"
+	rmmod livepatch-sleeper
+}
+
+test_function_of_a_module() { on_both_cores with_target; }
 
 load_and_unload() {
 	make -s -C "$patch" load

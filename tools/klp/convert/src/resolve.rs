@@ -3,6 +3,8 @@
 //! Which symbol of which object a reference means. Nothing is guessed: what is not clear is a
 //! [`Problem`] for the user.
 
+use std::iter;
+
 use crate::{
     map::{Definition, Source, SymbolMap},
     problem::Problem,
@@ -93,34 +95,32 @@ pub(crate) fn resolve(
     let Some(exports) = &known.exports else {
         return Ok(None);
     };
-    let exporter = exports.object(name);
-    match exporter {
+    match exports.object(name) {
         Some(object) if request.automatic && request.targets.iter().any(|t| t == object) => {
             return in_object(request, known, object, name, None, weak)
         }
         Some(_) => return Ok(None),
-        // What an old assembler leaves behind, which the loader passes over.
-        None if weak || name == "_GLOBAL_OFFSET_TABLE_" => (),
-        None if !request.automatic => return Err(not_exported(known, name)),
         None => (),
     }
+    // The loader passes over both; old assemblers leave the second behind.
+    let optional = weak || name == "_GLOBAL_OFFSET_TABLE_";
     if !request.automatic {
-        return Ok(None);
+        return if optional {
+            Ok(None)
+        } else {
+            Err(not_exported(known, name))
+        };
     }
 
-    let mut objects = vec!["vmlinux"];
-    objects.extend(request.targets.iter().map(String::as_str));
     let mut found = Vec::new();
-    for object in objects {
-        if known
-            .definitions(object, name)?
-            .is_some_and(|definitions| !definitions.is_empty())
-        {
+    for object in iter::once("vmlinux").chain(request.targets.iter().map(String::as_str)) {
+        let definitions = known.definitions(object, name)?.unwrap_or_default();
+        if !definitions.is_empty() && !found.contains(&object) {
             found.push(object);
         }
     }
     match found[..] {
-        [] if weak || name == "_GLOBAL_OFFSET_TABLE_" => Ok(None),
+        [] if optional => Ok(None),
         [] => Err(not_exported(known, name)),
         [object] => in_object(request, known, object, name, None, weak),
         _ => {
@@ -269,28 +269,33 @@ fn because(files: &[String], definitions: &[Definition]) -> Vec<String> {
 }
 
 fn not_exported(known: &Known, name: &str) -> Problem {
-    let objects = objects_with(known, name);
     let problem = Problem::new(format!(
         "{name} is undefined, and no Module.symvers exports it"
-    ));
-    let problem = problem.note("found", candidates(known, name));
-    match objects[..] {
-        [] if !known.maps.is_empty() => problem.note(
-            "found",
-            [
-                "nowhere: is the name right, and is it in this kernel's configuration? \
-              --target names a module that has it"
-                    .into(),
-            ],
-        ),
-        [] => problem.note("write", [format!("--unexported [OBJECT:]{name}")]),
-        _ => problem.note(
-            "write",
-            objects.iter().map(|object| match *object {
-                "vmlinux" => format!("--unexported {name}"),
-                module => format!("--unexported {module}:{name}"),
-            }),
-        ),
+    ))
+    .note("found", candidates(known, name));
+    let objects = objects_with(known, name);
+    let write = objects.iter().map(|object| match *object {
+        "vmlinux" => format!("--unexported {name}"),
+        module => format!("--unexported {module}:{name}"),
+    });
+    if !objects.is_empty() {
+        problem.note("write", write)
+    } else if known.maps.is_empty() {
+        problem.note("write", [format!("--unexported [OBJECT:]{name}")])
+    } else {
+        problem
+            .note(
+                "found",
+                ["nowhere: is the name right, and has this kernel it?".into()],
+            )
+            .note(
+                "write",
+                [
+                    "--target MODULE, if a module has it".into(),
+                    "--exports FILE, if the Module.symvers FILE of another module exports it"
+                        .into(),
+                ],
+            )
     }
 }
 

@@ -495,7 +495,7 @@ fn automatically_with_targets() {
     let mut all = known(vec![list()]);
     all.set_exports(exports(PRINTK));
     assert_eq!(
-        converted(&patch(), &automatic(&["target"]), &all),
+        converted(&patch(), &automatic(&["target", "target"]), &all),
         ["target:hidden", "vmlinux:other"]
     );
 

@@ -293,7 +293,7 @@ fn targets_by_name_and_file() {
     let machine = machine_with_target();
     let said = machine.refused(&["--auto"]);
     assert!(
-        said.contains("in_target is undefined") && said.contains("--target names"),
+        said.contains("in_target is undefined") && said.contains("write    --target MODULE, if"),
         "{said}"
     );
     let said = machine.refused(&["--auto", "--target", "another"]);
@@ -342,6 +342,12 @@ fn targets_from_a_package_for_debugging() {
         &format!("usr/lib/debug/lib/modules/{RELEASE}/kernel/drivers/some-target.ko"),
         target.build(),
     );
+    // Also if it is loaded.
+    machine.file(
+        "proc/kallsyms",
+        "0 T _stext\n8 t hidden\n10 d other\n\
+         20 t in_target\t[some_target]\n30 t in_target\t[some_target]\n",
+    );
     let arguments = ["--auto", "--target=some-target", "--from=b.c"];
     let (symbols, _) = machine.converted(&arguments);
     assert!(
@@ -358,4 +364,31 @@ fn nothing_is_looked_for_without_need() {
     let (symbols, said) = machine.converted(&["--symbols=list"]);
     assert_eq!(symbols, ["vmlinux.hidden,0"]);
     assert!(!said.contains("insmod"), "{said}");
+}
+
+#[test]
+fn answers_in_json() {
+    let machine = Machine::new();
+    let answer = |arguments: &[&str]| -> serde_json::Value {
+        let output = machine.convert(arguments);
+        assert!(output.status.success() && output.stderr.is_empty());
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    let first = answer(&["--auto", "--json"]);
+    assert_eq!(first["schema"], "klp/1");
+    assert_eq!(first["command"], "convert");
+    assert_eq!(first["module"], "x.ko");
+    assert_eq!(first["relocations"], 4);
+    assert_eq!(
+        first["symbols"][0],
+        serde_json::json!({
+            "object": "vmlinux",
+            "name": "hidden",
+            "position": 0,
+            "uses": [".text+0x8", ".text+0x20"],
+        })
+    );
+    let second = answer(&["--auto", "--json"]);
+    assert_eq!(second["relocations"], 0);
+    assert_eq!(second["symbols"], serde_json::json!([]));
 }

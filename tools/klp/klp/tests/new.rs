@@ -143,7 +143,7 @@ fn in_rust() {
         &["fix", "--rust", "--function=f", "--target=some-module"],
     );
     let source = contents(&files, "fix/fix.rs");
-    assert!(source.contains("        some_module {\n            f() => patched_f,\n"));
+    assert!(source.contains("        module \"some_module\" {\n            f() => patched_f,\n"));
 }
 
 #[test]

@@ -19,6 +19,7 @@ use klp_convert::{
 use klp_live::Machine;
 use klp_module::Module;
 use object::ReadCache;
+use serde_json::json;
 
 use super::Result;
 use crate::{
@@ -164,37 +165,59 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result {
             return Ok(ExitCode::FAILURE);
         }
     };
-    match outcome {
-        Outcome::NothingToDo => {
-            if output != module {
-                write(&file)?;
-            }
-            say("nothing to convert, or converted already");
-        }
+    let (contents, relocations, symbols) = match outcome {
         Outcome::Converted {
             file,
             relocations,
             symbols,
-        } => {
-            write(&file)?;
-            if request.automatic {
-                for symbol in &symbols {
-                    say(&format!("{symbol}, used by {}", symbol.uses.join(", ")));
-                }
-            }
-            let of_vmlinux = symbols.iter().any(|symbol| symbol.object == "vmlinux");
-            if of_vmlinux && !arguments.unexported.is_empty() && !known.knows("vmlinux") {
-                say(
-                    "the kernel's symbols are not known here, so only insmod will tell \
-                     whether it has these",
-                );
-            }
-            let count = symbols.len();
-            say(&format!(
-                "{relocations} relocations against {count} symbols converted"
-            ));
+        } => (Some(file), relocations, symbols),
+        Outcome::NothingToDo => (None, 0, Vec::new()),
+    };
+    match contents {
+        Some(contents) => write(&contents)?,
+        None if output != module => write(&file)?,
+        None => (),
+    }
+
+    if context.json {
+        let symbols = symbols.iter().map(|symbol| {
+            json!({
+                "object": symbol.object,
+                "name": symbol.name,
+                "position": symbol.position,
+                "uses": symbol.uses,
+            })
+        });
+        let answer = json!({
+            "schema": "klp/1",
+            "command": "convert",
+            "module": output.to_string_lossy(),
+            "relocations": relocations,
+            "symbols": symbols.collect::<Vec<_>>(),
+        });
+        println!("{answer}");
+        return Ok(ExitCode::SUCCESS);
+    }
+    if symbols.is_empty() {
+        say("nothing to convert, or converted already");
+        return Ok(ExitCode::SUCCESS);
+    }
+    if request.automatic {
+        for symbol in &symbols {
+            say(&format!("{symbol}, used by {}", symbol.uses.join(", ")));
         }
     }
+    let of_vmlinux = symbols.iter().any(|symbol| symbol.object == "vmlinux");
+    if of_vmlinux && !arguments.unexported.is_empty() && !known.knows("vmlinux") {
+        say(
+            "the kernel's symbols are not known here, so only insmod will tell whether it has \
+             these",
+        );
+    }
+    let count = symbols.len();
+    say(&format!(
+        "{relocations} relocations against {count} symbols converted"
+    ));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -235,8 +258,9 @@ impl Arguments {
         file: &[u8],
     ) -> Result<(Request, Known)> {
         let mut known = Known::default();
-        self.add_vmlinux(kernel, file, &mut known)?;
+        // A module's own file tells more than /proc/kallsyms.
         let targets = self.add_targets(kernel, &mut known)?;
+        self.add_vmlinux(kernel, file, &mut known)?;
         self.add_exports(kernel, &mut known)?;
         if self.auto {
             self.check_automatic(kernel, &known)?;

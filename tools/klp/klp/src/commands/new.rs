@@ -191,12 +191,18 @@ impl Arguments {
                 "NEEDS_RUST",
                 of_rust(", Rust as the kernel was built with, bindgen"),
             ),
-            ("OBJECT", object.clone()),
             (
                 "OBJECT_NAME",
                 match object.as_str() {
                     "vmlinux" => String::new(),
                     module => format!(".name = \"{module}\", "),
+                },
+            ),
+            (
+                "RUST_OBJECT",
+                match object.as_str() {
+                    "vmlinux" => object.clone(),
+                    module => format!("module \"{module}\""),
                 },
             ),
             (
