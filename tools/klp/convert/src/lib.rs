@@ -2,10 +2,11 @@
 
 //! Turns a kernel module's references to unexported symbols into livepatch relocations.
 //!
-//! The kernel's loader resolves ordinary undefined symbols against exported symbols only. In a module marked
-//! `livepatch=Y` it also resolves relocations in sections named `.klp.rela.OBJECT.SECTION` against symbols named
-//! `.klp.sym.OBJECT.NAME,POSITION`, exported or not. `Documentation/livepatch/module-elf-format.rst` describes the
-//! format. [`convert`] moves the relocations against a given list of symbols into such sections.
+//! The kernel's loader resolves ordinary undefined symbols against exported symbols only. In a
+//! module marked `livepatch=Y` it also resolves relocations in sections named
+//! `.klp.rela.OBJECT.SECTION` against symbols named `.klp.sym.OBJECT.NAME,POSITION`, exported or
+//! not. `Documentation/livepatch/module-elf-format.rst` describes the format. [`convert`] moves the
+//! relocations against a given list of symbols into such sections.
 
 mod dwarf;
 mod elf;
@@ -47,7 +48,8 @@ pub enum Outcome {
         file: Vec<u8>,
         /// How many relocations.
         relocations: usize,
-        /// The symbols. One that only debugging information refers to is among them, though no relocation moves.
+        /// The symbols. One that only debugging information refers to is among them, though no
+        /// relocation moves.
         symbols: Vec<Converted>,
     },
 }
@@ -80,14 +82,15 @@ pub fn undefined_symbols(file: &[u8]) -> Result<Vec<String>, String> {
 
 /// Moves the relocations in `file`, a module, against the undefined symbols that `request` names.
 ///
-/// All these symbols are marked, even without a relocation: the loader refuses a module with one that it does not know.
-/// What is `known` of the kernel is used to see that each symbol is there, and which of several is meant.
+/// All these symbols are marked, even without a relocation: the loader refuses a module with one
+/// that it does not know. What is `known` of the kernel is used to see that each symbol is there,
+/// and which of several is meant.
 ///
 /// # Errors
 ///
-/// The file is no unsigned module marked as a livepatch, or damaged; a symbol is not in the object, not
-/// clear, or cannot be expressed in the format; or a section that refers to a symbol of another module
-/// cannot be relocated when that comes. All problems with symbols are reported at once.
+/// The file is no unsigned module marked as a livepatch, or damaged; a symbol is not in the object,
+/// not clear, or cannot be expressed in the format; or a section that refers to a symbol of another
+/// module cannot be relocated when that comes. All problems with symbols are reported at once.
 pub fn convert(file: &[u8], request: &Request, known: &Known) -> Result<Outcome, Vec<Problem>> {
     let one = |error: String| vec![Problem::from(error)];
     if file.ends_with(SIGNATURE) {
@@ -153,7 +156,8 @@ fn converted(
     }
 }
 
-/// Does what [`convert`] does when it is clear what is meant; returns how many relocations were moved.
+/// Does what [`convert`] does when it is clear what is meant; returns how many relocations were
+/// moved.
 fn move_relocations(
     elf: &mut Elf<'_>,
     converted: &BTreeMap<usize, Converted>,

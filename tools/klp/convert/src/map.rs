@@ -241,8 +241,8 @@ impl SymbolMap {
         Ok(())
     }
 
-    /// Whether it is of a kernel. Debian installs files that look so, but only say where to find the
-    /// real one.
+    /// Whether it is of a kernel. Debian installs files that look so, but only say where to find
+    /// the real one.
     pub fn is_of_kernel(&self) -> bool {
         !self.definitions("vmlinux", "_stext").is_empty()
     }
@@ -268,8 +268,8 @@ impl SymbolMap {
         objects
     }
 
-    /// Addresses that are not known are all the same, and leave the order of the file, which is that
-    /// of the addresses.
+    /// Addresses that are not known are all the same, and leave the order of the file, which is
+    /// that of the addresses.
     fn sort_vmlinux(&mut self) {
         for definitions in self
             .0

@@ -19,8 +19,8 @@ pub struct Known {
 }
 
 impl Known {
-    /// Adds symbols. If several files know an object, the first one counts, and the others must agree
-    /// with it.
+    /// Adds symbols. If several files know an object, the first one counts, and the others must
+    /// agree with it.
     pub fn add_map(&mut self, file: impl Into<String>, map: SymbolMap) {
         self.maps.push((file.into(), map));
     }
@@ -236,8 +236,8 @@ fn from(files: &[String], definitions: &[Definition]) -> Option<usize> {
         }
     }
     let (position, definition) = chosen?;
-    // A path names one file. A name without directory may also be that of a symbol whose file is not
-    // known.
+    // A path names one file. A name without directory may also be that of a symbol whose file is
+    // not known.
     (!unclear || matches!(definition.source, Source::Path(_))).then_some(position)
 }
 

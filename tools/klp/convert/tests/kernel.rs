@@ -353,7 +353,8 @@ fn files_of_different_kernels() {
     let lines = problems(&patch(), &unexported(&["hidden=1"]), &known(maps));
     assert!(
         lines[0].starts_with(
-            "file 1 has 2 symbols hidden of vmlinux, but file 2 has 1: they are not of the same kernel"
+            "file 1 has 2 symbols hidden of vmlinux, but file 2 has 1: \
+             they are not of the same kernel"
         ),
         "{}",
         lines[0]

@@ -81,7 +81,8 @@ impl<'a> Kernel<'a> {
         all.find(|path| path.is_file())
     }
 
-    /// Lists of the kernel's symbols, best first. Debian installs a System.map that only says where the real one is.
+    /// Lists of the kernel's symbols, best first. Debian installs a System.map that only says where
+    /// the real one is.
     pub fn symbol_lists(&self) -> Vec<PathBuf> {
         let Self {
             release, machine, ..
@@ -102,7 +103,8 @@ impl<'a> Kernel<'a> {
         lists
     }
 
-    /// The file of a module by its name; that of a package for debugging if there is one, as it was not stripped.
+    /// The file of a module by its name; that of a package for debugging if there is one, as it was
+    /// not stripped.
     ///
     /// # Errors
     ///

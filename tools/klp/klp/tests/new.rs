@@ -107,7 +107,8 @@ fn example_in_c() {
     assert!(source.contains("\t{ .funcs = funcs },\n"));
     let readme = contents(&files, "my-patch/README.md");
     assert!(readme.contains(
-        "    klp new --c my-patch\n    cd my-patch\n    make\n    make load\n    cat /proc/cmdline\n"
+        "    klp new --c my-patch\n    cd my-patch\n    make\n    make load\n    \
+         cat /proc/cmdline\n"
     ));
 }
 

@@ -29,17 +29,18 @@ use crate::{
 
 /// Turn a kernel module's references to unexported symbols into livepatch relocations.
 ///
-/// The module must be marked livepatch=Y and must not be signed yet. Sections that the kernel reads or
-/// frees when it loads the module cannot refer to symbols of other modules. On an error, the exit
-/// status is 1 and the module is left as it is.
+/// The module must be marked livepatch=Y and must not be signed yet. Sections that the kernel reads
+/// or frees when it loads the module cannot refer to symbols of other modules. On an error, the
+/// exit status is 1 and the module is left as it is.
 ///
-/// Which of several symbols of one name is meant is never guessed. What is known of the kernel comes
-/// from its build directory, from its package for debugging, and, if it is the one that runs, from
-/// /proc/kallsyms; it is looked for with --unexported, --auto, --target, --from and --kernel.
+/// Which of several symbols of one name is meant is never guessed. What is known of the kernel
+/// comes from its build directory, from its package for debugging, and, if it is the one that runs,
+/// from /proc/kallsyms; it is looked for with --unexported, --auto, --target, --from and --kernel.
 #[derive(Args)]
 #[command(group = clap::ArgGroup::new("what").required(true).multiple(true))]
 pub struct Arguments {
-    /// Symbols to convert, in the format of Module.symvers; the file that kbuild gets as KBUILD_EXTRA_SYMBOLS.
+    /// Symbols to convert, in the format of Module.symvers; the file that kbuild gets as
+    /// KBUILD_EXTRA_SYMBOLS.
     #[arg(long, group = "what", value_name = "FILE")]
     symbols: Vec<PathBuf>,
 
@@ -47,18 +48,21 @@ pub struct Arguments {
     #[arg(long, group = "what", value_name = "[OBJECT:]NAME[=N]")]
     unexported: Vec<Unexported>,
 
-    /// Convert every undefined symbol that is not exported but in vmlinux or in a target, and list them.
+    /// Convert every undefined symbol that is not exported but in vmlinux or in a target, and list
+    /// them.
     #[arg(long, group = "what")]
     auto: bool,
 
-    /// A module that is patched, by its name or its file: its symbols can be converted, also when it is not loaded.
+    /// A module that is patched, by its name or its file: its symbols can be converted, also when
+    /// it is not loaded.
     #[arg(long, value_name = "MODULE")]
     target: Vec<PathBuf>,
 
-    /// Of several symbols of one name, the one that this source file defines, such as fs/proc/cmdline.c.
+    /// Of several symbols of one name, the one that this source file defines, such as
+    /// fs/proc/cmdline.c.
     ///
-    /// A directory can only be told from the debugging information of vmlinux; a plain file name also
-    /// from the symbol table of vmlinux or of a module that was not stripped.
+    /// A directory can only be told from the debugging information of vmlinux; a plain file name
+    /// also from the symbol table of vmlinux or of a module that was not stripped.
     #[arg(long, value_name = "FILE")]
     from: Vec<String>,
 
@@ -66,13 +70,13 @@ pub struct Arguments {
     #[arg(long, value_name = "OBJECT:NAME=N")]
     position: Vec<Position>,
 
-    /// The kernel that the module is for, if it is not the one that the module names: its release, or its
-    /// build directory.
+    /// The kernel that the module is for, if it is not the one that the module names: its release,
+    /// or its build directory.
     #[arg(long, value_name = "RELEASE|DIRECTORY")]
     kernel: Option<String>,
 
-    /// The kernel's symbols, in the format of System.map or /proc/kallsyms: checks that each symbol of vmlinux is there,
-    /// and only once.
+    /// The kernel's symbols, in the format of System.map or /proc/kallsyms: checks that each symbol
+    /// of vmlinux is there, and only once.
     #[arg(long, value_name = "FILE")]
     system_map: Option<PathBuf>,
 
