@@ -21,6 +21,16 @@ pub(crate) struct Undefined {
     pub(crate) weak: bool,
 }
 
+/// A symbol that is in a section of the module.
+#[derive(Debug)]
+pub(crate) struct Defined {
+    pub(crate) name: String,
+    /// Where it begins in the section.
+    pub(crate) start: u64,
+    /// 0 if that is not known.
+    pub(crate) size: u64,
+}
+
 /// A relocation with addend.
 #[derive(Clone, Copy)]
 pub(crate) struct Rela(Rela64<LE>);
@@ -29,6 +39,11 @@ impl Rela {
     /// The index of the symbol.
     pub(crate) fn symbol(&self) -> usize {
         (self.0.r_info.get(LE) >> 32) as usize
+    }
+
+    /// The place that it changes, from the start of the section.
+    pub(crate) fn offset(&self) -> u64 {
+        self.0.r_offset.get(LE)
     }
 }
 
@@ -205,6 +220,23 @@ impl<'a> Elf<'a> {
             let weak = symbol.st_bind() == elf::STB_WEAK;
             Ok((index, Undefined { name, weak }))
         }))
+    }
+
+    /// The functions and data in a section. Names that are damaged are left out.
+    pub(crate) fn defined_symbols(&self, section: usize) -> Result<Vec<Defined>, String> {
+        let strings = self.data(self.strtab)?;
+        let symbols = self.symbols.iter().filter(|symbol| {
+            usize::from(symbol.st_shndx.get(LE)) == section
+                && !matches!(symbol.st_type(), elf::STT_SECTION | elf::STT_FILE)
+        });
+        let defined = symbols.filter_map(|symbol| {
+            Some(Defined {
+                name: string(strings, symbol.st_name.get(LE)).ok()?,
+                start: symbol.st_value.get(LE),
+                size: symbol.st_size.get(LE),
+            })
+        });
+        Ok(defined.filter(|symbol| !symbol.name.is_empty()).collect())
     }
 
     /// The sections with relocations of what is loaded. Livepatch relocations are not among them.

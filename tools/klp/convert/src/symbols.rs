@@ -15,28 +15,7 @@ pub(crate) struct Wanted {
     /// `vmlinux` or the name of a module.
     pub(crate) object: String,
     /// Which of several symbols of the name, if the user says so.
-    position: Option<usize>,
-}
-
-impl Wanted {
-    /// What to write behind the symbol's name: 0 if there is only one of the name.
-    pub(crate) fn position(&self, name: &str, map: Option<&SymbolMap>) -> Result<usize, String> {
-        let count = match map {
-            Some(map) if self.object == "vmlinux" => map.count(name),
-            _ => return Ok(self.position.unwrap_or(0)),
-        };
-        match (count, self.position) {
-            (0, _) => Err(format!("the kernel has no symbol {name}")),
-            (_, Some(position)) if position > count => Err(format!(
-                "the kernel has {count} symbols {name}, and number {position} is asked for"
-            )),
-            (1, _) => Ok(0),
-            (_, Some(position)) => Ok(position),
-            (_, None) => Err(format!(
-                "the kernel has {count} symbols {name}: say which with --position vmlinux:{name}=N"
-            )),
-        }
-    }
+    pub(crate) position: Option<usize>,
 }
 
 /// The position of a symbol as the user gives it: `OBJECT:NAME=N`.
@@ -65,8 +44,39 @@ impl FromStr for Position {
     }
 }
 
+/// A symbol that the user asks for: `NAME` of vmlinux, or `OBJECT:NAME`, perhaps with `=N`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unexported {
+    name: String,
+    wanted: Wanted,
+}
+
+impl FromStr for Unexported {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (symbol, position) = match text.split_once('=') {
+            Some((symbol, position)) => {
+                let position = position.parse().ok().filter(|position| *position > 0);
+                (
+                    symbol,
+                    Some(position.ok_or("expected [OBJECT:]NAME[=N] with N from 1")?),
+                )
+            }
+            None => (text, None),
+        };
+        let (object, name) = symbol.split_once(':').unwrap_or(("vmlinux", symbol));
+        let object = object_name(object);
+        check_expressible(&object, name)?;
+        Ok(Self {
+            name: name.into(),
+            wanted: Wanted { object, position },
+        })
+    }
+}
+
 /// The symbols to be converted, by name.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Symbols(HashMap<String, Wanted>);
 
 impl Symbols {
@@ -89,30 +99,45 @@ impl Symbols {
                 return Err(format!("{number}: '{checksum}' is no checksum"));
             }
             let object = object_name(object);
-            if !is_expressible(name, SYMBOL_LENGTH, ',') {
-                return Err(format!(
-                    "{number}: no livepatch relocation can refer to a symbol '{}'",
-                    name.escape_default()
-                ));
-            }
-            if !is_expressible(&object, OBJECT_LENGTH, '.') {
-                return Err(format!(
-                    "{number}: no livepatch relocation can refer to an object '{}'",
-                    object.escape_default()
-                ));
-            }
+            check_expressible(&object, name).map_err(|error| format!("{number}: {error}"))?;
             let wanted = Wanted {
                 object,
                 position: None,
             };
-            match self.0.insert(name.into(), wanted.clone()) {
-                Some(other) if other != wanted => {
-                    return Err(format!("{number}: {name} is in {} too", other.object))
-                }
-                _ => (),
-            }
+            self.insert(name, wanted)
+                .map_err(|error| format!("{number}: {error}"))?;
         }
         Ok(())
+    }
+
+    /// Adds a symbol that the user asks for.
+    ///
+    /// # Errors
+    ///
+    /// The same name with another object or position is in the list.
+    pub fn add_unexported(&mut self, symbol: &Unexported) -> Result<(), String> {
+        self.insert(&symbol.name, symbol.wanted.clone())
+    }
+
+    fn insert(&mut self, name: &str, wanted: Wanted) -> Result<(), String> {
+        match self.0.get(name) {
+            Some(other) if other.object != wanted.object => {
+                Err(format!("{name} is in {} too", other.object))
+            }
+            Some(Wanted {
+                position: Some(one),
+                ..
+            }) if wanted.position.is_some_and(|other| other != *one) => {
+                Err(format!("two positions for {}:{name}", wanted.object))
+            }
+            Some(Wanted {
+                position: Some(_), ..
+            }) => Ok(()),
+            _ => {
+                self.0.insert(name.into(), wanted);
+                Ok(())
+            }
+        }
     }
 
     /// Sets which of several symbols of a name is meant.
@@ -144,51 +169,8 @@ impl Symbols {
     }
 }
 
-/// How many symbols of each name the kernel has.
-#[derive(Debug, Default)]
-pub struct SymbolMap(HashMap<String, usize>);
-
-impl SymbolMap {
-    /// Reads lines of address, type and name, as in System.map and /proc/kallsyms. Symbols of modules are left out.
-    ///
-    /// # Errors
-    ///
-    /// The number of a line and what is wrong with it.
-    pub fn parse(file: &[u8]) -> Result<Self, String> {
-        let mut map = Self::default();
-        for (number, line) in lines(file)? {
-            let mut fields = line.split_ascii_whitespace();
-            let (Some(address), Some(kind), Some(name)) =
-                (fields.next(), fields.next(), fields.next())
-            else {
-                return Err(format!("{number}: expected address, type and name"));
-            };
-            if u64::from_str_radix(address, 16).is_err() {
-                return Err(format!("{number}: '{address}' is no address"));
-            }
-            if kind.len() != 1 {
-                return Err(format!("{number}: '{kind}' is no type"));
-            }
-            match (fields.next(), fields.next()) {
-                (None, _) => *map.0.entry(name.into()).or_default() += 1,
-                (Some(module), None) if module.starts_with('[') && module.ends_with(']') => (),
-                _ => {
-                    return Err(format!(
-                        "{number}: expected nothing or a module after the name"
-                    ))
-                }
-            }
-        }
-        Ok(map)
-    }
-
-    pub(crate) fn count(&self, name: &str) -> usize {
-        self.0.get(name).copied().unwrap_or(0)
-    }
-}
-
 /// The name of an object as the kernel has it, from that of a module or its file.
-fn object_name(path: &str) -> String {
+pub fn object_name(path: &str) -> String {
     let name = path.rsplit_once('/').map_or(path, |(_, name)| name);
     name.strip_suffix(".ko").unwrap_or(name).replace('-', "_")
 }
@@ -199,8 +181,24 @@ fn is_expressible(name: &str, length: usize, end: char) -> bool {
     !name.is_empty() && name.len() <= length && !name.contains(ends)
 }
 
+fn check_expressible(object: &str, name: &str) -> Result<(), String> {
+    let cannot = |what, name: &str| {
+        let name = name.escape_default();
+        Err(format!(
+            "no livepatch relocation can refer to {what} '{name}'"
+        ))
+    };
+    if !is_expressible(name, SYMBOL_LENGTH, ',') {
+        cannot("a symbol", name)
+    } else if !is_expressible(object, OBJECT_LENGTH, '.') {
+        cannot("an object", object)
+    } else {
+        Ok(())
+    }
+}
+
 /// The lines of a file that are not empty, with their numbers.
-fn lines(file: &[u8]) -> Result<impl Iterator<Item = (usize, &str)>, String> {
+pub(crate) fn lines(file: &[u8]) -> Result<impl Iterator<Item = (usize, &str)>, String> {
     let text = std::str::from_utf8(file).map_err(|_| "1: not a text file")?;
     let numbered = text
         .lines()

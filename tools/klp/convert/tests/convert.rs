@@ -4,7 +4,7 @@
 
 mod module;
 
-use klp_convert::{convert, Outcome, Position, SymbolMap, Symbols};
+use klp_convert::{Known, Outcome, Position, Request, SymbolMap, Symbols};
 use module::*;
 
 const SHF_KLP: u64 = 0x0010_0000;
@@ -51,6 +51,20 @@ fn of_vmlinux(names: &[&str]) -> Symbols {
     symbols(&names.iter().map(line).collect::<String>())
 }
 
+/// Converts the symbols of a list; the error is the line that says what is wrong.
+fn convert(file: &[u8], symbols: &Symbols, map: Option<&SymbolMap>) -> Result<Outcome, String> {
+    let request = Request {
+        symbols: symbols.clone(),
+        ..Request::default()
+    };
+    let mut known = Known::default();
+    if let Some(map) = map {
+        known.add_map("the map", map.clone());
+    }
+    klp_convert::convert(file, &request, &known)
+        .map_err(|problems| problems[0].message().to_owned())
+}
+
 fn map(lines: &str) -> SymbolMap {
     SymbolMap::parse(lines.as_bytes()).unwrap()
 }
@@ -61,7 +75,7 @@ fn converted(file: &[u8], symbols: &Symbols, map: Option<&SymbolMap>) -> (Vec<u8
             file,
             relocations,
             symbols,
-        } => (file, relocations, symbols),
+        } => (file, relocations, symbols.len()),
         Outcome::NothingToDo => panic!("nothing converted"),
     }
 }

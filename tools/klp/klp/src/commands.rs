@@ -22,6 +22,7 @@ pub mod uninstall;
 pub mod unload;
 pub mod version;
 pub mod wait;
+pub mod new;
 
 #[cfg(test)]
 mod tests;

@@ -15,6 +15,7 @@ mod explain;
 mod fake;
 mod json;
 mod session;
+mod kernel;
 
 use std::process::ExitCode;
 
@@ -57,6 +58,7 @@ enum Command {
     Unload(commands::unload::Arguments),
     Version(commands::version::Arguments),
     Wait(commands::wait::Arguments),
+    New(commands::new::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -92,6 +94,7 @@ fn main() -> ExitCode {
         Command::Unload(arguments) => ("klp", commands::unload::run(&arguments, &context)),
         Command::Version(arguments) => ("klp", commands::version::run(&arguments, &context)),
         Command::Wait(arguments) => ("klp", commands::wait::run(&arguments, &context)),
+        Command::New(arguments) => ("klp", commands::new::run(&arguments, &context)),
     };
     match result {
         Ok(status) => status,

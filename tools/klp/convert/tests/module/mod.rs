@@ -2,6 +2,11 @@
 
 //! Makes small modules, and reads them back.
 
+#![allow(
+    dead_code,
+    reason = "each of the programs with tests uses a part of it"
+)]
+
 pub const SHT_PROGBITS: u32 = 1;
 pub const SHT_SYMTAB: u32 = 2;
 pub const SHT_STRTAB: u32 = 3;
@@ -29,8 +34,17 @@ pub type Rela = (u64, u32, u32, i64);
 #[derive(Clone, Default)]
 pub struct Module {
     pub sections: Vec<Section>,
-    /// Name, binding, section.
-    pub symbols: Vec<(String, u8, u16)>,
+    symbols: Vec<Symbol>,
+}
+
+#[derive(Clone)]
+struct Symbol {
+    name: String,
+    /// Binding and type.
+    info: u8,
+    section: u16,
+    value: u64,
+    size: u64,
 }
 
 pub fn relas_to_bytes(relas: &[Rela]) -> Vec<u8> {
@@ -88,19 +102,31 @@ impl Module {
 
     /// A symbol; returns its index.
     pub fn symbol(&mut self, name: &str, binding: u8, section: u16) -> u32 {
-        self.symbols.push((name.into(), binding, section));
+        self.symbol_at(name, binding, section, 0, 0)
+    }
+
+    /// A symbol with its place and size.
+    pub fn symbol_at(&mut self, name: &str, info: u8, section: u16, value: u64, size: u64) -> u32 {
+        self.symbols.push(Symbol {
+            name: name.into(),
+            info,
+            section,
+            value,
+            size,
+        });
         self.symbols.len() as u32
     }
 
     pub fn build(&self) -> Vec<u8> {
         let symtab = self.sections.len() as u32 + 1;
         let (mut table, mut strings) = (vec![0; 24], vec![0]);
-        for (name, binding, section) in &self.symbols {
+        for symbol in &self.symbols {
             table.extend((strings.len() as u32).to_le_bytes());
-            table.extend([*binding, 0]);
-            table.extend(section.to_le_bytes());
-            table.extend([0; 16]);
-            strings.extend(name.bytes().chain([0]));
+            table.extend([symbol.info, 0]);
+            table.extend(symbol.section.to_le_bytes());
+            table.extend(symbol.value.to_le_bytes());
+            table.extend(symbol.size.to_le_bytes());
+            strings.extend(symbol.name.bytes().chain([0]));
         }
         let mut all = self.sections.clone();
         for section in all

@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What is on this machine of a kernel that a module was built for.
+
+use std::{
+    fs,
+    io::{self, ErrorKind},
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use klp_convert::object_name;
+use klp_live::Machine;
+
+use crate::commands::Result;
+
+/// A kernel, by its release, and where it was built or its headers are.
+pub struct Kernel<'a> {
+    machine: &'a Machine,
+    release: String,
+    directory: PathBuf,
+}
+
+impl<'a> Kernel<'a> {
+    /// The kernel of this release.
+    pub fn of_release(machine: &'a Machine, release: &str) -> Self {
+        Self {
+            machine,
+            release: release.into(),
+            directory: machine.path(format!("/lib/modules/{release}/build")),
+        }
+    }
+
+    /// The kernel that the user names: by its release, or, with a slash, by its build directory.
+    ///
+    /// # Errors
+    ///
+    /// The directory is not one that a kernel was built or prepared in.
+    pub fn named(machine: &'a Machine, name: &str) -> Result<Self> {
+        if !name.contains('/') && !name.starts_with('.') {
+            return Ok(Self::of_release(machine, name));
+        }
+        let file = Path::new(name).join("include/config/kernel.release");
+        let release = fs::read_to_string(&file).map_err(|error| {
+            format!(
+                "{}: {error}: is this a kernel's build directory?",
+                file.display()
+            )
+        })?;
+        Ok(Self {
+            machine,
+            release: release.trim_end().into(),
+            directory: name.into(),
+        })
+    }
+
+    /// Its release.
+    pub fn release(&self) -> &str {
+        &self.release
+    }
+
+    /// The exported symbols.
+    pub fn module_symvers(&self) -> PathBuf {
+        self.directory.join("Module.symvers")
+    }
+
+    /// A vmlinux that may have its symbol table: from the build, or from a package for debugging.
+    pub fn vmlinux(&self) -> Option<PathBuf> {
+        let Self { release, .. } = self;
+        let installed = [
+            format!("/usr/lib/debug/boot/vmlinux-{release}"),
+            format!("/usr/lib/debug/lib/modules/{release}/vmlinux"),
+            format!("/usr/lib/debug/vmlinux-{release}"),
+            format!("/boot/vmlinux-{release}"),
+            format!("/lib/modules/{release}/vmlinux"),
+        ];
+        let installed = installed.iter().map(|path| self.machine.path(path));
+        let mut all = [self.directory.join("vmlinux")]
+            .into_iter()
+            .chain(installed);
+        all.find(|path| path.is_file())
+    }
+
+    /// Lists of the kernel's symbols, best first. Debian installs a System.map that only says where
+    /// the real one is.
+    pub fn symbol_lists(&self) -> Vec<PathBuf> {
+        let Self {
+            release, machine, ..
+        } = self;
+        let mut lists = vec![
+            self.directory.join("System.map"),
+            machine.path(format!("/boot/System.map-{release}")),
+            machine.path(format!("/lib/modules/{release}/System.map")),
+            machine.path(format!("/usr/lib/debug/boot/System.map-{release}")),
+        ];
+        if machine
+            .kernel_release()
+            .is_ok_and(|running| running == *release)
+        {
+            lists.push(machine.path("/proc/kallsyms"));
+        }
+        lists.retain(|path| path.is_file());
+        lists
+    }
+
+    /// The file of a module by its name; that of a package for debugging if there is one, as it was
+    /// not stripped.
+    ///
+    /// # Errors
+    ///
+    /// The kernel has no such module.
+    pub fn module(&self, name: &str) -> Result<PathBuf> {
+        let Self {
+            release, machine, ..
+        } = self;
+        let directory = PathBuf::from(format!("/lib/modules/{release}"));
+        let list = machine.path(directory.join("modules.dep"));
+        let modules = fs::read_to_string(&list)
+            .map_err(|error| format!("module {name}: {}: {error}", list.display()))?;
+        let mut files = modules
+            .lines()
+            .filter_map(|line| Some(line.split_once(':')?.0));
+        let file = files
+            .find(|file| module_name(Path::new(file)) == object_name(name))
+            .ok_or_else(|| format!("{} has no module {name}: name its file", list.display()))?;
+        let plain = file.rsplit_once(".ko").map_or(file, |(plain, _)| plain);
+        let debug = format!("/usr/lib/debug/lib/modules/{release}/{plain}.ko");
+        let debug = machine.path(debug);
+        Ok(if debug.is_file() {
+            debug
+        } else {
+            machine.path(directory.join(file))
+        })
+    }
+}
+
+/// The name of the module in a file, compressed or not.
+pub fn module_name(file: &Path) -> String {
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    let name = name.rsplit_once(".ko").map_or(&*name, |(name, _)| name);
+    object_name(name)
+}
+
+/// The contents of a module's file, uncompressed.
+pub fn read_module(file: &Path) -> io::Result<Vec<u8>> {
+    let data = fs::read(file)?;
+    let program = match &data[..] {
+        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => "xz",
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => "zstd",
+        [0x1f, 0x8b, ..] => "gzip",
+        _ => return Ok(data),
+    };
+    let output = Command::new(program).arg("-dc").arg(file).output();
+    let output = output.map_err(|error| match error.kind() {
+        ErrorKind::NotFound => io::Error::other(format!("compressed, and {program} is missing")),
+        _ => error,
+    })?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        return Err(io::Error::other(
+            said.lines().next().unwrap_or(program).to_owned(),
+        ));
+    }
+    Ok(output.stdout)
+}
