@@ -13,8 +13,9 @@ pub mod list;
 pub mod load;
 pub mod manpages;
 pub mod metrics;
-pub mod reverse;
+pub mod new;
 pub mod package;
+pub mod reverse;
 pub mod signal;
 pub mod status;
 pub mod top;
@@ -22,7 +23,6 @@ pub mod uninstall;
 pub mod unload;
 pub mod version;
 pub mod wait;
-pub mod new;
 
 #[cfg(test)]
 mod tests;

@@ -14,8 +14,8 @@ mod explain;
 #[cfg(test)]
 mod fake;
 mod json;
-mod session;
 mod kernel;
+mod session;
 
 use std::process::ExitCode;
 
@@ -49,8 +49,9 @@ enum Command {
     Load(commands::load::Arguments),
     Manpages(commands::manpages::Arguments),
     Metrics(commands::metrics::Arguments),
-    Reverse(commands::reverse::Arguments),
+    New(commands::new::Arguments),
     Package(commands::package::Arguments),
+    Reverse(commands::reverse::Arguments),
     Signal(commands::signal::Arguments),
     Status(commands::status::Arguments),
     Top(commands::top::Arguments),
@@ -58,7 +59,6 @@ enum Command {
     Unload(commands::unload::Arguments),
     Version(commands::version::Arguments),
     Wait(commands::wait::Arguments),
-    New(commands::new::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -83,10 +83,11 @@ fn main() -> ExitCode {
             commands::manpages::run(&arguments, Arguments::command()),
         ),
         Command::Metrics(arguments) => ("klp", commands::metrics::run(&arguments, &context)),
-        Command::Reverse(arguments) => ("klp", commands::reverse::run(&arguments, &context)),
+        Command::New(arguments) => ("klp", commands::new::run(&arguments, &context)),
         Command::Package(arguments) => {
             ("klp package", commands::package::run(&arguments, &context))
         }
+        Command::Reverse(arguments) => ("klp", commands::reverse::run(&arguments, &context)),
         Command::Signal(arguments) => ("klp", commands::signal::run(&arguments, &context)),
         Command::Status(arguments) => ("klp", commands::status::run(&arguments, &context)),
         Command::Top(arguments) => ("klp", commands::top::run(&arguments, &context)),
@@ -94,7 +95,6 @@ fn main() -> ExitCode {
         Command::Unload(arguments) => ("klp", commands::unload::run(&arguments, &context)),
         Command::Version(arguments) => ("klp", commands::version::run(&arguments, &context)),
         Command::Wait(arguments) => ("klp", commands::wait::run(&arguments, &context)),
-        Command::New(arguments) => ("klp", commands::new::run(&arguments, &context)),
     };
     match result {
         Ok(status) => status,
