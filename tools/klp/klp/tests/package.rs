@@ -4,7 +4,6 @@
 //! installed in the virtual machine.
 
 // Each test file uses another part of it.
-#[allow(dead_code)]
 #[path = "../../convert/tests/module/mod.rs"]
 mod module;
 
