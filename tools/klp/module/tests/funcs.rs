@@ -3,7 +3,6 @@
 //! Which functions a module of klp-build replaces.
 
 #[path = "../../convert/tests/module/mod.rs"]
-#[allow(dead_code)]
 mod file;
 
 use file::{Module as File, SHF_ALLOC, SHT_PROGBITS};
