@@ -7,10 +7,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use serde::Serialize;
+
 use crate::{Error, Patch, Result};
 
 /// Which live patching core is in charge.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "name", rename_all = "kebab-case")]
 pub enum Core {
     /// The one that is built into the kernel.
     BuiltIn,

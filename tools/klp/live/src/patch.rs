@@ -113,6 +113,11 @@ impl Patch {
         self.number("remaining")
     }
 
+    /// The Rust core's list of tasks that have yet to switch. [`None`] on the built-in core.
+    pub(crate) fn blockers_text(&self) -> Result<Option<String>> {
+        read(&self.file("blockers"))
+    }
+
     /// The checksum of the module's file, which kpatch-build puts into its modules.
     pub fn checksum(&self) -> Result<Option<String>> {
         read(&self.file("checksum"))
