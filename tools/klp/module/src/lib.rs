@@ -6,6 +6,8 @@
 //! The file may come from anywhere. Nothing is believed that was not checked, and nothing but an
 //! [`Error`] comes of a damaged one.
 
+mod funcs;
+
 use std::{
     fs, io,
     path::{Path, PathBuf},
@@ -44,7 +46,12 @@ pub struct Module {
     name: String,
     info: Vec<(String, String)>,
     checksum: Option<String>,
+    signed: bool,
+    replaced: Option<Vec<(String, String)>>,
 }
+
+/// What follows a signature at the end of a module's file.
+const SIGNED: &[u8] = b"~Module signature appended~\n";
 
 impl Module {
     /// Reads the module in the file `path`.
@@ -96,6 +103,11 @@ impl Module {
                 })
                 .collect(),
             checksum: section(".kpatch.checksum")?.and_then(first_string),
+            signed: data.ends_with(SIGNED),
+            replaced: match section(funcs::OBJECTS)? {
+                Some(_) => Some(funcs::replaced(data)?),
+                None => None,
+            },
         })
     }
 
@@ -131,6 +143,17 @@ impl Module {
     /// The checksum that kpatch-build writes into its modules.
     pub fn checksum(&self) -> Option<&str> {
         self.checksum.as_deref()
+    }
+
+    /// Whether a signature is appended to it.
+    pub fn is_signed(&self) -> bool {
+        self.signed
+    }
+
+    /// The functions that it replaces, each as its object and its name. [`None`] if the file does
+    /// not tell: only modules of klp-build do.
+    pub fn replaced_functions(&self) -> Option<&[(String, String)]> {
+        self.replaced.as_deref()
     }
 }
 
