@@ -3,20 +3,63 @@
 //! The subcommands, a module each.
 
 pub mod boot_ok;
+pub mod completions;
 pub mod convert;
+pub mod doctor;
+pub mod force;
 pub mod info;
 pub mod install;
 pub mod list;
 pub mod load;
+pub mod manpages;
+pub mod metrics;
+pub mod reverse;
 pub mod signal;
+pub mod status;
+pub mod top;
 pub mod uninstall;
 pub mod unload;
 pub mod version;
+pub mod wait;
 
 #[cfg(test)]
 mod tests;
 
-use std::{error::Error, process::ExitCode};
+use std::{
+    error::Error,
+    io::{self, Write},
+    process::ExitCode,
+};
+
+use klp_live::{Machine, Patch};
 
 /// How a command ends: with a status, or with an error that is printed and makes the status 1.
 pub type Result<T = ExitCode> = std::result::Result<T, Box<dyn Error>>;
+
+/// Prints text on standard output.
+///
+/// # Errors
+///
+/// It cannot be written to.
+pub fn print(text: &str) -> Result<()> {
+    Ok(io::stdout().lock().write_all(text.as_bytes())?)
+}
+
+/// The patch whose transition is going on, which must be the one of this name if one is given.
+///
+/// # Errors
+///
+/// There is none, or it is another one.
+pub fn patch_in_transition(machine: &Machine, name: Option<&str>) -> Result<Patch> {
+    // The kernel's names of modules have no dashes.
+    let name = name.map(|name| name.replace('-', "_"));
+    match (machine.patch_in_transition()?, name) {
+        (Some(patch), None) => Ok(patch),
+        (Some(patch), Some(name)) if patch.name() == name => Ok(patch),
+        (None, None) => Err("no transition is going on".into()),
+        (_, Some(name)) => match machine.patch(&name) {
+            Some(_) => Err(format!("{name} is not in transition").into()),
+            None => Err(format!("there is no patch {name}").into()),
+        },
+    }
+}

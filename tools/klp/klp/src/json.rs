@@ -8,8 +8,8 @@ use serde::Serialize;
 
 use crate::commands::Result;
 
-/// The version of the documents. It changes when something that was there changes its meaning or goes;
-/// new fields may come without that.
+/// The version of the documents. It changes when something that was there changes its meaning or
+/// goes; new fields may come without that.
 const SCHEMA: &str = "klp/1";
 
 /// What every answer has, beside the fields of its command.

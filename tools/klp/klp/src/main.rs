@@ -18,7 +18,7 @@ mod session;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use context::Context;
 
@@ -38,32 +38,56 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     BootOk(commands::boot_ok::Arguments),
+    Completions(commands::completions::Arguments),
     Convert(commands::convert::Arguments),
+    Doctor(commands::doctor::Arguments),
+    Force(commands::force::Arguments),
     Info(commands::info::Arguments),
     Install(commands::install::Arguments),
     List(commands::list::Arguments),
     Load(commands::load::Arguments),
+    Manpages(commands::manpages::Arguments),
+    Metrics(commands::metrics::Arguments),
+    Reverse(commands::reverse::Arguments),
     Signal(commands::signal::Arguments),
+    Status(commands::status::Arguments),
+    Top(commands::top::Arguments),
     Uninstall(commands::uninstall::Arguments),
     Unload(commands::unload::Arguments),
     Version(commands::version::Arguments),
+    Wait(commands::wait::Arguments),
 }
 
 fn main() -> ExitCode {
     let Arguments { context, command } = Arguments::parse();
     let (name, result) = match command {
         Command::BootOk(arguments) => ("klp", commands::boot_ok::run(&arguments, &context)),
+        Command::Completions(arguments) => (
+            "klp",
+            commands::completions::run(&arguments, Arguments::command()),
+        ),
         Command::Convert(arguments) => {
             ("klp convert", commands::convert::run(&arguments, &context))
         }
+        Command::Doctor(arguments) => ("klp", commands::doctor::run(&arguments, &context)),
+        Command::Force(arguments) => ("klp", commands::force::run(&arguments, &context)),
         Command::Info(arguments) => ("klp", commands::info::run(&arguments, &context)),
         Command::Install(arguments) => ("klp", commands::install::run(&arguments, &context)),
         Command::List(arguments) => ("klp", commands::list::run(&arguments, &context)),
         Command::Load(arguments) => ("klp", commands::load::run(&arguments, &context)),
+        Command::Manpages(arguments) => (
+            "klp",
+            commands::manpages::run(&arguments, Arguments::command()),
+        ),
+        Command::Metrics(arguments) => ("klp", commands::metrics::run(&arguments, &context)),
+        Command::Reverse(arguments) => ("klp", commands::reverse::run(&arguments, &context)),
         Command::Signal(arguments) => ("klp", commands::signal::run(&arguments, &context)),
+        Command::Status(arguments) => ("klp", commands::status::run(&arguments, &context)),
+        Command::Top(arguments) => ("klp", commands::top::run(&arguments, &context)),
         Command::Uninstall(arguments) => ("klp", commands::uninstall::run(&arguments, &context)),
         Command::Unload(arguments) => ("klp", commands::unload::run(&arguments, &context)),
         Command::Version(arguments) => ("klp", commands::version::run(&arguments, &context)),
+        Command::Wait(arguments) => ("klp", commands::wait::run(&arguments, &context)),
     };
     match result {
         Ok(status) => status,

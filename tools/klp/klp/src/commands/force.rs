@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `klp force`: ends a transition whatever tasks are doing.
+
+use std::{
+    io::{self, IsTerminal, Write},
+    process::ExitCode,
+};
+
+use clap::Args;
+use serde::Serialize;
+
+use super::{patch_in_transition, print, Result};
+use crate::{context::Context, json};
+
+/// End the transition that is going on, whatever tasks are doing.
+///
+/// It costs: a task that is in a patched function now may go on in the old code, with data that the
+/// new code has changed, or the other way round. The kernel does not check anything; it is for
+/// patches whose author says that it is safe. The modules of patches that go can never be unloaded
+/// any more, until the next boot. klp status -v shows who holds the transition up; klp reverse
+/// takes it back at no cost.
+#[derive(Args)]
+pub struct Arguments {
+    /// Only if it is the transition of this patch.
+    name: Option<String>,
+
+    /// Do not ask.
+    #[arg(long)]
+    yes: bool,
+}
+
+#[derive(Serialize)]
+struct Answer<'a> {
+    patch: &'a str,
+}
+
+/// Asks on the terminal.
+fn is_sure(name: &str) -> io::Result<bool> {
+    eprint!(
+        "Forcing the transition of {name}:\n\
+         - tasks in patched functions may run old code with data of the new code, or the reverse;\n\
+         - modules of patches that go can never be unloaded any more.\n\
+         Force it? [y/N] "
+    );
+    io::stderr().flush()?;
+    let mut answer = String::new();
+    io::stdin().read_line(&mut answer)?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
+/// Forces.
+pub fn run(arguments: &Arguments, context: &Context) -> Result {
+    let machine = context.machine();
+    let patch = patch_in_transition(&machine, arguments.name.as_deref())?;
+    let name = patch.name();
+    if !arguments.yes {
+        if !io::stdin().is_terminal() {
+            return Err("there is no terminal to ask on: use --yes if it is what you want".into());
+        }
+        if !is_sure(name)? {
+            return Err(format!("the transition of {name} is left as it is").into());
+        }
+    }
+    patch.force()?;
+    if context.json {
+        json::print("force", &Answer { patch: name })?;
+    } else {
+        print(&format!("forced the transition of patch module: {name}\n"))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `klp reverse`: makes tasks switch back.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::{patch_in_transition, print, Result};
+use crate::{context::Context, json};
+
+/// Reverse the transition that is going on: tasks that have switched switch back.
+///
+/// A patch that was being enabled is disabled, and one that was being disabled stays. It returns at
+/// once; klp wait waits for the end.
+#[derive(Args)]
+pub struct Arguments {
+    /// Only if it is the transition of this patch.
+    name: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Answer<'a> {
+    patch: &'a str,
+    /// What it is being made to be.
+    enabled: bool,
+}
+
+/// Reverses.
+pub fn run(arguments: &Arguments, context: &Context) -> Result {
+    let machine = context.machine();
+    let patch = patch_in_transition(&machine, arguments.name.as_deref())?;
+    let enabled = !patch.is_enabled()?;
+    patch.set_enabled(enabled)?;
+    let name = patch.name();
+    if context.json {
+        json::print(
+            "reverse",
+            &Answer {
+                patch: name,
+                enabled,
+            },
+        )?;
+    } else {
+        let doing = if enabled { "enabling" } else { "disabling" };
+        print(&format!("{doing} patch module: {name}\n"))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `klp wait`: waits until no transition is going on.
+
+use std::{process::ExitCode, time::Duration};
+
+use clap::Args;
+use klp_live::{
+    kernel::Running,
+    wait::{for_transition, Outcome},
+    Blocker, Kernel, Machine, Patch,
+};
+use serde::Serialize;
+
+use super::Result;
+use crate::{context::Context, json, session::Seconds};
+
+/// Wait until no transition is going on, or only until that of one patch has ended.
+///
+/// The exit status is 0, also if there was nothing to wait for. It is 1 if the time is over; who
+/// holds the transition up is printed then.
+#[derive(Args)]
+pub struct Arguments {
+    /// The patch. It need not exist: one that is disabled goes when its transition ends.
+    name: Option<String>,
+
+    /// Wait no longer than this; without it, for as long as it takes.
+    #[arg(long, value_name = "SECONDS")]
+    timeout: Option<Seconds>,
+}
+
+#[derive(Serialize)]
+struct Answer<'a> {
+    /// Whether no transition is going on.
+    complete: bool,
+    /// The patch that is still in transition.
+    patch: Option<&'a str>,
+    /// How many tasks have yet to switch.
+    remaining: Option<u64>,
+}
+
+/// The next transition to wait for.
+fn next(machine: &Machine, name: Option<&str>) -> Result<Option<Patch>> {
+    Ok(match name {
+        None => machine.patch_in_transition()?,
+        Some(name) => match machine.patch(&name.replace('-', "_")) {
+            Some(patch) => patch.in_transition()?.then_some(patch),
+            None => None,
+        },
+    })
+}
+
+/// Waits.
+pub fn run(arguments: &Arguments, context: &Context) -> Result {
+    let machine = context.machine();
+    let kernel = Running::new()?;
+    let end = arguments
+        .timeout
+        .map(|Seconds(timeout)| kernel.now() + timeout);
+    while let Some(patch) = next(&machine, arguments.name.as_deref())? {
+        let left = end.map_or(Duration::MAX, |end| end.saturating_sub(kernel.now()));
+        match for_transition(&kernel, &patch, left, || ())? {
+            // Another one may have begun.
+            Outcome::Done(_) => {}
+            Outcome::Interrupted(signal) => return Ok(ExitCode::from(128 + signal.number())),
+            Outcome::TimedOut => return timed_out(&machine, &patch, context),
+        }
+    }
+    if context.json {
+        let answer = Answer {
+            complete: true,
+            patch: None,
+            remaining: None,
+        };
+        json::print("wait", &answer)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn timed_out(machine: &Machine, patch: &Patch, context: &Context) -> Result {
+    let name = patch.name();
+    if context.json {
+        let answer = Answer {
+            complete: false,
+            patch: Some(name),
+            remaining: machine.remaining(patch)?,
+        };
+        json::print("wait", &answer)?;
+        return Ok(ExitCode::FAILURE);
+    }
+    let who = match machine.blockers(patch)?.as_slice() {
+        [] => String::new(),
+        [Blocker {
+            tid, comm, reason, ..
+        }] => format!(": task {tid} {comm}: {reason}"),
+        [Blocker {
+            tid, comm, reason, ..
+        }, rest @ ..] => {
+            format!(
+                ": task {tid} {comm}: {reason}, and {} more (klp status -v)",
+                rest.len()
+            )
+        }
+    };
+    Err(format!("{name} is still in transition{who}").into())
+}
