@@ -301,8 +301,7 @@ impl Examination<'_> {
         );
         users::enabled_functions(self.enabled_functions.text())
             .filter(|function| function.ipmodify || function.direct)
-            // The Rust core takes over from the built-in one in this way.
-            .filter(|function| !(rust && function.name.trim_start_matches('_').starts_with("klp_")))
+            .filter(|function| !(rust && function.is_of_built_in_core()))
             .filter(|function| {
                 function.direct || self.patch_of(&function.object, &function.name).is_none()
             })

@@ -189,12 +189,22 @@ fn patches_and_the_rust_core_are_no_strangers() {
          __klp_sched_try_switch (1) R I      \t->x\n",
     );
     assert_eq!(findings(&tree, &[]), (vec![], Some(0)));
+    // A function of a module is none of the core's, whatever it is called.
+    tree.file(
+        "sys/kernel/tracing/enabled_functions",
+        "klp_value [driver] (1) R I      \t->x\nklp_enable_patch (1) R I      \t->x\n\
+         __klp_sched_try_switch (1) R I      \t->x\n",
+    );
+    assert_eq!(
+        findings(&tree, &[]).0,
+        ["note     functions: changed by others than patches: klp_value [driver]"]
+    );
     // On the built-in core, nobody has business in its functions.
     fs::remove_dir_all(tree.path().join("sys/module/livepatch")).unwrap();
     assert_eq!(
         findings(&tree, &[]).0,
         ["note     functions: changed by others than patches: \
-          klp_enable_patch, __klp_sched_try_switch"]
+          klp_value [driver], klp_enable_patch, __klp_sched_try_switch"]
     );
 }
 

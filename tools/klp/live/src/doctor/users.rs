@@ -26,6 +26,14 @@ pub(super) struct Probe {
     pub object: String,
 }
 
+impl EnabledFunction {
+    /// Whether it belongs to the built-in core. The Rust core takes over by changing such
+    /// functions.
+    pub(super) fn is_of_built_in_core(&self) -> bool {
+        self.object == "vmlinux" && self.name.trim_start_matches('_').starts_with("klp_")
+    }
+}
+
 fn write(f: &mut fmt::Formatter<'_>, name: &str, object: &str) -> fmt::Result {
     match object {
         "vmlinux" => f.write_str(name),
