@@ -249,6 +249,7 @@ fn what_cannot_be_installed() {
     let tree = Tree::new();
     tree.write("garbage.ko", "garbage");
     tree.put("driver.ko", &elf("driver", RELEASE, ""));
+    tree.module("core.ko", "livepatch");
     tree.module("fix.o", "fix");
     fs::create_dir(tree.path("directory.ko")).unwrap();
     for (arguments, message) in [
@@ -258,6 +259,7 @@ fn what_cannot_be_installed() {
             &["install", "driver.ko"],
             "klp: driver.ko is no live patch\n",
         ),
+        (&["install", "core.ko"], "klp: core.ko is no live patch\n"),
         (
             &["install", "garbage.ko"],
             "klp: garbage.ko is not a kernel module: ",

@@ -24,6 +24,9 @@ pub enum Core {
     },
 }
 
+/// The name of the module of the Rust core.
+const CORE: &str = "livepatch";
+
 /// A machine that runs a kernel with live patching.
 #[derive(Clone, Debug)]
 pub struct Machine {
@@ -127,6 +130,13 @@ impl Machine {
     pub fn patch(&self, name: &str) -> Option<Patch> {
         let directory = self.livepatch().join(name);
         directory.is_dir().then(|| Patch::new(name, directory))
+    }
+
+    /// Whether the module of this name is loaded, and is a live patch: it taints the kernel as `K`.
+    /// The Rust core is none, though it does so too.
+    pub fn has_patch_module(&self, name: &str) -> Result<bool> {
+        let taint = self.read(format!("/sys/module/{name}/taint"))?;
+        Ok(name != CORE && taint.is_some_and(|taint| taint.contains('K')))
     }
 
     /// The patch whose transition is going on, if one is.

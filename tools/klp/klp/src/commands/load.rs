@@ -244,7 +244,7 @@ fn open(path: &Path) -> Step<(File, Module)> {
 /// Has the kernel load a module.
 fn insert(session: &Session, path: &Path, file: &File, module: &Module) -> Step {
     // One that was loaded and disabled.
-    if unload::is_patch_module(&session.machine, module.name())? {
+    if session.machine.has_patch_module(module.name())? {
         unload::remove(session, module.name(), true)?;
     }
     session.say(format_args!("loading patch module: {}", path.display()));

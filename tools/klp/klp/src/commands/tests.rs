@@ -305,6 +305,10 @@ fn what_is_no_live_patch_is_refused() {
         (b"garbage".to_vec(), "not a kernel module: "),
         (vec![], "not a kernel module: "),
         (elf("fix", RELEASE, ""), "the module is no live patch"),
+        (
+            elf("livepatch", RELEASE, "livepatch=Y\0"),
+            "the module is no live patch",
+        ),
     ] {
         fs::write(fake.path("/fix.ko"), contents).unwrap();
         let printed = load(&fake, fake.path("/fix.ko").to_str().unwrap());
@@ -408,6 +412,13 @@ fn unloading_what_is_not_there() {
         "failed: module ext4 is no live patch"
     );
     assert!(fake.path("/sys/module/ext4").exists());
+    // The Rust core taints the kernel as a patch does.
+    fake.write("/sys/module/livepatch/taint", "OEK\n");
+    expect!(
+        unload(&fake, "livepatch"),
+        "failed: module livepatch is no live patch"
+    );
+    assert!(fake.path("/sys/module/livepatch").exists());
 }
 
 #[test]

@@ -3,7 +3,7 @@
 //! `klp unload`: disables patches and unloads their modules.
 
 use clap::Args;
-use klp_live::{store::module_name, Machine};
+use klp_live::store::module_name;
 use serde::Serialize;
 
 use super::Result;
@@ -112,18 +112,12 @@ pub(super) fn all(session: &Session, unloaded: &mut Vec<String>) -> Step {
     }
 }
 
-/// Whether the module of this name is loaded, and is a live patch, which taints the kernel as `K`.
-pub fn is_patch_module(machine: &Machine, name: &str) -> klp_live::Result<bool> {
-    let taint = machine.read(format!("/sys/module/{name}/taint"))?;
-    Ok(taint.is_some_and(|taint| taint.contains('K')))
-}
-
 /// Begins to disable a patch, unless it is disabled or being disabled.
 fn disable(session: &Session, name: &str) -> Step {
     let machine = &session.machine;
     let Some(patch) = machine.patch(name) else {
         // The module may be left of a patch that is disabled.
-        return if is_patch_module(machine, name)? {
+        return if machine.has_patch_module(name)? {
             Ok(())
         } else if machine.path("/sys/module").join(name).exists() {
             Err(Stop::Failed(format!("module {name} is no live patch")))
