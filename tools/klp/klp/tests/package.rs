@@ -326,7 +326,7 @@ fn unsuitable_modules_are_refused() {
         let expected = format!("klp package: {message}");
         assert!(said.starts_with(&expected), "{said}");
     }
-    assert_eq!(fs::read_dir(directory).unwrap().count(), 11);
+    assert_eq!(fs::read_dir(directory).unwrap().count(), 12);
 }
 
 #[test]
