@@ -381,13 +381,18 @@ boot_guard() {
 	"$klp" install livepatch-cmdline.ko
 	"$klp" load --all --boot
 	boot=/var/lib/klp/.boot/$release/livepatch_cmdline
-	[ "$(cat "$boot")" = "$(cat /proc/sys/kernel/random/boot_id)" ]
+	grep -q "^$(cat /proc/sys/kernel/random/boot_id) 0 " "$boot"
 	"$klp" load --all --boot
 	"$klp" unload --all
-	# As if this boot were the next one.
-	echo another-boot >"$boot"
-	mark
+	# As if this boot were the next one: it is loaded once more.
+	sed -i 's/^[^ ]*/another-boot/' "$boot"
 	[ "$(status_of "$klp" load --all --boot)" = 0 ]
+	said "klp: the machine died at the last boot after patch livepatch_cmdline was loaded"
+	"$klp" unload --all
+	# And the one after that.
+	sed -i 's/^[^ ]*/another-boot/' "$boot"
+	mark
+	[ "$(status_of "$klp" load --all --boot)" = 1 ]
 	said "klp: patch livepatch_cmdline is not loaded: the machine died"
 	since_mark | grep -q '^klp: patch livepatch_cmdline is not loaded'
 	[ -z "$(ls $lp)" ]

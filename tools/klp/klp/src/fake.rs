@@ -32,6 +32,8 @@ struct Transition {
     end: Option<Duration>,
 }
 
+type Event = Box<dyn Fn(&Fake)>;
+
 pub struct Fake {
     root: TempDir,
     now: Cell<Duration>,
@@ -42,6 +44,10 @@ pub struct Fake {
     pub failures: RefCell<VecDeque<Errno>>,
     /// When a signal arrives.
     pub signal: Cell<Option<(Duration, Signal)>>,
+    /// What happens on the machine at a time.
+    pub event: RefCell<Option<(Duration, Event)>>,
+    /// Whether somebody else is first to write `enabled`, so that a failure finds it done.
+    pub loses_races: Cell<bool>,
     /// Whether modules of disabled patches stay in use.
     pub keeps_users: Cell<bool>,
 }
@@ -55,11 +61,12 @@ impl Fake {
             transition: RefCell::default(),
             failures: RefCell::default(),
             signal: Cell::default(),
+            event: RefCell::default(),
+            loses_races: Cell::default(),
             keeps_users: Cell::default(),
         };
         fake.write("/proc/sys/kernel/osrelease", &format!("{RELEASE}\n"));
         fake.write("/proc/sys/kernel/random/boot_id", "this-boot\n");
-        fake.write("/proc/uptime", "10.00 20.00\n");
         for directory in ["sys/kernel/livepatch", "sys/module", "run"] {
             fs::create_dir_all(fake.path(directory)).unwrap();
         }
@@ -91,7 +98,7 @@ impl Fake {
     pub fn module(&self, path: &str, name: &str) -> String {
         let path = self.path(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(&path, elf(name, RELEASE, "livepatch=Y\0")).unwrap();
+        fs::write(&path, elf(name, RELEASE, "livepatch=Y\0srcversion=A1\0")).unwrap();
         path.to_str().unwrap().into()
     }
 
@@ -101,9 +108,16 @@ impl Fake {
         self.file(name, "transition", transition);
         self.write(&format!("/sys/module/{name}/taint"), "OEK\n");
         self.write(&format!("/sys/module/{name}/refcnt"), "1\n");
+        self.write(&format!("/sys/module/{name}/srcversion"), "A1\n");
         if transition {
             self.begin(name);
         }
+    }
+
+    /// Somebody else disables a patch.
+    pub fn disable(&self, name: &str) {
+        self.file(name, "enabled", false);
+        self.begin(name);
     }
 
     fn file(&self, patch: &str, file: &str, value: bool) {
@@ -221,9 +235,14 @@ impl Kernel for Fake {
     }
 
     fn set_enabled(&self, patch: &Patch, enabled: bool) -> klp_live::Result<()> {
-        self.fails().map_err(|source| klp_live::Error::File {
-            path: patch.file("enabled"),
-            source,
+        self.fails().map_err(|source| {
+            if self.loses_races.get() {
+                self.disable(patch.name());
+            }
+            klp_live::Error::File {
+                path: patch.file("enabled"),
+                source,
+            }
         })?;
         self.file(patch.name(), "enabled", enabled);
         self.begin(patch.name());
@@ -236,6 +255,11 @@ impl Kernel for Fake {
 
     fn pause(&self, _: Option<BorrowedFd<'_>>, time: Duration) -> Option<Signal> {
         self.now.set(self.now.get() + time);
+        let now = self.now.get();
+        let event = self.event.borrow_mut().take_if(|(at, _)| *at <= now);
+        if let Some((_, event)) = event {
+            event(self);
+        }
         self.settle();
         match self.signal.get() {
             Some((at, signal)) if at <= self.now.get() => {

@@ -18,7 +18,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use klp_live::{
     kernel::{Running, Signal},
-    lock::Lock,
+    lock::{Holder, Lock},
     stalled::Stalled,
     wait::{self, Outcome},
     Kernel, Machine, Patch,
@@ -147,20 +147,15 @@ impl<'a> Session<'a> {
     ///
     /// Another program has it, and keeps it; a signal arrives; the user may not have it.
     pub fn lock(&self, command: &str) -> Step<Lock> {
-        let take = || {
-            Lock::take(&self.machine, command).map_err(|error| match &error {
-                klp_live::Error::File { source, .. }
-                    if source.kind() == io::ErrorKind::PermissionDenied =>
-                {
-                    Stop::failed(explain::MUST_BE_ROOT)
-                }
-                _ => error.into(),
-            })
-        };
+        let take = || self.try_lock(command);
         let mut attempt = take()?;
         if let Err(holder) = &attempt {
             self.warn(format_args!("waiting for {holder}..."));
-            let limit = self.waits.retry_interval.0 * (self.waits.attempts - 1);
+            let limit = self
+                .waits
+                .retry_interval
+                .0
+                .saturating_mul(self.waits.attempts - 1);
             let outcome = wait::until(self.kernel, limit, || {
                 attempt = take()?;
                 Step::Ok(attempt.is_ok())
@@ -173,6 +168,22 @@ impl<'a> Session<'a> {
             Stop::failed(format_args!(
                 "{holder} is changing patches; try again when it is done"
             ))
+        })
+    }
+
+    /// Takes the lock, or says who has it.
+    ///
+    /// # Errors
+    ///
+    /// The user may not have it.
+    pub fn try_lock(&self, command: &str) -> Step<Result<Lock, Holder>> {
+        Lock::take(&self.machine, command).map_err(|error| match &error {
+            klp_live::Error::File { source, .. }
+                if source.kind() == io::ErrorKind::PermissionDenied =>
+            {
+                Stop::failed(explain::MUST_BE_ROOT)
+            }
+            _ => error.into(),
         })
     }
 
@@ -315,9 +326,12 @@ impl<'a> Session<'a> {
     ///
     /// As for [`patiently`](Self::patiently).
     pub fn set_enabled(&self, patch: &Patch, enabled: bool, failure: &str) -> Step {
+        let is_so = || matches!(patch.is_enabled(), Ok(is) if is == enabled);
         self.patiently(
             failure,
             || match self.kernel.set_enabled(patch, enabled) {
+                // Somebody else was first, or the core has forgotten it.
+                Err(_) if is_so() => Ok(()),
                 Err(klp_live::Error::File { source, .. }) => Err(source),
                 result => result.map_err(io::Error::other),
             },

@@ -4,6 +4,7 @@
 
 use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf, process::Command};
 
+use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
 #[path = "../src/elf.rs"]
@@ -20,7 +21,6 @@ impl Tree {
         let tree = Self(tempfile::tempdir().unwrap());
         tree.write("proc/sys/kernel/osrelease", &format!("{RELEASE}\n"));
         tree.write("proc/sys/kernel/random/boot_id", "this-boot\n");
-        tree.write("proc/uptime", "10.00 20.00\n");
         fs::create_dir_all(tree.path("sys/kernel/livepatch")).unwrap();
         fs::create_dir_all(tree.path("run")).unwrap();
         tree
@@ -49,6 +49,15 @@ impl Tree {
             let file = format!("sys/kernel/livepatch/{name}/{file}");
             self.write(&file, &format!("{contents}\n"));
         }
+    }
+
+    /// Two boots in a row have died with what is in a file.
+    fn condemn(&self, name: &str, file: &str) {
+        let digest = Sha256::digest(fs::read(self.path(file)).unwrap());
+        self.write(
+            &format!("var/lib/klp/.boot/{RELEASE}/{name}"),
+            &format!("last-boot 1 {digest:x}\n"),
+        );
     }
 
     /// Runs klp, and returns its status and what it prints, standard output first.
@@ -118,7 +127,7 @@ fn tree_with_everything() -> Tree {
     }
     tree.module(&format!("var/lib/klp/{RELEASE}/a.ko"), "a");
     tree.module("var/lib/kpatch/6.1.0/old-fix.ko", "old_fix");
-    tree.write(&format!("var/lib/klp/.boot/{RELEASE}/a"), "last-boot\n");
+    tree.condemn("a", &format!("var/lib/klp/{RELEASE}/a.ko"));
     tree
 }
 
@@ -249,6 +258,7 @@ fn what_cannot_be_installed() {
     let tree = Tree::new();
     tree.write("garbage.ko", "garbage");
     tree.put("driver.ko", &elf("driver", RELEASE, ""));
+    tree.module("core.ko", "livepatch");
     tree.module("fix.o", "fix");
     fs::create_dir(tree.path("directory.ko")).unwrap();
     for (arguments, message) in [
@@ -258,6 +268,7 @@ fn what_cannot_be_installed() {
             &["install", "driver.ko"],
             "klp: driver.ko is no live patch\n",
         ),
+        (&["install", "core.ko"], "klp: core.ko is no live patch\n"),
         (
             &["install", "garbage.ko"],
             "klp: garbage.ko is not a kernel module: ",
@@ -339,15 +350,20 @@ fn signal_where_the_kernel_does_it() {
 #[test]
 fn the_machine_has_come_up_well() {
     let tree = Tree::new();
-    tree.write(&format!("var/lib/klp/.boot/{RELEASE}/a"), "this-boot\n");
-    tree.write(&format!("var/lib/klp/.boot/{RELEASE}/b"), "last-boot\n");
+    tree.module(&format!("var/lib/klp/{RELEASE}/b.ko"), "b");
+    for (name, marker) in [
+        ("a", "this-boot 1 x\n"),
+        ("b", "last-boot 0 x\n"),
+        ("gone", "last-boot 0 x\n"),
+    ] {
+        tree.write(&format!("var/lib/klp/.boot/{RELEASE}/{name}"), marker);
+    }
     assert_eq!(tree.klp(&["boot-ok"]), (0, String::new()));
     assert!(!tree.exists(&format!("var/lib/klp/.boot/{RELEASE}/a")));
     assert!(tree.exists(&format!("var/lib/klp/.boot/{RELEASE}/b")));
-    // It waits no longer than until then.
-    tree.write(&format!("var/lib/klp/.boot/{RELEASE}/a"), "this-boot\n");
-    tree.write("proc/uptime", "299.90 0.00\n");
-    let (status, text) = tree.klp(&["boot-ok", "--when-proven", "--json"]);
+    assert!(!tree.exists(&format!("var/lib/klp/.boot/{RELEASE}/gone")));
+    tree.write(&format!("var/lib/klp/.boot/{RELEASE}/a"), "this-boot 0 x\n");
+    let (status, text) = tree.klp(&["boot-ok", "--json"]);
     assert_eq!(status, 0, "{text}");
     let answer: serde_json::Value = serde_json::from_str(&text).unwrap();
     assert_eq!(answer["patches"], serde_json::json!(["a"]));
@@ -362,6 +378,10 @@ fn used_wrongly() {
         &["load", "a", "--all"],
         &["load", "--boot"],
         &["unload"],
+        &["unload", ""],
+        &["unload", ".."],
+        &["install", "-k", "../..", "fix.ko"],
+        &["uninstall", "-k", "", "fix"],
         &["info"],
         &["install"],
         &["list", "a"],

@@ -263,6 +263,7 @@ fn unsuitable_modules_are_refused() {
         ("good.ko", patch("good", &[])),
         ("same.ko", patch("good", &["description=another"])),
         ("plain.ko", module("plain", &["vermagic=7.3.4 SMP "])),
+        ("core.ko", patch("livepatch", &[])),
         ("no-kernel.ko", module("no_kernel", &["livepatch=Y"])),
         (
             "other.ko",
@@ -289,6 +290,7 @@ fn unsuitable_modules_are_refused() {
         ),
         ("text.ko", "text.ko: not a kernel module: "),
         ("plain.ko", "plain.ko: it is not a live patch"),
+        ("core.ko", "core.ko: it is not a live patch"),
         (
             "no-kernel.ko",
             "no-kernel.ko: it does not say which kernel it is for",
@@ -324,7 +326,7 @@ fn unsuitable_modules_are_refused() {
         let expected = format!("klp package: {message}");
         assert!(said.starts_with(&expected), "{said}");
     }
-    assert_eq!(fs::read_dir(directory).unwrap().count(), 11);
+    assert_eq!(fs::read_dir(directory).unwrap().count(), 12);
 }
 
 #[test]

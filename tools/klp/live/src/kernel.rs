@@ -19,7 +19,7 @@ use rustix::{
     system::{delete_module, finit_module},
 };
 use signal_hook::{
-    consts::{SIGINT, SIGTERM},
+    consts::{SIGHUP, SIGINT, SIGTERM},
     low_level,
 };
 
@@ -28,6 +28,8 @@ use crate::{Patch, Result};
 /// A signal that asks the program to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
+    /// `SIGHUP`, which the end of a terminal sends.
+    Hangup,
     /// `SIGINT`, which Ctrl-C sends.
     Interrupt,
     /// `SIGTERM`.
@@ -38,6 +40,7 @@ impl Signal {
     /// Its number.
     pub fn number(self) -> u8 {
         match self {
+            Self::Hangup => 1,
             Self::Interrupt => 2,
             Self::Terminate => 15,
         }
@@ -79,12 +82,11 @@ pub trait Kernel {
 
 /// The kernel that this program runs on.
 ///
-/// From when it is made on, `SIGINT` and `SIGTERM` no longer end the program: they make
+/// From when it is made on, `SIGHUP`, `SIGINT` and `SIGTERM` no longer end the program: they make
 /// [`pause`](Kernel::pause) return.
 pub struct Running {
     start: Instant,
-    interrupt: UnixStream,
-    terminate: UnixStream,
+    signals: [(Signal, UnixStream); 3],
 }
 
 impl Running {
@@ -96,8 +98,11 @@ impl Running {
     pub fn new() -> io::Result<Self> {
         Ok(Self {
             start: Instant::now(),
-            interrupt: arrivals_of(SIGINT)?,
-            terminate: arrivals_of(SIGTERM)?,
+            signals: [
+                (Signal::Interrupt, arrivals_of(SIGINT)?),
+                (Signal::Terminate, arrivals_of(SIGTERM)?),
+                (Signal::Hangup, arrivals_of(SIGHUP)?),
+            ],
         })
     }
 }
@@ -132,10 +137,11 @@ impl Kernel for Running {
     }
 
     fn pause(&self, watched: Option<BorrowedFd<'_>>, time: Duration) -> Option<Signal> {
-        let mut files = vec![
-            PollFd::from_borrowed_fd(self.interrupt.as_fd(), PollFlags::IN),
-            PollFd::from_borrowed_fd(self.terminate.as_fd(), PollFlags::IN),
-        ];
+        let mut files = self
+            .signals
+            .iter()
+            .map(|(_, stream)| PollFd::from_borrowed_fd(stream.as_fd(), PollFlags::IN))
+            .collect::<Vec<_>>();
         files.extend(watched.map(|file| PollFd::from_borrowed_fd(file, PollFlags::PRI)));
         let time = Timespec::try_from(time).unwrap_or(Timespec {
             tv_sec: i64::MAX,
@@ -143,12 +149,9 @@ impl Kernel for Running {
         });
         // Whatever ends it, the caller looks again; a signal has left its byte.
         let _ = poll(&mut files, Some(&time));
-        if arrived(&self.interrupt) {
-            Some(Signal::Interrupt)
-        } else if arrived(&self.terminate) {
-            Some(Signal::Terminate)
-        } else {
-            None
-        }
+        self.signals
+            .iter()
+            .find(|(_, stream)| arrived(stream))
+            .map(|(signal, _)| *signal)
     }
 }

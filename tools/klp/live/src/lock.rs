@@ -4,14 +4,16 @@
 
 use std::{
     fmt,
-    fs::{File, OpenOptions},
-    io::{Read, Write},
+    fs::{File, OpenOptions, Permissions},
+    io::{self, Read, Write},
+    os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
     process,
 };
 
 use rustix::{
     fs::{flock, FlockOperation},
     io::Errno,
+    process::geteuid,
 };
 
 use crate::{Error, Machine, Result};
@@ -36,12 +38,16 @@ impl fmt::Display for Holder {
     }
 }
 
+/// For the owner only.
+const MODE: u32 = 0o600;
+
 impl Lock {
     /// Takes the lock for `command`, which others are told, or says who has it.
     ///
     /// # Errors
     ///
-    /// That of opening it: `EACCES` if the user may not change patches.
+    /// That of opening it: `EACCES` if the user may not change patches, or if the file belongs to
+    /// somebody else, who could hold it for ever.
     pub fn take(machine: &Machine, command: &str) -> Result<std::result::Result<Self, Holder>> {
         let path = machine.path("/run/klp.lock");
         let failed = |source| Error::File {
@@ -54,8 +60,18 @@ impl Lock {
             .create(true)
             // It names the holder.
             .truncate(false)
+            .mode(MODE)
             .open(&path)
             .map_err(failed)?;
+        // Who can open it can lock it.
+        let metadata = file.metadata().map_err(failed)?;
+        if metadata.uid() != geteuid().as_raw() {
+            return Err(failed(io::ErrorKind::PermissionDenied.into()));
+        }
+        if metadata.mode() & 0o777 != MODE {
+            file.set_permissions(Permissions::from_mode(MODE))
+                .map_err(failed)?;
+        }
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(Errno::WOULDBLOCK) => {
@@ -99,6 +115,25 @@ mod tests {
             holder.to_string(),
             format!("\"klp\" (process {})", process::id())
         );
+    }
+
+    #[test]
+    fn nobody_else_can_lock_it() {
+        let root = tempfile::tempdir().unwrap();
+        let machine = Machine::with_root(root.path());
+        let path = root.path().join("run/klp.lock");
+        fs::create_dir(root.path().join("run")).unwrap();
+        let mode = || fs::metadata(&path).unwrap().mode() & 0o777;
+        drop(Lock::take(&machine, "klp").unwrap().unwrap());
+        assert_eq!(mode(), 0o600);
+        fs::set_permissions(&path, Permissions::from_mode(0o666)).unwrap();
+        drop(Lock::take(&machine, "klp").unwrap().unwrap());
+        assert_eq!(mode(), 0o600);
+        if geteuid().is_root() {
+            std::os::unix::fs::chown(&path, Some(65534), None).unwrap();
+            let error = Lock::take(&machine, "klp").unwrap_err();
+            assert!(error.to_string().contains("denied"), "{error}");
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::{
 
 use serde::Serialize;
 
-use crate::{Error, Patch, Result};
+use crate::{Error, ModuleName, Patch, Result};
 
 /// Which live patching core is in charge.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -23,6 +23,9 @@ pub enum Core {
         version: String,
     },
 }
+
+/// The name of the module of the Rust core.
+const CORE: &str = "livepatch";
 
 /// A machine that runs a kernel with live patching.
 #[derive(Clone, Debug)]
@@ -126,7 +129,22 @@ impl Machine {
     /// The patch of this name, if the core knows it.
     pub fn patch(&self, name: &str) -> Option<Patch> {
         let directory = self.livepatch().join(name);
-        directory.is_dir().then(|| Patch::new(name, directory))
+        (ModuleName::is_one(name) && directory.is_dir()).then(|| Patch::new(name, directory))
+    }
+
+    /// Whether the module of this name is loaded, and is a live patch: it taints the kernel as `K`.
+    /// The Rust core is none, though it does so too.
+    pub fn has_patch_module(&self, name: &str) -> Result<bool> {
+        let taint = self.read(format!("/sys/module/{name}/taint"))?;
+        Ok(name != CORE && taint.is_some_and(|taint| taint.contains('K')))
+    }
+
+    /// Whether systemd has a unit of this name, which may be disabled or masked.
+    pub fn has_unit(&self, name: &str) -> bool {
+        ["/etc", "/usr/lib", "/lib"]
+            .map(|directory| self.path(format!("{directory}/systemd/system/{name}")))
+            .iter()
+            .any(|unit| unit.symlink_metadata().is_ok())
     }
 
     /// The patch whose transition is going on, if one is.

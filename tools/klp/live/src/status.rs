@@ -145,14 +145,13 @@ impl Machine {
             .filter_map(|entry| entry.ok())
             .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
         for name in directories.filter_map(|entry| entry.file_name().into_string().ok()) {
-            // The Rust core's module is marked like a patch.
-            if name == "livepatch" || patches.iter().any(|patch| patch.name == name) {
+            if patches.iter().any(|patch| patch.name == name) {
                 continue;
             }
-            let file = |file| self.read(format!("/sys/module/{name}/{file}"));
-            if file("taint")?.is_some_and(|taint| taint.contains('K')) {
+            if self.has_patch_module(&name)? {
                 leftovers.push(Leftover {
-                    references: file("refcnt")?
+                    references: self
+                        .read(format!("/sys/module/{name}/refcnt"))?
                         .and_then(|text| text.parse().ok())
                         .unwrap_or(0),
                     name,

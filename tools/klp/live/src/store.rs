@@ -7,7 +7,8 @@
 //! the [lock](crate::lock).
 
 use std::{
-    fs, io,
+    cmp::Ordering,
+    fs, io, iter,
     path::{Path, PathBuf},
 };
 
@@ -50,12 +51,40 @@ pub fn module_name(file: &str) -> String {
     name.strip_suffix(".ko").unwrap_or(name).replace('-', "_")
 }
 
+/// The order of two names, in which numbers count as such.
+fn by_version(a: &str, b: &str) -> Ordering {
+    fn words(name: &str) -> impl Iterator<Item = (&str, &str)> {
+        let mut rest = name;
+        iter::from_fn(move || {
+            let digits = rest
+                .find(|c: char| c.is_ascii_digit())
+                .unwrap_or(rest.len());
+            let (text, after) = rest.split_at(digits);
+            let end = after
+                .find(|c: char| !c.is_ascii_digit())
+                .unwrap_or(after.len());
+            let (number, after) = after.split_at(end);
+            rest = after;
+            (!text.is_empty() || !number.is_empty()).then_some((text, number))
+        })
+    }
+    // Numbers of any size: of two without zeros in front, the longer one is greater.
+    let keys = |name| {
+        words(name).map(|(text, number)| {
+            let number = number.trim_start_matches('0');
+            (text, number.len(), number)
+        })
+    };
+    keys(a).cmp(keys(b)).then_with(|| a.cmp(b))
+}
+
 /// The installed patches of a machine.
 #[derive(Clone, Debug)]
 pub struct Store {
     ours: PathBuf,
     packages: PathBuf,
     kpatch: PathBuf,
+    has_kpatch_unit: bool,
 }
 
 impl Store {
@@ -65,18 +94,37 @@ impl Store {
             ours: machine.path(DIRECTORY),
             packages: machine.path(PACKAGES_DIRECTORY),
             kpatch: machine.path(KPATCH_DIRECTORY),
+            has_kpatch_unit: machine.has_unit("kpatch.service"),
         }
     }
 
-    /// The patches for this kernel, in the order of their file names, which is that in which they
-    /// are loaded. One that is in several places counts once.
+    /// The patches for this kernel, in the order of their file names as `sort -V` has it, which is
+    /// that in which they are loaded: `fix-9.ko` comes before `fix-10.ko`. One that is in several places counts once.
     ///
     /// # Errors
     ///
     /// That of reading the directories; one that is not there is empty.
     pub fn patches(&self, kernel_release: &str) -> Result<Vec<Installed>> {
+        self.patches_in(&[&self.ours, &self.packages, &self.kpatch], kernel_release)
+    }
+
+    /// The same, but for what `kpatch.service` loads at boot, if there is that unit: whoever disables
+    /// it, or stops it by `kpatch.enable=0`, does not want these patches.
+    ///
+    /// # Errors
+    ///
+    /// As for [`patches`](Self::patches).
+    pub fn patches_at_boot(&self, kernel_release: &str) -> Result<Vec<Installed>> {
+        if self.has_kpatch_unit {
+            self.patches_in(&[&self.ours, &self.packages], kernel_release)
+        } else {
+            self.patches(kernel_release)
+        }
+    }
+
+    fn patches_in(&self, directories: &[&Path], kernel_release: &str) -> Result<Vec<Installed>> {
         let mut patches = Vec::<Installed>::new();
-        for directory in [&self.ours, &self.packages, &self.kpatch] {
+        for directory in directories {
             for path in entries(&directory.join(kernel_release))? {
                 let patch = Installed {
                     path,
@@ -90,7 +138,7 @@ impl Store {
                 }
             }
         }
-        patches.sort_by_key(Installed::file_name);
+        patches.sort_by(|a, b| by_version(&a.file_name(), &b.file_name()));
         Ok(patches)
     }
 
@@ -293,6 +341,44 @@ mod tests {
             let all = store.all_patches().unwrap();
             assert_eq!(files(&all), ["old.ko", "a-fix.ko", "b-fix.ko"]);
             assert_eq!(all[0].kernel_release, "7.2.9");
+        });
+    }
+
+    #[test]
+    fn numbers_count_as_such() {
+        let sorted = [
+            "a",
+            "a-1",
+            "a-02",
+            "a-2",
+            "a-9.ko",
+            "a-10.ko",
+            "a-10a",
+            "a-99999999999999999999",
+            "a-100000000000000000000",
+            "b-0",
+            "b-1",
+        ];
+        let mut names = sorted;
+        names.sort();
+        assert_ne!(names, sorted);
+        names.sort_by(|a, b| by_version(a, b));
+        assert_eq!(names, sorted);
+    }
+
+    #[test]
+    fn kpatch_loads_its_own_at_boot() {
+        with_store(|lib, store| {
+            let files = |store: &Store| files(&store.patches_at_boot(RELEASE).unwrap());
+            assert_eq!(files(store), ["a-fix.ko", "b-fix.ko"]);
+            // Masked.
+            let root = lib.join("../..");
+            fs::create_dir_all(root.join("etc/systemd/system")).unwrap();
+            let unit = root.join("etc/systemd/system/kpatch.service");
+            std::os::unix::fs::symlink("/dev/null", unit).unwrap();
+            let store = Store::new(&Machine::with_root(&root));
+            assert_eq!(files(&store), ["a-fix.ko"]);
+            assert_eq!(store.patches(RELEASE).unwrap().len(), 2);
         });
     }
 

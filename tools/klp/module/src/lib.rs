@@ -64,7 +64,11 @@ pub struct Module {
     checksum: Option<String>,
     signed: bool,
     replaced: Option<Vec<(String, String)>>,
+    build_id_note: Option<Vec<u8>>,
 }
+
+/// The name of the Rust core.
+const CORE: &str = "livepatch";
 
 /// What follows a signature at the end of a module's file.
 const SIGNED: &[u8] = b"~Module signature appended~\n";
@@ -125,6 +129,7 @@ impl Module {
                 Some(_) => Some(funcs::replaced(data)?),
                 None => None,
             },
+            build_id_note: section(".note.gnu.build-id")?.map(<[u8]>::to_vec),
         })
     }
 
@@ -157,9 +162,15 @@ impl Module {
         self.info("vermagic")?.split_whitespace().next()
     }
 
-    /// Whether it is a live patch.
+    /// Whether it is a live patch. The Rust core, `livepatch.ko`, is none, though it has their mark.
     pub fn is_livepatch(&self) -> bool {
-        self.info("livepatch") == Some("Y")
+        self.info("livepatch") == Some("Y") && self.name != CORE
+    }
+
+    /// The note with the build ID, as the kernel shows it in
+    /// `/sys/module/NAME/notes/.note.gnu.build-id` too.
+    pub fn build_id_note(&self) -> Option<&[u8]> {
+        self.build_id_note.as_deref()
     }
 
     /// The checksum that kpatch-build writes into its modules.

@@ -2,14 +2,10 @@
 
 //! `klp install`: installs a patch, to be loaded at boot.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{fs, path::PathBuf, process::Command};
 
 use clap::Args;
-use klp_live::{guard::Guard, store::Store};
+use klp_live::{guard::Guard, store::Store, KernelRelease};
 use klp_module::Module;
 use serde::Serialize;
 
@@ -20,8 +16,8 @@ use crate::{
     session::{self, Session, Step, Stop, Waits},
 };
 
-/// The unit that loads installed patches at boot.
-const UNIT: &str = "klp.service";
+/// The units that load installed patches at boot, and that tell the boot guard.
+const UNITS: [&str; 2] = ["klp.service", "klp-boot-ok.service"];
 
 /// Install a patch, to be loaded at every boot of the kernel that it was made for.
 ///
@@ -30,7 +26,7 @@ const UNIT: &str = "klp.service";
 pub struct Arguments {
     /// The kernel that it is for, as "uname -r" prints it: the running one.
     #[arg(short, long, value_name = "RELEASE")]
-    kernel_version: Option<String>,
+    kernel_version: Option<KernelRelease>,
 
     /// The module's file.
     module: PathBuf,
@@ -47,7 +43,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result {
     let mut file = None;
     let result = session::run(context, &name, &Waits::DEFAULT, |session| {
         file = Some(install(session, arguments)?);
-        enable_unit(session)
+        Ok(())
     });
     if context.json {
         json::print("install", &Answer { file })?;
@@ -60,7 +56,7 @@ fn install(session: &Session, arguments: &Arguments) -> Step<PathBuf> {
     let name = path.display();
     let machine = &session.machine;
     let release = match &arguments.kernel_version {
-        Some(release) => release.clone(),
+        Some(release) => release.as_str().into(),
         None => machine.kernel_release()?,
     };
     let failed = |reason: &str| Stop::Failed(format!("{name} {reason}"));
@@ -91,33 +87,42 @@ fn install(session: &Session, arguments: &Arguments) -> Step<PathBuf> {
     }
 
     session.say(format_args!("installing {name} ({release})"));
+    // A patch that is not loaded at boot would look installed.
+    enable_units(session)?;
     let installed = store.install(&release, file, &contents)?;
-    // What it was suspected of, another file of this name did.
-    Guard::new(machine, &release).acquit(file)?;
+    // Who installs it trusts it.
+    if let Err(error) = Guard::new(machine, &release).acquit(file) {
+        session.warn(error);
+    }
     Ok(installed)
 }
 
-/// Has systemd load installed patches at boot, if the unit is there.
-fn enable_unit(session: &Session) -> Step {
-    let unit = ["/etc/systemd/system", "/usr/lib/systemd/system"]
-        .map(|directory| session.machine.path(Path::new(directory).join(UNIT)));
-    if !unit.iter().any(|unit| unit.exists()) {
+/// Has systemd load installed patches at boot, if the units are there.
+fn enable_units(session: &Session) -> Step {
+    let units = UNITS.map(|unit| session.machine.has_unit(unit).then_some(unit));
+    let units = units.into_iter().flatten().collect::<Vec<_>>();
+    if units.is_empty() {
         return Ok(());
     }
-    let root = session.machine.path("/");
     let enabled = Command::new("systemctl")
         .arg("--quiet")
         .arg("--root")
-        .arg(root)
-        .args(["enable", UNIT])
+        .arg(session.machine.path("/"))
+        .arg("enable")
+        .args(&units)
         .status();
+    let units = units.join(", ");
     match enabled {
-        Ok(status) if status.success() => {}
-        // The patch is installed all the same.
-        Ok(status) => session.warn(format_args!(
-            "{UNIT} cannot be enabled: systemctl: {status}"
-        )),
-        Err(error) => session.warn(format_args!("{UNIT} cannot be enabled: systemctl: {error}")),
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(Stop::failed(format_args!(
+            "{units} cannot be enabled: systemctl: {status}"
+        ))),
+        // The unit's files may be there without systemd.
+        Err(error) => {
+            session.warn(format_args!(
+                "{units} cannot be enabled: systemctl: {error}"
+            ));
+            Ok(())
+        }
     }
-    Ok(())
 }

@@ -10,7 +10,11 @@ use std::{
 };
 
 use clap::Args;
-use klp_live::{guard::Guard, store::Store, Machine};
+use klp_live::{
+    guard::{Guard, DEATHS},
+    store::{Installed, Store},
+    Machine,
+};
 use klp_module::Module;
 use serde::Serialize;
 
@@ -35,8 +39,8 @@ pub struct Arguments {
     #[arg(long)]
     all: bool,
 
-    /// This is the boot: skip patches with which the machine died at the last one, and go on if a
-    /// patch cannot be loaded.
+    /// This is the boot: skip patches with which the machine died at the last two, leave those of
+    /// kpatch to kpatch.service if there is that unit, and go on if a patch cannot be loaded.
     #[arg(long, requires = "all")]
     boot: bool,
 
@@ -54,6 +58,8 @@ pub(super) enum Outcome {
     AlreadyLoaded,
     /// It was not loaded, since the machine died with it at boot.
     Skipped,
+    /// It was not loaded again, since another patch has replaced it.
+    Replaced,
     /// It could not be loaded.
     Failed,
 }
@@ -110,12 +116,33 @@ pub fn find(machine: &Machine, name: &str) -> klp_live::Result<Option<PathBuf>> 
     Ok(installed.map(|patch| patch.path))
 }
 
-fn all(session: &Session, patches: &mut Vec<Patch>) -> Step {
+pub(super) fn all(session: &Session, patches: &mut Vec<Patch>) -> Step {
     let machine = &session.machine;
     for patch in Store::new(machine).patches(&machine.kernel_release()?)? {
-        by_hand(session, &patch.path, patches)?;
+        if !is_replaced(session, &patch, patches)? {
+            by_hand(session, &patch.path, patches)?;
+        }
     }
     Ok(())
+}
+
+/// Whether another patch has replaced this one since it was loaded: loading it again would take
+/// the newer one off. The core has forgotten it then, and its module is left.
+fn is_replaced(session: &Session, patch: &Installed, patches: &mut Vec<Patch>) -> Step<bool> {
+    let name = patch.module_name();
+    let machine = &session.machine;
+    if machine.patch(&name).is_some() || !machine.has_patch_module(&name)? {
+        return Ok(false);
+    }
+    session.warn(format_args!(
+        "patch {name} is not loaded again: its module is there, but was replaced or disabled; \
+         \"klp load {name}\" loads it"
+    ));
+    patches.push(Patch {
+        file: patch.path.clone(),
+        outcome: Outcome::Replaced,
+    });
+    Ok(true)
 }
 
 /// Loads a patch that somebody asked for, and trusts it again if that succeeds.
@@ -123,7 +150,7 @@ fn by_hand(session: &Session, path: &Path, patches: &mut Vec<Patch>) -> Step {
     load_and_note(session, path, patches)?;
     let release = session.machine.kernel_release()?;
     let guard = Guard::new(&session.machine, &release);
-    if let Err(error) = guard.acquit(&path.display().to_string()) {
+    if let Err(error) = guard.acquit_file(path) {
         session.warn(error);
     }
     Ok(())
@@ -132,49 +159,93 @@ fn by_hand(session: &Session, path: &Path, patches: &mut Vec<Patch>) -> Step {
 /// Loads what is installed, but for patches that the boot guard suspects. What fails is told, and
 /// does not keep others from being loaded.
 pub(super) fn at_boot(session: &Session, patches: &mut Vec<Patch>) -> Step {
+    let guard = Guard::new(&session.machine, &session.machine.kernel_release()?);
+    if let Err(error) = guard.tidy() {
+        session.warn(error);
+    }
+    let result = guarded(session, &guard, patches);
+    if let Err(Stop::Interrupted(..)) = &result {
+        // A machine that is shut down in good order has not died.
+        if let Err(error) = guard.boot_succeeded().and_then(|_| guard.tidy()) {
+            session.warn(error);
+        }
+    }
+    result
+}
+
+fn guarded(session: &Session, guard: &Guard, patches: &mut Vec<Patch>) -> Step {
     let machine = &session.machine;
-    let release = machine.kernel_release()?;
-    let guard = Guard::new(machine, &release);
-    let mut failed = vec![];
-    for patch in Store::new(machine).patches(&release)? {
+    let mut missing = vec![];
+    for patch in Store::new(machine).patches_at_boot(&machine.kernel_release()?)? {
         let name = patch.module_name();
-        if guard.suspects_patch(&name)? {
-            let message = format!(
-                "patch {name} is not loaded: the machine died at a boot after it was loaded; \
-                 \"klp load {name}\" tries it again"
-            );
-            session.warn(&message);
-            tell_kernel_log(machine, &message);
-            patches.push(Patch {
-                file: patch.path,
-                outcome: Outcome::Skipped,
-            });
+        if is_replaced(session, &patch, patches)? {
             continue;
         }
-        // A disk that is full or read-only must not keep security fixes away.
-        if let Err(error) = guard.begin(&name) {
+        // A disk that is full, read-only or damaged must not keep security fixes away.
+        let unguarded = |error| {
             session.warn(format_args!("patch {name} is loaded unguarded: {error}"));
+        };
+        match guard.deaths(&patch) {
+            Ok(0) => {}
+            Ok(deaths) if deaths < DEATHS => tell(
+                session,
+                &format!(
+                    "the machine died at the last boot after patch {name} was loaded; it is loaded \
+                     once more"
+                ),
+            ),
+            Ok(_) => {
+                tell(
+                    session,
+                    &format!(
+                        "patch {name} is not loaded: the machine died at two boots in a row after \
+                         it was loaded; \"klp load {name}\" tries it again"
+                    ),
+                );
+                missing.push(name);
+                patches.push(Patch {
+                    file: patch.path,
+                    outcome: Outcome::Skipped,
+                });
+                continue;
+            }
+            Err(error) => unguarded(error),
+        }
+        if let Err(error) = guard.begin(&patch) {
+            unguarded(error);
         }
         match load_and_note(session, &patch.path, patches) {
             Err(Stop::Failed(reason)) => {
                 session.warn(reason);
-                failed.push(name);
+                // Nothing of it has come into effect that the machine may die of.
+                if !machine.path("/sys/module").join(&name).exists() {
+                    if let Err(error) = guard.acquit(&name) {
+                        session.warn(error);
+                    }
+                }
+                missing.push(name);
             }
             result => result?,
         }
     }
-    if failed.is_empty() {
+    if missing.is_empty() {
         Ok(())
     } else {
-        Err(Stop::Failed(format!("not loaded: {}", failed.join(", "))))
+        Err(Stop::Failed(format!("not loaded: {}", missing.join(", "))))
     }
+}
+
+/// Warns on standard error, and in the kernel log.
+fn tell(session: &Session, message: &str) {
+    session.warn(message);
+    tell_kernel_log(&session.machine, message);
 }
 
 /// Writes a warning into the kernel log, for who reads the console.
 fn tell_kernel_log(machine: &Machine, message: &str) {
     const WARNING: &str = "<4>";
     let written = fs::OpenOptions::new()
-        .write(true)
+        .append(true)
         .open(machine.path("/dev/kmsg"))
         .and_then(|mut log| log.write_all(format!("{WARNING}klp: {message}\n").as_bytes()));
     // It stands on standard error too.
@@ -196,9 +267,11 @@ fn load(session: &Session, path: &Path) -> Step<Outcome> {
     session.stop_if_asked(&format!("{} is not loaded", path.display()))?;
     let (file, module) = open(path)?;
     let name = module.name();
+    let before = enabled(&session.machine)?;
     let mut outcome = Outcome::Loaded;
     match session.machine.patch(name) {
         Some(patch) if patch.is_enabled()? => {
+            check_build(session, &module)?;
             session.say(format_args!(
                 "module named {name} already loaded and enabled"
             ));
@@ -223,7 +296,71 @@ fn load(session: &Session, path: &Path) -> Step<Outcome> {
             )));
         }
     }
+    if !is_in_force(&session.machine, name, &before)? {
+        return Err(taken_back(name));
+    }
     Ok(outcome)
+}
+
+/// The names of the patches that are enabled.
+fn enabled(machine: &Machine) -> klp_live::Result<Vec<String>> {
+    let mut names = vec![];
+    for patch in machine.patches()? {
+        if patch.is_enabled()? {
+            names.push(patch.name().into());
+        }
+    }
+    Ok(names)
+}
+
+/// Whether a patch is enabled, or another one has replaced it that was not enabled `before`.
+fn is_in_force(machine: &Machine, name: &str, before: &[String]) -> klp_live::Result<bool> {
+    for patch in machine.patches()? {
+        let replaced = || {
+            // Kernels before 6.11 do not tell.
+            let may = patch.replaces()?.unwrap_or(true);
+            Ok::<_, klp_live::Error>(may && !before.iter().any(|other| other == patch.name()))
+        };
+        if patch.is_enabled()? && (patch.name() == name || replaced()?) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn taken_back(name: &str) -> Stop {
+    Stop::Failed(format!(
+        "patch {name} was taken back while it was being enabled; somebody else has disabled it"
+    ))
+}
+
+/// Checks that the module that is loaded is this one, and not another one of its name.
+fn check_build(session: &Session, module: &Module) -> Step {
+    let name = module.name();
+    let directory = format!("/sys/module/{name}");
+    let note = session
+        .machine
+        .path(format!("{directory}/notes/.note.gnu.build-id"));
+    let source = session.machine.read(format!("{directory}/srcversion"))?;
+    let same = match (module.build_id_note(), fs::read(note)) {
+        (Some(note), Ok(loaded)) => Some(*note == *loaded),
+        _ => match (module.info("srcversion"), source) {
+            (Some(source), Some(loaded)) => Some(*source == *loaded),
+            _ => None,
+        },
+    };
+    match same {
+        Some(true) => {}
+        Some(false) => {
+            return Err(Stop::Failed(format!(
+                "another build of {name} is loaded; \"klp unload {name}\" takes it off"
+            )))
+        }
+        None => session.warn(format_args!(
+            "whether this build of {name} is the one that is loaded cannot be told"
+        )),
+    }
+    Ok(())
 }
 
 /// The file and the live patch in it.
@@ -244,7 +381,7 @@ fn open(path: &Path) -> Step<(File, Module)> {
 /// Has the kernel load a module.
 fn insert(session: &Session, path: &Path, file: &File, module: &Module) -> Step {
     // One that was loaded and disabled.
-    if unload::is_patch_module(&session.machine, module.name())? {
+    if session.machine.has_patch_module(module.name())? {
         unload::remove(session, module.name(), true)?;
     }
     session.say(format_args!("loading patch module: {}", path.display()));
@@ -266,6 +403,7 @@ fn enable_again(session: &Session, patch: &klp_live::Patch, module: &Module) -> 
             )));
         }
     }
+    check_build(session, module)?;
     session.say("module already loaded, re-enabling");
     session.set_enabled(patch, true, &format!("failed to re-enable module {name}"))?;
     if !session.wait_for_transition(patch)? {
@@ -278,6 +416,9 @@ fn enable_again(session: &Session, patch: &klp_live::Patch, module: &Module) -> 
         return Err(Stop::Failed(format!(
             "error: failed to re-enable module {name} (transition stalled), patch disabled"
         )));
+    }
+    if !patch.is_enabled()? {
+        return Err(taken_back(name));
     }
     Ok(Outcome::Loaded)
 }

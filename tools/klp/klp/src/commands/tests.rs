@@ -7,8 +7,9 @@ use std::{fs, time::Duration};
 
 use klp_live::{kernel::Signal, lock::Lock};
 use rustix::io::Errno;
+use sha2::{Digest, Sha256};
 
-use super::{load, unload};
+use super::{boot_ok, load, unload};
 use crate::{
     elf::elf,
     fake::{no_waits, Fake, RELEASE},
@@ -305,6 +306,10 @@ fn what_is_no_live_patch_is_refused() {
         (b"garbage".to_vec(), "not a kernel module: "),
         (vec![], "not a kernel module: "),
         (elf("fix", RELEASE, ""), "the module is no live patch"),
+        (
+            elf("livepatch", RELEASE, "livepatch=Y\0"),
+            "the module is no live patch",
+        ),
     ] {
         fs::write(fake.path("/fix.ko"), contents).unwrap();
         let printed = load(&fake, fake.path("/fix.ko").to_str().unwrap());
@@ -408,6 +413,13 @@ fn unloading_what_is_not_there() {
         "failed: module ext4 is no live patch"
     );
     assert!(fake.path("/sys/module/ext4").exists());
+    // The Rust core taints the kernel as a patch does.
+    fake.write("/sys/module/livepatch/taint", "OEK\n");
+    expect!(
+        unload(&fake, "livepatch"),
+        "failed: module livepatch is no live patch"
+    );
+    assert!(fake.path("/sys/module/livepatch").exists());
 }
 
 #[test]
@@ -510,20 +522,37 @@ fn install(fake: &Fake, name: &str) {
     fake.module(&format!("/var/lib/klp/{RELEASE}/{name}.ko"), name);
 }
 
+fn marker(name: &str) -> String {
+    format!("/var/lib/klp/.boot/{RELEASE}/{name}")
+}
+
+/// The last boots have died with what is installed, one more than this number.
+fn die(fake: &Fake, name: &str, deaths: u32) {
+    let file = fs::read(fake.path(&format!("/var/lib/klp/{RELEASE}/{name}.ko"))).unwrap();
+    let text = format!("last-boot {deaths} {:x}\n", Sha256::digest(file));
+    fake.write(&marker(name), &text);
+}
+
 #[test]
-fn a_patch_with_which_the_machine_died_is_skipped() {
+fn a_patch_with_which_the_machine_died_twice_is_skipped() {
     let fake = Fake::new();
-    install(&fake, "bad");
-    install(&fake, "good");
+    for name in ["bad", "good", "once"] {
+        install(&fake, name);
+    }
     fake.write("/dev/kmsg", "");
-    fake.write(&format!("/var/lib/klp/.boot/{RELEASE}/bad"), "last-boot\n");
+    die(&fake, "bad", 1);
+    die(&fake, "once", 0);
+    let place = format!("ROOT/var/lib/klp/{RELEASE}");
     assert_eq!(
         load_at_boot(&fake),
         format!(
-            "! klp: patch bad is not loaded: the machine died at a boot after it was loaded; \
-             \"klp load bad\" tries it again\n\
-             loading patch module: ROOT/var/lib/klp/{RELEASE}/good.ko\n\
-             done\n"
+            "! klp: patch bad is not loaded: the machine died at two boots in a row after it was \
+             loaded; \"klp load bad\" tries it again\n\
+             loading patch module: {place}/good.ko\n\
+             ! klp: the machine died at the last boot after patch once was loaded; it is loaded \
+             once more\n\
+             loading patch module: {place}/once.ko\n\
+             failed: not loaded: bad\n"
         )
     );
     let log = fs::read_to_string(fake.path("/dev/kmsg")).unwrap();
@@ -531,26 +560,231 @@ fn a_patch_with_which_the_machine_died_is_skipped() {
         log.starts_with("<4>klp: patch bad is not loaded: "),
         "{log}"
     );
-    // The other one is guarded.
-    let marker = fake.path(&format!("/var/lib/klp/.boot/{RELEASE}/good"));
-    assert_eq!(fs::read_to_string(marker).unwrap(), "this-boot\n");
+    for (name, start) in [
+        ("bad", "last-boot 1 "),
+        ("good", "this-boot 0 "),
+        ("once", "this-boot 1 "),
+    ] {
+        let text = fs::read_to_string(fake.path(&marker(name))).unwrap();
+        assert!(text.starts_with(start), "{text}");
+    }
 
     let printed = load(&fake, "bad");
     assert!(printed.ends_with("bad.ko\ndone\n"), "{printed}");
-    assert!(!fake
-        .path(&format!("/var/lib/klp/.boot/{RELEASE}/bad"))
-        .exists());
+    assert!(!fake.path(&marker("bad")).exists());
+}
+
+#[test]
+fn another_file_of_the_name_is_not_suspected() {
+    let fake = Fake::new();
+    install(&fake, "fix");
+    fake.write(&marker("fix"), "last-boot 5 other\n");
+    fake.write(&marker("gone"), "last-boot 5 other\n");
+    let printed = load_at_boot(&fake);
+    assert!(printed.ends_with("fix.ko\ndone\n"), "{printed}");
+    assert!(!fake.path(&marker("gone")).exists());
+    // Nor does loading another file by hand clear the one that is installed.
+    unload(&fake, "fix");
+    die(&fake, "fix", 1);
+    let other = fake.path("/fix.ko");
+    fs::write(&other, elf("fix", RELEASE, "livepatch=Y\0version=2\0")).unwrap();
+    load(&fake, other.to_str().unwrap());
+    assert!(fake.path(&marker("fix")).exists());
+}
+
+#[test]
+fn a_marker_that_cannot_be_read_stops_nothing() {
+    let fake = Fake::new();
+    install(&fake, "a");
+    install(&fake, "b");
+    fs::create_dir_all(fake.path(&marker("a"))).unwrap();
+    let printed = load_at_boot(&fake);
+    assert_eq!(patches(&fake), ["a", "b"]);
+    assert!(
+        printed.contains("patch a is loaded unguarded: "),
+        "{printed}"
+    );
 }
 
 #[test]
 fn a_patch_that_fails_by_hand_stays_under_suspicion() {
     let fake = Fake::new();
     install(&fake, "bad");
-    let marker = format!("/var/lib/klp/.boot/{RELEASE}/bad");
-    fake.write(&marker, "last-boot\n");
+    die(&fake, "bad", 1);
     fake.failures.replace([Errno::INVAL].into());
     assert!(load(&fake, "bad").contains("the kernel refuses it"));
-    assert!(fake.path(&marker).exists());
+    assert!(fake.path(&marker("bad")).exists());
+}
+
+#[test]
+fn a_patch_that_does_not_come_into_effect_leaves_no_marker() {
+    let fake = Fake::new();
+    install(&fake, "fix");
+    fake.failures.replace([Errno::INVAL].into());
+    load_at_boot(&fake);
+    assert!(!fake.path(&marker("fix")).exists());
+}
+
+#[test]
+fn a_shutdown_while_patches_are_loaded_is_no_death() {
+    let fake = Fake::new().transitions_take(&[None]);
+    install(&fake, "fix");
+    fake.signal
+        .set(Some((Duration::from_secs(4), Signal::Terminate)));
+    let printed = load_at_boot(&fake);
+    assert!(printed.contains("interrupted by 15"), "{printed}");
+    assert!(!fake.path("/var/lib/klp/.boot").exists());
+}
+
+#[test]
+fn the_boot_is_well_after_five_minutes_or_a_shutdown() {
+    let fake = Fake::new();
+    install(&fake, "fix");
+    let well = |when_proven| {
+        fake.run(|session| {
+            assert_eq!(boot_ok::boot_ok(session, when_proven).unwrap(), ["fix"]);
+            Ok(())
+        })
+    };
+    load_at_boot(&fake);
+    expect!(well(true), "done");
+    assert_eq!(fake.seconds(), 300.);
+    load_at_boot(&fake);
+    fake.signal
+        .set(Some((Duration::from_secs(310), Signal::Terminate)));
+    expect!(well(true), "done");
+    load_at_boot(&fake);
+    // Who has the lock is not waited for.
+    let lock = Lock::take(&fake.machine(), "klp load x").unwrap();
+    let before = fake.seconds();
+    expect!(well(false), "done");
+    assert_eq!(fake.seconds(), before);
+    drop(lock);
+}
+
+#[test]
+fn a_patch_that_somebody_takes_back_is_not_loaded() {
+    let fake = Fake::new().transitions_take(&[None, Some(0)]);
+    let file = fake.module("/fix.ko", "fix");
+    fake.patch("old", true, false);
+    fake.write("/sys/kernel/livepatch/old/replace", "1\n");
+    fake.event.replace(Some((
+        Duration::from_secs(2),
+        Box::new(|fake| fake.disable("fix")),
+    )));
+    let printed = load(&fake, &file);
+    assert!(
+        printed.ends_with(
+            "failed: patch fix was taken back while it was being enabled; somebody else has \
+             disabled it\n"
+        ),
+        "{printed}"
+    );
+}
+
+#[test]
+fn a_patch_that_another_replaces_was_loaded() {
+    for (replace, end) in [
+        (Some("1\n"), "done\n"),
+        (None, "done\n"),
+        (Some("0\n"), "\n"),
+    ] {
+        let fake = Fake::new().transitions_take(&[None, Some(0)]);
+        let file = fake.module("/fix.ko", "fix");
+        fake.event.replace(Some((
+            Duration::from_secs(2),
+            Box::new(move |fake| {
+                fake.disable("fix");
+                fake.patch("newer", true, false);
+                if let Some(replace) = replace {
+                    fake.write("/sys/kernel/livepatch/newer/replace", replace);
+                }
+            }),
+        )));
+        let printed = load(&fake, &file);
+        assert_eq!(printed.contains("taken back"), replace == Some("0\n"));
+        assert!(printed.ends_with(end), "{printed}");
+    }
+}
+
+#[test]
+fn another_build_is_not_taken_for_the_one_that_is_loaded() {
+    let fake = Fake::new();
+    let file = fake.module("/fix.ko", "fix");
+    for (enabled, transition) in [(true, false), (false, false)] {
+        fake.patch("fix", enabled, transition);
+        fake.write("/sys/module/fix/srcversion", "B2\n");
+        expect!(
+            load(&fake, &file),
+            "failed: another build of fix is loaded; \"klp unload fix\" takes it off"
+        );
+    }
+    fake.patch("fix", true, false);
+    fs::remove_file(fake.path("/sys/module/fix/srcversion")).unwrap();
+    expect!(
+        load(&fake, &file),
+        "! klp: whether this build of fix is the one that is loaded cannot be told"
+        "module named fix already loaded and enabled"
+        "done"
+    );
+}
+
+#[test]
+fn what_was_replaced_is_not_loaded_again() {
+    let fake = Fake::new();
+    for number in [9, 10] {
+        fake.module(
+            &format!("/var/lib/klp/{RELEASE}/fix-{number}.ko"),
+            &format!("fix_{number}"),
+        );
+    }
+    fake.patch("fix_10", true, false);
+    fake.write("/sys/module/fix_9/taint", "OEK\n");
+    fake.write("/sys/module/fix_9/refcnt", "0\n");
+    let all = |session: &Session| load::all(session, &mut vec![]);
+    let printed = fake.run(all);
+    assert!(
+        printed.starts_with("! klp: patch fix_9 is not loaded again: "),
+        "{printed}"
+    );
+    assert!(printed.ends_with("done\n"), "{printed}");
+    assert_eq!(patches(&fake), ["fix_10"]);
+    assert!(load_at_boot(&fake).starts_with("! klp: patch fix_9 is not loaded again: "));
+}
+
+#[test]
+fn unload_all_goes_on_past_a_module_in_use() {
+    let fake = Fake::new();
+    fake.patch("a", true, false);
+    fake.patch("b", true, false);
+    fake.keeps_users.set(true);
+    let mut gone = vec![];
+    let printed = fake.run(|session| unload::all(session, &mut gone));
+    assert_eq!(
+        printed.matches("failed to unload module").count(),
+        2,
+        "{printed}"
+    );
+    assert!(
+        printed.ends_with("failed: not all patches could be unloaded\n"),
+        "{printed}"
+    );
+    assert_eq!(gone, [""; 0]);
+    assert_eq!(patches(&fake), [""; 0]);
+}
+
+#[test]
+fn a_write_that_loses_a_race_is_read_again() {
+    let fake = Fake::new();
+    fake.patch("fix", true, false);
+    fake.failures.replace([Errno::INVAL].into());
+    fake.loses_races.set(true);
+    expect!(
+        unload(&fake, "fix"),
+        "disabling patch module: fix"
+        "unloading patch module: fix"
+        "done"
+    );
 }
 
 #[test]

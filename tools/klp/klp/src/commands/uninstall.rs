@@ -3,7 +3,7 @@
 //! `klp uninstall`: removes an installed patch.
 
 use clap::Args;
-use klp_live::{guard::Guard, store::Store};
+use klp_live::{guard::Guard, store::Store, KernelRelease};
 use serde::Serialize;
 
 use super::Result;
@@ -18,7 +18,7 @@ use crate::{
 pub struct Arguments {
     /// The kernel that it is for, as "uname -r" prints it: the running one.
     #[arg(short, long, value_name = "RELEASE")]
-    kernel_version: Option<String>,
+    kernel_version: Option<KernelRelease>,
 
     /// The name of the patch or of its file, without a path.
     module: String,
@@ -48,7 +48,7 @@ fn uninstall(session: &Session, arguments: &Arguments) -> Step<std::path::PathBu
     let name = &arguments.module;
     let machine = &session.machine;
     let release = match &arguments.kernel_version {
-        Some(release) => release.clone(),
+        Some(release) => release.as_str().into(),
         None => machine.kernel_release()?,
     };
     if name.contains('/') {
@@ -61,7 +61,9 @@ fn uninstall(session: &Session, arguments: &Arguments) -> Step<std::path::PathBu
         .find(&release, name)?
         .ok_or_else(|| Stop::Failed(format!("{name} is not installed for kernel {release}")))?;
     session.say(format_args!("uninstalling {name} ({release})"));
-    Guard::new(machine, &release).acquit(name)?;
     store.uninstall(&patch)?;
+    if let Err(error) = Guard::new(machine, &release).acquit(name) {
+        session.warn(error);
+    }
     Ok(patch.path)
 }

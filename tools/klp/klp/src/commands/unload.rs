@@ -3,7 +3,7 @@
 //! `klp unload`: disables patches and unloads their modules.
 
 use clap::Args;
-use klp_live::{store::module_name, Machine};
+use klp_live::ModuleName;
 use serde::Serialize;
 
 use super::Result;
@@ -21,7 +21,7 @@ use crate::{
 pub struct Arguments {
     /// The name of a patch or of its file.
     #[arg(required_unless_present = "all", conflicts_with = "all")]
-    module: Option<String>,
+    module: Option<ModuleName>,
 
     /// Unload all patches.
     #[arg(long)]
@@ -40,7 +40,7 @@ struct Answer {
 /// Unloads.
 pub fn run(arguments: &Arguments, context: &Context) -> Result {
     let name = match &arguments.module {
-        Some(module) => format!("klp unload {module}"),
+        Some(module) => format!("klp unload {}", module.as_str()),
         None => "klp unload --all".into(),
     };
     let mut unloaded = vec![];
@@ -50,9 +50,9 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result {
         &arguments.waits,
         |session| match &arguments.module {
             Some(module) => {
-                let module = module_name(module);
-                unload(session, &module)?;
-                unloaded.push(module);
+                let module = module.as_str();
+                unload(session, module)?;
+                note(session, module, &mut unloaded);
                 Ok(())
             }
             None => all(session, &mut unloaded),
@@ -78,9 +78,10 @@ pub fn unload(session: &Session, name: &str) -> Step {
 /// Kernels before 5.1 disable patches only in the inverse order in which they were enabled, so that
 /// it may take several rounds.
 pub(super) fn all(session: &Session, unloaded: &mut Vec<String>) -> Step {
+    let mut stuck = false;
     loop {
-        let before = unloaded.len();
-        for patch in session.machine.patches_if_any()? {
+        let patches = session.machine.patches_if_any()?;
+        for patch in &patches {
             let name = patch.name();
             session.stop_if_asked(&format!("{name} is not unloaded"))?;
             match disable(session, name) {
@@ -90,14 +91,21 @@ pub(super) fn all(session: &Session, unloaded: &mut Vec<String>) -> Step {
                 }
                 result => result?,
             }
-            if !session.wait_for_transition(&patch)? {
+            if !session.wait_for_transition(patch)? {
                 session.warn(format_args!("transition stalled for {name}"));
                 continue;
             }
-            remove(session, name, false)?;
-            unloaded.push(name.into());
+            match remove(session, name, false) {
+                Err(Stop::Failed(reason)) => {
+                    session.warn(&reason);
+                    stuck = true;
+                }
+                result => result?,
+            }
+            note(session, name, unloaded);
         }
-        if unloaded.len() == before {
+        // Nothing more goes.
+        if session.machine.patches_if_any()?.len() == patches.len() {
             break;
         }
     }
@@ -105,17 +113,19 @@ pub(super) fn all(session: &Session, unloaded: &mut Vec<String>) -> Step {
     for patch in &left {
         session.warn(format_args!("failed to unload module {}", patch.name()));
     }
-    if left.is_empty() {
+    if left.is_empty() && !stuck {
         Ok(())
     } else {
         Err(Stop::Failed("not all patches could be unloaded".into()))
     }
 }
 
-/// Whether the module of this name is loaded, and is a live patch, which taints the kernel as `K`.
-pub fn is_patch_module(machine: &Machine, name: &str) -> klp_live::Result<bool> {
-    let taint = machine.read(format!("/sys/module/{name}/taint"))?;
-    Ok(taint.is_some_and(|taint| taint.contains('K')))
+/// Notes a patch as unloaded if nothing is left of it.
+fn note(session: &Session, name: &str, unloaded: &mut Vec<String>) {
+    let machine = &session.machine;
+    if machine.patch(name).is_none() && !machine.path("/sys/module").join(name).exists() {
+        unloaded.push(name.into());
+    }
 }
 
 /// Begins to disable a patch, unless it is disabled or being disabled.
@@ -123,7 +133,7 @@ fn disable(session: &Session, name: &str) -> Step {
     let machine = &session.machine;
     let Some(patch) = machine.patch(name) else {
         // The module may be left of a patch that is disabled.
-        return if is_patch_module(machine, name)? {
+        return if machine.has_patch_module(name)? {
             Ok(())
         } else if machine.path("/sys/module").join(name).exists() {
             Err(Stop::Failed(format!("module {name} is no live patch")))

@@ -70,7 +70,11 @@ fn status() {
     );
     tree.module("old", "OEK", 1);
     tree.file("proc/sys/kernel/random/boot_id", "second\n");
-    tree.file("var/lib/klp/.boot/7.3.4-test/fix", "first\n");
+    tree.file("var/lib/klp/7.3.4-test/fix.ko", "");
+    tree.file(
+        "var/lib/klp/.boot/7.3.4-test/fix",
+        "first 1 e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\n",
+    );
     compare(&output(&tree, &["status", "-v", "--json"]));
 
     let text = output(&Tree::new(), &["--json", "status", "-v"]);

@@ -137,7 +137,11 @@ two [not a patch any more]: 1 reference, stays for good if it was forced
 fn patches_that_the_boot_guard_suspects() {
     let tree = Tree::new();
     tree.file("proc/sys/kernel/random/boot_id", "second\n");
-    tree.file("var/lib/klp/.boot/7.3.4-test/fix", "first\n");
+    tree.file("var/lib/klp/7.3.4-test/fix.ko", "");
+    tree.file(
+        "var/lib/klp/.boot/7.3.4-test/fix",
+        "first 1 e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\n",
+    );
     tree.file("var/lib/klp/.boot/7.3.4-test/new", "second\n");
     assert_eq!(
         output(&tree, &["status"]),
