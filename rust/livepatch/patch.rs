@@ -13,7 +13,10 @@ use crate::{
             ModuleRef, //
         }, //
     },
-    klp::descriptor::PatchDescriptor,
+    klp::{
+        descriptor::PatchDescriptor,
+        tracepoint, //
+    },
     leak_check::{
         self,
         Counted, //
@@ -79,6 +82,9 @@ struct PatchModule {
 
 impl Drop for PatchModule {
     fn drop(&mut self) {
+        if let Some(reference) = &self.reference {
+            tracepoint::patch_released(reference.module().name(), self.forced);
+        }
         if self.forced {
             core::mem::forget(self.reference.take());
         }
@@ -141,7 +147,7 @@ impl Patch {
             GFP_KERNEL,
         )?;
         let released = Arc::pin_init(Completion::new(), GFP_KERNEL)?;
-        let directory = Kobject::new(PatchDirectory::new(status.clone(), released.clone()))?;
+        let directory = Kobject::new(PatchDirectory::new(status.clone(), released.clone())?)?;
         Ok(KBox::new(
             Self {
                 name: CString::try_from(descriptor.module().name())?,
@@ -198,6 +204,16 @@ impl Patch {
         // ORDERING: A snapshot for users; whoever decides by it holds the registry lock.
         self.status.enabled.store(enabled, Relaxed);
         self.descriptor.set_enabled(enabled);
+    }
+
+    /// Wakes those who poll the files that say where the patch is going. May sleep.
+    pub(crate) fn notify_transition(&self) {
+        PatchDirectory::notify_transition(&self.directory);
+    }
+
+    /// Wakes those who poll the number of tasks that are left in a transition. May sleep.
+    pub(crate) fn notify_remaining(&self) {
+        PatchDirectory::notify_remaining(&self.directory);
     }
 
     /// Notes that tasks were switched by force: the module stays.

@@ -14,7 +14,10 @@ use crate::{
         Walk, //
     },
 };
-use core::ops::Deref;
+use core::{
+    ops::Deref,
+    ptr::NonNull, //
+};
 use kernel::{
     ffi::{
         c_int,
@@ -252,4 +255,22 @@ pub(crate) fn for_each(mut f: impl FnMut(&Task) -> Cost) {
         // SAFETY: The caller may sleep, and no lock is held.
         unsafe { bindings::livepatch_cond_resched() };
     }
+}
+
+/// Iterates over the threads of all processes, in the order of their PIDs in the initial namespace.
+///
+/// Takes no lock but RCU's, and that not between two items: any thread that exists all the time is
+/// among them, others may be. Idle tasks are not. Every step may sleep.
+pub(crate) fn by_pid() -> impl Iterator<Item = ARef<Task>> {
+    let mut next = 0;
+    core::iter::from_fn(move || {
+        // SAFETY: The caller may sleep, and no lock is held.
+        unsafe { bindings::livepatch_cond_resched() };
+        // SAFETY: `next` is valid for reads and writes.
+        let task = unsafe { bindings::livepatch_task_from_pid(&mut next) };
+        next += 1;
+        // SAFETY: The function gave a reference on a task; `Task` is a transparent wrapper of what
+        // it points to.
+        NonNull::new(task).map(|task| unsafe { ARef::from_raw(task.cast()) })
+    })
 }
