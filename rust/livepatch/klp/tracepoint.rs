@@ -42,9 +42,10 @@
 //!   before it takes a lock of the scheduler, so a BPF program may wake tasks.
 //! * By a pass: after the scheduler's locks have been released, for the same reason.
 //!
-//! Preemption is disabled in these four. With `PREEMPT_RT` that is no obstacle: the tracers must
-//! cope with it for the sake of `sched_switch`. [`signal`] is under `tasklist_lock`; the others are
-//! in process context under the registry lock or, [`patch_released`], without any.
+//! Preemption is disabled in these four, but for idle tasks of CPUs that are offline. With
+//! `PREEMPT_RT` that is no obstacle: the tracers must cope with it for the sake of `sched_switch`.
+//! [`signal`] is under `tasklist_lock`; the others are in process context under the registry lock
+//! or, [`patch_released`], without any.
 
 use crate::{
     bindings,
