@@ -76,18 +76,21 @@ impl PatchStatus {
 /// The reference on the patch module. Kept for ever if the patch was forced: then nobody knows
 /// whether a task still runs its code.
 struct PatchModule {
+    /// The module's own is gone when the patch has been released.
+    name: CString,
     reference: Option<ModuleRef>,
     forced: bool,
 }
 
 impl Drop for PatchModule {
     fn drop(&mut self) {
-        if let Some(reference) = &self.reference {
-            tracepoint::patch_released(reference.module().name(), self.forced);
-        }
+        let reference = self.reference.take();
         if self.forced {
-            core::mem::forget(self.reference.take());
+            core::mem::forget(reference);
+        } else {
+            drop(reference);
         }
+        tracepoint::patch_released(&self.name, self.forced);
     }
 }
 
@@ -103,7 +106,6 @@ impl Drop for Gone {
 /// A patch and all that the core keeps for it. The order of the fields is the order in which they
 /// go.
 pub(crate) struct Patch {
-    name: CString,
     descriptor: PatchDescriptor,
     status: Arc<PatchStatus>,
     /// vmlinux and modules, in the order of the patch module; then those that only go back to their
@@ -133,7 +135,11 @@ impl Patch {
         mut descriptor: PatchDescriptor,
         core: ModuleRef,
     ) -> Result<KBox<Self>> {
-        let module = ModuleRef::try_get(descriptor.module()).ok_or(ENODEV)?;
+        let module = PatchModule {
+            name: CString::try_from(descriptor.module().name())?,
+            reference: Some(ModuleRef::try_get(descriptor.module()).ok_or(ENODEV)?),
+            forced: false,
+        };
         let mut objects = KVVec::new();
         descriptor.for_each_object(|object, funcs| {
             Ok(objects.push(Object::new(object, funcs)?, GFP_KERNEL)?)
@@ -150,7 +156,6 @@ impl Patch {
         let directory = Kobject::new(PatchDirectory::new(status.clone(), released.clone())?)?;
         Ok(KBox::new(
             Self {
-                name: CString::try_from(descriptor.module().name())?,
                 descriptor,
                 status,
                 objects,
@@ -158,10 +163,7 @@ impl Patch {
                 previous: None,
                 directory,
                 _gone: Gone(released),
-                module: PatchModule {
-                    reference: Some(module),
-                    forced: false,
-                },
+                module,
                 _counted: Counted::new(),
                 _core: core,
             },
@@ -176,7 +178,7 @@ impl Patch {
 
     /// The patch module's name, which is the patch's.
     pub(crate) fn name(&self) -> &CStr {
-        &self.name
+        &self.module.name
     }
 
     /// The description in the patch module.

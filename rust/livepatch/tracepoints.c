@@ -8,30 +8,30 @@
 
 void livepatch_trace_transition_start(const char *patch, int target)
 {
-	trace_transition_start(patch, target);
+	trace_klp_transition_start(patch, target);
 }
 
 void livepatch_trace_transition_reverse(const char *patch, int target)
 {
-	trace_transition_reverse(patch, target);
+	trace_klp_transition_reverse(patch, target);
 }
 
 void livepatch_trace_transition_complete(const char *patch, int target, u64 duration)
 {
-	trace_transition_complete(patch, target, duration);
+	trace_klp_transition_complete(patch, target, duration);
 }
 
 void livepatch_trace_patch_released(const char *patch, bool forced)
 {
-	trace_patch_released(patch, forced);
+	trace_klp_patch_released(patch, forced);
 }
 
 void livepatch_trace_task_switched(struct task_struct *task, int how)
 {
-	trace_task_switched(task, how);
+	trace_klp_task_switched(task, how);
 }
 
 void livepatch_trace_signal(struct task_struct *task)
 {
-	trace_signal(task);
+	trace_klp_signal(task);
 }

@@ -53,17 +53,17 @@ DECLARE_EVENT_CLASS(livepatch_direction,
 	TP_printk("patch=%s target=%s", __get_str(patch), livepatch_show_target(__entry->target))
 );
 
-DEFINE_EVENT(livepatch_direction, transition_start,
+DEFINE_EVENT(livepatch_direction, klp_transition_start,
 	TP_PROTO(const char *patch, int target),
 	TP_ARGS(patch, target)
 );
 
-DEFINE_EVENT(livepatch_direction, transition_reverse,
+DEFINE_EVENT(livepatch_direction, klp_transition_reverse,
 	TP_PROTO(const char *patch, int target),
 	TP_ARGS(patch, target)
 );
 
-TRACE_EVENT(transition_complete,
+TRACE_EVENT(klp_transition_complete,
 	TP_PROTO(const char *patch, int target, u64 duration),
 	TP_ARGS(patch, target, duration),
 	TP_STRUCT__entry(
@@ -80,7 +80,7 @@ TRACE_EVENT(transition_complete,
 		  livepatch_show_target(__entry->target), __entry->duration)
 );
 
-TRACE_EVENT(patch_released,
+TRACE_EVENT(klp_patch_released,
 	TP_PROTO(const char *patch, bool forced),
 	TP_ARGS(patch, forced),
 	TP_STRUCT__entry(
@@ -94,7 +94,7 @@ TRACE_EVENT(patch_released,
 	TP_printk("patch=%s forced=%d", __get_str(patch), __entry->forced)
 );
 
-TRACE_EVENT(task_switched,
+TRACE_EVENT(klp_task_switched,
 	TP_PROTO(struct task_struct *task, int how),
 	TP_ARGS(task, how),
 	TP_STRUCT__entry(
@@ -111,7 +111,7 @@ TRACE_EVENT(task_switched,
 		  livepatch_show_way(__entry->how))
 );
 
-TRACE_EVENT(signal,
+TRACE_EVENT(klp_signal,
 	TP_PROTO(struct task_struct *task),
 	TP_ARGS(task),
 	TP_STRUCT__entry(

@@ -118,13 +118,6 @@ impl ModuleRef {
     }
 }
 
-impl ModuleRef {
-    /// Returns the module.
-    pub(crate) fn module(&self) -> ModulePtr {
-        self.0
-    }
-}
-
 impl Drop for ModuleRef {
     fn drop(&mut self) {
         // SAFETY: The reference was taken in `try_get`, and belongs to this value.

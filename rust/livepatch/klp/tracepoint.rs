@@ -3,26 +3,33 @@
 //! Events for tracing, `events/livepatch` in tracefs.
 //!
 //! ```text
-//! transition_start     patch, target              A transition starts.
-//! transition_reverse   patch, target              It turns round; `target` is the new one.
-//! task_switched        comm, pid, how             A task has switched.
-//! signal               comm, pid, kthread         A task is nudged: it holds the transition up.
-//! transition_complete  patch, target, duration    All tasks have switched.
-//! patch_released       patch, forced              The core has given a patch up.
+//! klp_transition_start     patch, target              A transition starts.
+//! klp_transition_reverse   patch, target              It turns round; `target` is the new one.
+//! klp_task_switched        comm, pid, how             A task has switched.
+//! klp_signal               comm, pid, kthread         A task that has not switched is nudged.
+//! klp_transition_complete  patch, target, duration    All tasks have switched.
+//! klp_patch_released       patch, forced              The core has given a patch up.
 //! ```
+//!
+//! BPF programs find an event by its name alone, without `livepatch`; so the names have a prefix of
+//! their own.
 //!
 //! * `target` is `patched` or `unpatched`.
 //! * `how`: `stack`, a pass found that it sleeps outside the functions; `schedule`, it found so
 //!   itself when it was about to sleep; `user_exit`, it left the kernel; `idle`, an idle task went
 //!   through its loop; `offline`, the idle task of a CPU that is offline; `force`.
-//! * `duration` is in nanoseconds since `transition_start`, or since the last
-//!   `transition_reverse`.
+//! * `duration` is in nanoseconds since `klp_transition_start`, or since the last
+//!   `klp_transition_reverse`.
 //! * `forced`: the module of the patch stays for ever, since nobody knows whether a task runs it.
 //!
-//! All `task_switched` of a transition come before its `transition_complete`. A task that is born
-//! has its parent's state and is no event; one that exits before it has switched is none either.
-//! An enabling that fails before any task is asked to switch has neither start nor completion, only
-//! `patch_released`. Tasks have their PIDs in the initial namespace.
+//! All `klp_task_switched` of a transition come before its `klp_transition_complete`. A task that
+//! is born has its parent's state and is no event; one that exits before it has switched is none
+//! either. An enabling that fails before any task is asked to switch has neither start nor
+//! completion. `klp_patch_released` comes once for each patch on whose module the core took a
+//! reference, accepted or not; one that is rejected before that, such as one that is not marked as
+//! a livepatch or not compatible with those that are installed, is no event. Unless the patch was
+//! forced, the reference is gone when the event comes, and the module may be gone too. Tasks have
+//! their PIDs in the initial namespace.
 //!
 //! The events are defined in C, in `tracepoints.h`: a module cannot do it in Rust. They are there
 //! as soon as the module is: the taint of a module that is marked as a livepatch does not keep
@@ -41,11 +48,13 @@
 //! * In `__schedule()`: at its very beginning, where the kernel has a tracepoint of its own, and
 //!   before it takes a lock of the scheduler, so a BPF program may wake tasks.
 //! * By a pass: after the scheduler's locks have been released, for the same reason.
+//! * By force.
 //!
-//! Preemption is disabled in these four, but for idle tasks of CPUs that are offline. With
+//! Preemption is disabled in these five, but for idle tasks of CPUs that are offline. With
 //! `PREEMPT_RT` that is no obstacle: the tracers must cope with it for the sake of `sched_switch`.
-//! [`signal`] is under `tasklist_lock`; the others are in process context under the registry lock
-//! or, [`patch_released`], without any.
+//! A pass and force, and [`signal`], hold `tasklist_lock` for reading, unless the task is an idle
+//! one. The others are in process context, under the registry lock; [`patch_released`] may be
+//! without.
 
 use crate::{
     bindings,
@@ -119,8 +128,8 @@ pub(crate) fn transition_complete(patch: &CStr, target: Target, duration: Delta)
     };
 }
 
-/// The core has given `patch` up: its directory is gone, and its module can be unloaded unless the
-/// patch was `forced`.
+/// The core has given `patch` up: its directory is gone, and so is the reference on its module,
+/// unless the patch was `forced`.
 pub(crate) fn patch_released(patch: &CStr, forced: bool) {
     // SAFETY: The name is a string, which the event copies.
     unsafe { bindings::livepatch_trace_patch_released(patch.as_char_ptr(), forced) };

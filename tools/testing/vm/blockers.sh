@@ -304,20 +304,20 @@ test_tracepoints() {
 	start_tracing
 	load livepatch-sleeper-fix
 	wait_until 10 "one task left" lines_are $fix 1
-	[ "$(trace | head -n 1)" = "transition_start: patch=livepatch_sleeper_fix target=patched" ]
-	traced 'task_switched: comm=kthreadd pid=2 how=(stack|schedule)'
-	traced 'task_switched: comm=[^ ]* pid=[1-9][0-9]* how=(stack|schedule|user_exit)'
-	traced 'task_switched: comm=swapper/[0-9]* pid=0 how=(stack|schedule|idle)'
-	not traced "task_switched: comm=cat pid=$sleeper .*"
+	[ "$(trace | head -n 1)" = "klp_transition_start: patch=livepatch_sleeper_fix target=patched" ]
+	traced 'klp_task_switched: comm=kthreadd pid=2 how=(stack|schedule)'
+	traced 'klp_task_switched: comm=[^ ]* pid=[1-9][0-9]* how=(stack|schedule|user_exit)'
+	traced 'klp_task_switched: comm=swapper/[0-9]* pid=0 how=(stack|schedule|idle)'
+	not traced "klp_task_switched: comm=cat pid=$sleeper .*"
 	wait_until 30 "signals" signalled_by_trace
-	traced "signal: comm=cat pid=$sleeper kthread=0"
+	traced "klp_signal: comm=cat pid=$sleeper kthread=0"
 	wait $sleeper
 	wait_until 10 settled settled livepatch_sleeper_fix
-	traced "task_switched: comm=cat pid=$sleeper how=user_exit"
-	traced 'transition_complete: patch=livepatch_sleeper_fix target=patched duration=[1-9][0-9]{9,10}'
+	traced "klp_task_switched: comm=cat pid=$sleeper how=user_exit"
+	traced 'klp_transition_complete: patch=livepatch_sleeper_fix target=patched duration=[1-9][0-9]{9,10}'
 	# Every task has switched once, and nothing comes after the completion.
 	[ -z "$(trace | grep -o 'pid=[1-9][0-9]* how' | sort | uniq -d)" ]
-	[ "$(trace | tail -n 1 | cut -d : -f 1)" = transition_complete ]
+	[ "$(trace | tail -n 1 | cut -d : -f 1)" = klp_transition_complete ]
 
 	say "reversal and release"
 	remove livepatch-sleeper-fix
@@ -329,17 +329,17 @@ test_tracepoints() {
 	wait_until 10 "one task left" lines_are $fix 1
 	echo 1 >$fix/enabled
 	wait_until 10 settled settled livepatch_sleeper_fix
-	trace | grep '^transition' | sed 's/ duration=[0-9]*$//' | diff - <(sed 's/^\t*//' <<-END
-		transition_start: patch=livepatch_sleeper_fix target=unpatched
-		transition_reverse: patch=livepatch_sleeper_fix target=patched
-		transition_complete: patch=livepatch_sleeper_fix target=patched
+	trace | grep '^klp_transition' | sed 's/ duration=[0-9]*$//' | diff - <(sed 's/^\t*//' <<-END
+		klp_transition_start: patch=livepatch_sleeper_fix target=unpatched
+		klp_transition_reverse: patch=livepatch_sleeper_fix target=patched
+		klp_transition_complete: patch=livepatch_sleeper_fix target=patched
 	END
 	)
 	kill $napper
 	wait $napper || true
 	echo >$tracefs/trace
 	remove livepatch-sleeper-fix
-	[ "$(trace | tail -n 1)" = "patch_released: patch=livepatch_sleeper_fix forced=0" ]
+	[ "$(trace | tail -n 1)" = "klp_patch_released: patch=livepatch_sleeper_fix forced=0" ]
 
 	say "force"
 	start_sleeper_again
@@ -348,19 +348,19 @@ test_tracepoints() {
 	wait_until 10 "one task left" lines_are $fix 1
 	echo 1 >$fix/force
 	wait_until 10 settled settled livepatch_sleeper_fix
-	traced "task_switched: comm=cat pid=$sleeper how=force"
+	traced "klp_task_switched: comm=cat pid=$sleeper how=force"
 
 	say "a patch that is rejected"
 	echo >$tracefs/trace
 	expect_error "$EINVAL" load klp_test_patch object=vmlinux name=klp_test_no_such
-	[ "$(trace)" = "patch_released: patch=klp_test_patch forced=0" ]
+	[ "$(trace)" = "klp_patch_released: patch=klp_test_patch forced=0" ]
 	echo 0 >$events/enable
 	echo go >/proc/sleeper
 	wait $sleeper
 	stop_fix
 	[ ! -e $events ]
 }
-signalled_by_trace() { traced 'signal: .*'; }
+signalled_by_trace() { traced 'klp_signal: .*'; }
 start_sleeper_again() {
 	cat /proc/sleeper >/dev/null &
 	sleeper=$!
@@ -376,7 +376,7 @@ test_trace_of_an_offline_cpu() {
 	echo 0 >/sys/devices/system/cpu/cpu1/online
 	load livepatch-cmdline
 	wait_until 10 settled settled livepatch_cmdline
-	traced 'task_switched: comm=swapper/1 pid=0 how=offline'
+	traced 'klp_task_switched: comm=swapper/1 pid=0 how=offline'
 	echo 1 >/sys/devices/system/cpu/cpu1/online
 	echo 0 >$events/enable
 	remove livepatch-cmdline
