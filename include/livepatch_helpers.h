@@ -62,6 +62,8 @@ bool livepatch_have_reliable_stack(void);
 struct task_struct *livepatch_next_task(struct task_struct *task);
 bool livepatch_task_listed(struct task_struct *task);
 void livepatch_cond_resched(void);
+/* Whether the calling task is being killed. */
+bool livepatch_fatal_signal_pending(void);
 void livepatch_tasklist_read_lock(void);
 void livepatch_tasklist_read_unlock(void);
 

@@ -12,21 +12,26 @@
 //! for it at all. So it may allocate memory whenever it has to. While it looks at one stack,
 //! preemption is disabled, and the scheduler's locks of that one task are held.
 //!
-//! Tasks switch, come and go, and the transition may turn round or end meanwhile. Each line was
-//! true when it was made. A task that is there and does not switch all the time is in the list, and
-//! none is twice.
+//! Tasks switch, come and go, and the transition may turn round or end meanwhile; when it is over,
+//! the list ends. Each line was true when it was made, but for one that was made while the
+//! transition was being turned round: it may be about either direction. A task that is there, keeps
+//! its PID and does not switch all the time is in the list, once; one that calls `exec()` in a
+//! thread that is not its process's first gets another PID and may be missing or be there twice.
 //!
 //! # Reading in parts
 //!
 //! Sysfs reads a page at most at a time, and a list of thousands of tasks has many; to make it
 //! anew for each would take too long, and a line that grows shifts what comes after it. So a read
 //! at the start of the file makes a list and keeps it for this open file, from which the others
-//! are served ([`Lists`]), also when the transition is over. Sysfs does not tell when such a file
-//! is closed; so the memory is given back when the reader has got to the end, and there are never
-//! more than [`MAX_LISTS`] lists for a patch: one more takes the place of the one that was used
-//! least recently, whose reader has to start again (`ESTALE`). What is left goes with the
-//! directory. An open file is known by its address; one that is opened when another was closed may
-//! have the same, and see that one's list if it does not begin at the start.
+//! are served ([`Lists`]), also when the transition is over. A list that fits into the first part
+//! is not kept, since nothing is left to read. Sysfs does not tell when such a file is closed; so
+//! the memory is given back when the reader has got to the end, and there are never more than
+//! [`MAX_LISTS`] lists for a patch: one more takes the place of one whose end has been reached or,
+//! if there is none, of the one that was used least recently, whose reader has to start again
+//! (`ESTALE`). What is left goes with the directory: a list that nobody reads to its end lives as
+//! long as the patch, unless others take its place. An open file is known by its address; one that
+//! is opened when another was closed may have the same, and see that one's list if it does not
+//! begin at the start.
 
 use crate::{
     kapi::{
@@ -88,16 +93,23 @@ impl Write for Text {
 ///
 /// # Errors
 ///
-/// `ENOMEM`.
+/// `ENOMEM`; `EINTR` if the reader is being killed.
 fn list(id: PatchId) -> Result<KVVec<u8>> {
     let mut text = Text(KVVec::new());
-    if transition::is_of(id) {
-        for task in task::by_pid() {
-            add(&mut text, id, &task)?;
+    if !transition::is_of(id) {
+        return Ok(text.0);
+    }
+    for task in task::by_pid() {
+        if task::is_being_killed() {
+            return Err(EINTR);
         }
-        for cpu in cpu::possible_cpus() {
-            add(&mut text, id, task::idle(cpu))?;
+        if !transition::is_of(id) {
+            return Ok(text.0);
         }
+        add(&mut text, id, &task)?;
+    }
+    for cpu in cpu::possible_cpus() {
+        add(&mut text, id, task::idle(cpu))?;
     }
     Ok(text.0)
 }
@@ -149,14 +161,14 @@ fn obstacle_of(task: &Task) -> Obstacle<Arc<CString>> {
 struct List {
     reader: OpenFile,
     length: usize,
-    /// `None` when the reader has got to the end.
+    /// `None` when the reader has got to the end, or nothing is left to read.
     text: Option<KVVec<u8>>,
 }
 
 /// The lists of a patch that are being read.
 #[pin_data]
 pub(crate) struct Lists {
-    /// Those in use come first, the one that was used most recently at the front.
+    /// The one that was used most recently is at the front; those that were never used come last.
     #[pin]
     slots: Mutex<[Option<List>; MAX_LISTS]>,
 }
@@ -174,8 +186,8 @@ impl Lists {
     ///
     /// # Errors
     ///
-    /// `ENOMEM`. `ESTALE` if there is no list for the open file (any more) or its end has been
-    /// read, and the offset is neither 0 nor at the end.
+    /// `ENOMEM`. `EINTR` if the reader is being killed. `ESTALE` if there is no list for the open
+    /// file (any more) or its end has been read, and the offset is neither 0 nor at the end.
     pub(crate) fn read(
         &self,
         id: PatchId,
@@ -191,18 +203,21 @@ impl Lists {
         let list = List {
             reader,
             length: text.len(),
-            text: Some(text),
+            text: (count < text.len()).then_some(text),
         };
         // What it takes the place of is dropped without the lock.
         let _replaced = self.keep(list);
         Ok(count)
     }
 
-    /// Keeps a list, and returns the one that has to go: the reader's last one, or the one that was
-    /// used least recently.
+    /// Keeps a list, and returns the one that has to go: the reader's last one, one without text,
+    /// or the one that was used least recently.
     fn keep(&self, list: List) -> Option<List> {
         let mut slots = self.slots.lock();
-        let index = position(&*slots, list.reader).unwrap_or(MAX_LISTS - 1);
+        let index = position(&*slots, list.reader)
+            .or_else(|| slots.iter().position(Option::is_none))
+            .or_else(|| slots.iter().rposition(is_without_text))
+            .unwrap_or(MAX_LISTS - 1);
         use_slot(&mut *slots, index);
         slots.first_mut().and_then(|first| first.replace(list))
     }
@@ -222,6 +237,11 @@ impl Lists {
         let rest = list.text.as_ref().and_then(|text| text.get(offset..));
         rest.map(|rest| part.fill(rest)).ok_or(ESTALE)
     }
+}
+
+/// Returns whether a slot has a list whose text has gone.
+fn is_without_text(slot: &Option<List>) -> bool {
+    slot.as_ref().is_some_and(|list| list.text.is_none())
 }
 
 /// Returns where the list for an open file is.

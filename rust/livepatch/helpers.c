@@ -169,6 +169,11 @@ void livepatch_cond_resched(void)
 	cond_resched();
 }
 
+bool livepatch_fatal_signal_pending(void)
+{
+	return fatal_signal_pending(current);
+}
+
 void livepatch_tasklist_read_lock(void)
 {
 	read_lock(&tasklist_lock);

@@ -439,6 +439,7 @@ impl Registry {
         if let Err(error) = result {
             pr_warn!("failed to enable patch '{}'\n", patch.name());
             transition.cancel(patch, ops);
+            patch.notify_transition();
             return Err(error);
         }
 

@@ -23,14 +23,20 @@
 //! ## `remaining`
 //!
 //! How many tasks have not switched yet, as a decimal number; `0` if and only if `transition` is
-//! `0`. Idle tasks count, one for each CPU. What a pass over the tasks has found, at least once a
+//! `0`. Before any task is asked to switch, while the callbacks of the patch run, these are all.
+//! Idle tasks count, one for each CPU. What a pass over the tasks has found, at least once a
 //! second, is exact at that moment; in between, tasks that switch themselves are subtracted, and
 //! those that are forked or exit are not accounted for ([`transition::remaining`]).
 //!
 //! ## `blockers`
 //!
 //! These tasks, one in a line of four fields with tabs between them; empty if the patch is not in
-//! transition:
+//! transition. A table does not follow the rule of one value in a file. It is here nevertheless,
+//! and not in debugfs, because it belongs to what the directory of a patch says of a transition,
+//! and tools need it on every machine: debugfs may not be there, and promises no interface.
+//!
+//! Only those may read who had `CAP_SYS_ADMIN` in the initial user namespace when they opened the
+//! file, as with `/proc/<pid>/stack`, since it is made of stacks; `EACCES` otherwise.
 //!
 //! ```text
 //! TID     kthread|user    REASON                  COMM
@@ -40,7 +46,7 @@
 //! ```
 //!
 //! * `TID`: the thread's ID in the initial PID namespace; 0 for idle tasks, which come last. Lines
-//!   are in the order of the IDs.
+//!   are in the order of the IDs, unless a thread gets another by `exec()` meanwhile.
 //! * `REASON`, at the moment the list was made:
 //!   * `running`: it runs on a CPU.
 //!   * `sleeping in FUNCTION`: it sleeps, or waits for a CPU, in this function, which the patch
@@ -54,16 +60,19 @@
 //!
 //! The list is made by the read at the start of the file; what an open file reads after that is the
 //! rest of the same list, whatever happens meanwhile. A read elsewhere fails with `ESTALE` if there
-//! is none: nothing was read at the start, the end has been read, or too many others have read the
-//! file since ([`mod@crate::blockers`]). `ENOMEM` if there was no memory for it.
+//! is none: nothing was read at the start, as with `pread()` at an offset in a file that was just
+//! opened, the end has been read, or too many others have read the file since
+//! ([`mod@crate::blockers`]). `ENOMEM` if there was no memory for it.
 //!
 //! ## Polling
 //!
 //! `transition`, `enabled` and `remaining` of a patch can be polled (`POLLPRI`, after a read from
 //! the start, as with all files of sysfs): they wake whoever waits when a transition starts, turns
-//! round or is complete, and when another patch has replaced this one; `remaining` also when a pass
-//! has found another number. The directory of a patch that was disabled or replaced goes soon after
-//! that, and reads fail with `ENODEV`; nobody is woken then.
+//! round, is complete or has failed to start, and when another patch has replaced this one;
+//! `remaining` also when a pass has found another number. `transition` becomes `1` before the
+//! callbacks `pre_patch` and `pre_unpatch`, but who polls is woken after them, when the tasks have
+//! been asked to switch. The directory of a patch that was disabled, replaced or has failed to
+//! start goes soon after that, and reads fail with `ENODEV`; nobody is woken then.
 //!
 //! # Contexts and concurrency
 //!
@@ -210,7 +219,7 @@ impl Directory for PatchDirectory {
         Attribute::write_only(c"force", PatchDirectory::store_force),
         Attribute::read_only(c"replace", PatchDirectory::show_replace),
         Attribute::read_only(c"stack_order", PatchDirectory::show_stack_order);
-        BinAttribute::root_only(c"blockers", PatchDirectory::read_blockers)
+        BinAttribute::admin_only(c"blockers", PatchDirectory::read_blockers)
     );
 
     fn released(&self) {

@@ -63,8 +63,10 @@
 //! its new state and while whoever completes the transition still waits for it.
 //!
 //! When a transition is not complete after an hour, and each day after that, the pass that finds
-//! this warns of it ([`mod@crate::pure::stall`]; the module parameter `stall_warning`, in seconds,
-//! is for those who want to know earlier).
+//! this warns of it ([`mod@crate::pure::stall`]). The module parameter `stall_warning`, in seconds,
+//! is for those who want to know earlier; it is set when this module is loaded and not shown in
+//! sysfs. A reversal starts the time anew, so there is no warning of a transition that is turned
+//! round more often than that.
 //!
 //! # Tasks that exit
 //!
@@ -148,9 +150,11 @@ use core::borrow::Borrow;
 use kernel::{
     prelude::*,
     sync::atomic::{
+        Acquire,
         Atomic,
         Full,
-        Relaxed, //
+        Relaxed,
+        Release, //
     },
     task::{
         Pid,
@@ -180,8 +184,9 @@ impl Mirror {
     fn set(&self, patch: PatchId, target: PatchState) {
         // ORDERING: Has no effect before the pending flags are set, see (A) and (B).
         self.target.store(target.as_raw(), Relaxed);
-        // ORDERING: Nobody decides by it without the registry lock.
-        self.patch.store(patch.as_u64(), Relaxed);
+        // ORDERING: Who sees the patch sees what `remaining` counts from; pairs with the load in
+        // `is_of`. Nobody decides by it without the registry lock.
+        self.patch.store(patch.as_u64(), Release);
     }
 
     /// The state that tasks switch to.
@@ -194,8 +199,8 @@ impl Mirror {
 
 /// Whether the patch is in transition. Any context; a snapshot.
 pub(crate) fn is_of(id: PatchId) -> bool {
-    // ORDERING: Any answer is as good as another without the registry lock.
-    MIRROR.patch.load(Relaxed) == id.as_u64()
+    // ORDERING: Pairs with the store in `Mirror::set`.
+    MIRROR.patch.load(Acquire) == id.as_u64()
 }
 
 /// Whether a patch is in transition. Any context; a snapshot.
@@ -212,10 +217,11 @@ pub(crate) fn is_left(id: PatchId, task: &Task) -> bool {
 /// How many tasks still have to switch in the transition of this patch; 0 if it is not in
 /// transition. Any context; a snapshot.
 ///
-/// These are the tasks that the last pass left (before the first one, those that were asked to
-/// switch) without those that have switched themselves since. Tasks that were forked or have exited
-/// since are accounted for by the next pass, at most a second later. While there is a transition,
-/// the number is at least 1: nothing but a pass knows that none is left.
+/// These are the tasks that the last pass left (before the first one, those that have to switch)
+/// without those that have switched themselves since. Tasks that were forked or have exited since
+/// are accounted for by the next pass, at most a second later. While the transition is being turned
+/// round, the number may be that of the other direction. While there is a transition, it is at
+/// least 1: nothing but a pass knows that none is left.
 pub(crate) fn remaining(id: PatchId) -> usize {
     if !is_of(id) {
         return 0;
@@ -303,7 +309,8 @@ pub(crate) struct Transition {
     stall: Stall,
     /// When it started or was reversed.
     start: Instant<Monotonic>,
-    /// How many tasks the last pass left or, before the first one, were asked to switch.
+    /// How many tasks the last pass left or, before the first one, were asked to switch. Those who
+    /// poll know this number, unless they have read again since.
     left: usize,
 }
 
@@ -347,10 +354,10 @@ impl Transition {
     #[doc(alias = "klp_init_transition")]
     pub(crate) fn init(patch: &mut Patch, target: Target) -> Self {
         Previous::publish(&mut patch.previous);
-        MIRROR.set(patch.id(), target.state());
         trace::initializing(patch.name(), target.verb());
 
         let initial = target.reversed().state();
+        let mut left = 0;
         for_each_task(|task| {
             // A child of a task that has been here before has its state already.
             let state = task.patch_state();
@@ -358,7 +365,11 @@ impl Transition {
                 warn_once!(c"a task has a state outside a transition");
             }
             task.set_patch_state(initial);
+            left += 1;
         });
+        // ORDERING: Nobody switches yet.
+        set_remaining(SELF_SWITCHED.load(Relaxed), left);
+        MIRROR.set(patch.id(), target.state());
 
         // ORDERING: Barrier (A): tasks' states before transition flags: the handler must not find a
         // function in transition and a task without a state. And the target before pending flags.
@@ -372,7 +383,7 @@ impl Transition {
             backoff: Backoff::default(),
             stall: new_stall(),
             start: Instant::now(),
-            left: 0,
+            left,
         }
     }
 
@@ -457,6 +468,7 @@ impl Transition {
         }
         drop(cpus);
 
+        let shown = remaining(patch.id());
         // ORDERING: After the last task was looked at: those that were left and have switched
         // themselves meanwhile stay in the number until the next pass.
         set_remaining(SELF_SWITCHED.load(Relaxed), left);
@@ -464,7 +476,7 @@ impl Transition {
             set_switch_in_schedule(false);
             return Progress::Complete;
         };
-        if left != self.left {
+        if left != self.left || left != shown {
             self.left = left;
             patch.notify_remaining();
         }
@@ -551,6 +563,8 @@ impl Transition {
     pub(crate) fn cancel(mut self, patch: &mut Patch, ops: &mut Ops) {
         trace::canceling(patch.name());
         self.target = Target::Unpatched;
+        // ORDERING: Nobody switches.
+        set_remaining(SELF_SWITCHED.load(Relaxed), 0);
         MIRROR.set(patch.id(), self.target.state());
         self.clean_up(&mut [], patch, ops);
     }

@@ -27,7 +27,10 @@ use core::ptr::NonNull;
 use kernel::{
     alloc::KBox,
     error::to_result,
-    ffi::c_char,
+    ffi::{
+        c_char,
+        c_int, //
+    },
     fmt,
     prelude::*,
     str::as_char_ptr_in_const_context,
@@ -354,8 +357,9 @@ pub(crate) struct BinAttribute<T> {
 unsafe impl<T> Sync for BinAttribute<T> {}
 
 impl<T: Directory> BinAttribute<T> {
-    /// A file that root may read.
-    pub(crate) const fn root_only(name: &'static CStr, read: Read<T>) -> Self {
+    /// A file that root may read if it has `CAP_SYS_ADMIN` in the initial user namespace when it
+    /// opens the file: not root in a container without that. Reads fail with `EACCES` otherwise.
+    pub(crate) const fn admin_only(name: &'static CStr, read: Read<T>) -> Self {
         // SAFETY: All zeroes is a valid value: null pointers, no bits, an unlimited size.
         let mut attr: bindings::bin_attribute = unsafe { core::mem::zeroed() };
         attr.attr.name = as_char_ptr_in_const_context(name);
@@ -374,8 +378,8 @@ impl<T: Directory> BinAttribute<T> {
 ///
 /// # Safety
 ///
-/// `kobj` must be in a directory with `T`, `attr` one of its [`BinAttribute`]s, and `buffer` valid
-/// for writes of `count` bytes that nobody else uses.
+/// `kobj` must be in a directory with `T`, `attr` one of its [`BinAttribute`]s, `file` open, and
+/// `buffer` valid for writes of `count` bytes that nobody else uses.
 unsafe extern "C" fn bin_read<T: Directory>(
     file: *mut bindings::file,
     kobj: *mut bindings::kobject,
@@ -390,6 +394,17 @@ unsafe extern "C" fn bin_read<T: Directory>(
     // SAFETY: The files that have this function are `BinAttribute<T>`, whose first field is what C
     // passes.
     let attribute = unsafe { &*attr.cast::<BinAttribute<T>>() };
+    // SAFETY: The file is open during the call; the namespace is a static.
+    let may_read = unsafe {
+        bindings::file_ns_capable(
+            file,
+            &raw mut bindings::init_user_ns,
+            bindings::CAP_SYS_ADMIN as c_int,
+        )
+    };
+    if !may_read {
+        return EACCES.to_errno() as isize;
+    }
     // INVARIANT: Valid and nobody else's, by the safety requirements.
     let mut part = Part {
         start: buffer.cast(),

@@ -100,6 +100,12 @@ pub(crate) fn with_current<R>(f: impl FnOnce(&Task) -> R) -> R {
     f(kernel::current!())
 }
 
+/// Returns whether the current task is being killed, so that what it does is for nobody.
+pub(crate) fn is_being_killed() -> bool {
+    // SAFETY: Looks at the current task, in process context or any other.
+    unsafe { bindings::livepatch_fatal_signal_pending() }
+}
+
 /// A task whose stack does not change: it does not run, or it is the current one.
 ///
 /// # Invariants
@@ -259,8 +265,10 @@ pub(crate) fn for_each(mut f: impl FnMut(&Task) -> Cost) {
 
 /// Iterates over the threads of all processes, in the order of their PIDs in the initial namespace.
 ///
-/// Takes no lock but RCU's, and that not between two items: any thread that exists all the time is
-/// among them, others may be. Idle tasks are not. Every step may sleep.
+/// Takes no lock but RCU's, and that not between two items: any thread that exists all the time and
+/// keeps its PID is among them, once; others may be. A thread that calls `exec()` gets the PID of
+/// its process, so it may be missed, or come twice. Idle tasks are not among them. Every step may
+/// sleep.
 pub(crate) fn by_pid() -> impl Iterator<Item = ARef<Task>> {
     let mut next = 0;
     core::iter::from_fn(move || {

@@ -208,6 +208,11 @@ test_permissions() {
 	wait_until 10 "one task left" remaining_is $fix 1
 	[ "$(setpriv --reuid 65534 --clear-groups cat $fix/remaining)" = 1 ]
 	expect_error 'Permission denied' setpriv --reuid 65534 --clear-groups cat $fix/blockers
+	# Root in a container.
+	expect_error 'Permission denied' setpriv --bounding-set -all --inh-caps -all cat $fix/blockers
+	[ "$(setpriv --bounding-set -all --inh-caps -all cat $fix/remaining)" = 1 ]
+	# Whoever opened the file decides.
+	setpriv --bounding-set -all --inh-caps -all cat <$fix/blockers | grep -q "^$sleeper	"
 	expect_error 'Permission denied' put 1 $fix/remaining
 	expect_error 'Permission denied' put 1 $fix/blockers
 	stop_sleeper_and_fix
@@ -216,11 +221,13 @@ test_permissions() {
 # What poll-file has seen: the first value, and that of each time it was woken.
 seen() { [ "$(tail -n 1 "$1")" = "$2" ] && [ "$(wc -l <"$1")" -ge "$3" ]; }
 
-# poll_files DIRECTORY: polls the files of $fix; the values go to files there.
+# poll_files DIRECTORY [PATCH]: polls the files of the patch, $fix unless told; the values go to
+# files in the directory.
 poll_files() {
+	local file patch=${2:-$fix}
 	pollers=()
 	for file in transition enabled remaining; do
-		"$top/tools/testing/poll-file" $fix/$file >"$1/$file" &
+		"$top/tools/testing/poll-file" "$patch/$file" >"$1/$file" &
 		pollers+=($!)
 	done
 	for file in transition enabled remaining; do
@@ -257,6 +264,37 @@ test_polling() {
 	rmmod livepatch-sleeper
 	rmmod livepatch
 }
+
+# While a callback that will fail sleeps, all tasks are left; when it has failed, those who poll are
+# woken. The directory goes at once, so they may not be able to read any more.
+test_polling_of_a_patch_that_fails() {
+	local dir patch=$lp/klp_test_patch all loader
+	dir=$(mktemp -d)
+	load livepatch
+	load klp_test_target
+	load klp_test_patch hold=1 pre_patch_ret=-19 2>"$dir/error" &
+	loader=$!
+	wait_until 10 "transition" in_transition $patch
+	all=$(find /proc/[0-9]*/task -mindepth 1 -maxdepth 1 2>/dev/null | wc -l)
+	[ "$(cat $patch/remaining)" -gt $((all / 2)) ]
+	[ "$(wc -l <$patch/blockers)" -gt $((all / 2)) ]
+	poll_files "$dir" $patch
+	[ "$(cat "$dir/transition")" = 1 ]
+	echo 0 >/sys/module/klp_test_patch/parameters/hold
+	not wait $loader
+	grep -qF "$ENODEV" "$dir/error"
+	# Each ends when it has been woken and finds the file gone, or has read and nobody wakes it again.
+	wait_until 10 "transition woken" woken_or_ended "$dir/transition" "${pollers[0]}"
+	wait_until 10 "enabled woken" woken_or_ended "$dir/enabled" "${pollers[1]}"
+	wait_until 10 "remaining woken" woken_or_ended "$dir/remaining" "${pollers[2]}"
+	kill "${pollers[@]}" 2>/dev/null || true
+	wait "${pollers[@]}" || true
+	rm -r "$dir"
+	rmmod klp_test_target
+	rmmod livepatch
+}
+in_transition() { [ "$(cat "$1/transition" 2>/dev/null)" = 1 ]; }
+woken_or_ended() { [ "$(wc -l <"$1")" -ge 2 ] || ! kill -0 "$2" 2>/dev/null; }
 
 test_warning_of_a_stall() {
 	load livepatch stall_warning=4
