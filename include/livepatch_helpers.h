@@ -62,8 +62,16 @@ bool livepatch_have_reliable_stack(void);
 struct task_struct *livepatch_next_task(struct task_struct *task);
 bool livepatch_task_listed(struct task_struct *task);
 void livepatch_cond_resched(void);
+/* Whether the calling task is being killed. */
+bool livepatch_fatal_signal_pending(void);
 void livepatch_tasklist_read_lock(void);
 void livepatch_tasklist_read_unlock(void);
+
+/*
+ * The task with the lowest PID from *@pid on, in the initial namespace, with a reference, and its
+ * PID in *@pid; NULL if there is none. Process context.
+ */
+struct task_struct *livepatch_task_from_pid(pid_t *pid);
 
 bool livepatch_cpu_possible(unsigned int cpu);
 bool livepatch_cpu_online(unsigned int cpu);
@@ -74,6 +82,27 @@ void livepatch_preempt_enable(void);
 /* Lets __schedule() call __klp_sched_try_switch(), or not. */
 void livepatch_sched_switch_enable(void);
 void livepatch_sched_switch_disable(void);
+
+/* How a task has switched, for livepatch_trace_task_switched(). */
+enum livepatch_way {
+	LIVEPATCH_WAY_STACK,
+	LIVEPATCH_WAY_SCHEDULE,
+	LIVEPATCH_WAY_USER_EXIT,
+	LIVEPATCH_WAY_IDLE,
+	LIVEPATCH_WAY_OFFLINE,
+	LIVEPATCH_WAY_FORCE,
+};
+
+/*
+ * tracepoints.c: the events of the core. @target is KLP_TRANSITION_PATCHED or _UNPATCHED,
+ * @duration in ns.
+ */
+void livepatch_trace_transition_start(const char *patch, int target);
+void livepatch_trace_transition_reverse(const char *patch, int target);
+void livepatch_trace_transition_complete(const char *patch, int target, u64 duration);
+void livepatch_trace_patch_released(const char *patch, bool forced);
+void livepatch_trace_task_switched(struct task_struct *task, int how);
+void livepatch_trace_signal(struct task_struct *task);
 
 /* WARN() with this text. */
 void livepatch_warn(const char *what);

@@ -11,6 +11,8 @@
 #include <linux/module.h>
 #include <linux/mutex.h>
 #include <linux/percpu.h>
+#include <linux/pid.h>
+#include <linux/pid_namespace.h>
 #include <linux/preempt.h>
 #include <linux/rcupdate.h>
 #include <linux/sched/signal.h>
@@ -167,6 +169,11 @@ void livepatch_cond_resched(void)
 	cond_resched();
 }
 
+bool livepatch_fatal_signal_pending(void)
+{
+	return fatal_signal_pending(current);
+}
+
 void livepatch_tasklist_read_lock(void)
 {
 	read_lock(&tasklist_lock);
@@ -175,6 +182,22 @@ void livepatch_tasklist_read_lock(void)
 void livepatch_tasklist_read_unlock(void)
 {
 	read_unlock(&tasklist_lock);
+}
+
+struct task_struct *livepatch_task_from_pid(pid_t *pid)
+{
+	struct task_struct *task;
+	struct pid *found;
+
+	guard(rcu)();
+	for (; (found = find_ge_pid(*pid, &init_pid_ns)); ++*pid) {
+		*pid = pid_nr(found);
+		/* A PID may outlive its task, as the name of a process group. */
+		task = get_pid_task(found, PIDTYPE_PID);
+		if (task)
+			return task;
+	}
+	return NULL;
 }
 
 bool livepatch_cpu_possible(unsigned int cpu)

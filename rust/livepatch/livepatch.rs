@@ -28,7 +28,8 @@
 //!   in module memory.
 //! * [`mod@ops`]: redirecting functions. [`mod@handler`]: where a call of a redirected function
 //!   goes.
-//! * [`mod@transition`], [`mod@stack`]: moving tasks to the new code.
+//! * [`mod@transition`], [`mod@stack`]: moving tasks to the new code. [`mod@obstacle`],
+//!   [`mod@blockers`]: which tasks do not move, and why.
 //! * [`mod@symbols`]: finding functions. [`mod@reloc`]: relocations of patch modules.
 //! * [`mod@state`]: which patches go together. [`mod@shadow`]: data that patches attach to objects.
 //! * [`mod@sysfs`]: what users see. [`mod@trace`]: debug messages. [`mod@leak_check`]: finding
@@ -46,6 +47,8 @@ use kernel::prelude::*;
 mod abi;
 mod bindings;
 #[deny(unsafe_code)]
+mod blockers;
+#[deny(unsafe_code)]
 mod func;
 mod handler;
 mod kapi;
@@ -55,6 +58,8 @@ mod leak_check;
 mod lock;
 #[deny(unsafe_code)]
 mod object;
+#[deny(unsafe_code)]
+mod obstacle;
 mod ops;
 #[deny(unsafe_code)]
 mod patch;
@@ -85,6 +90,12 @@ module! {
     authors: ["The livepatch-rs developers"],
     description: "Kernel live patching core in Rust",
     license: "GPL",
+    params: {
+        stall_warning: u32 {
+            default: 3600,
+            description: "Seconds after which the log warns of an unfinished transition (0: never)",
+        },
+    },
 }
 
 /// The module: loading it takes over, unloading it hands back.

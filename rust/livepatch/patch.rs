@@ -13,7 +13,10 @@ use crate::{
             ModuleRef, //
         }, //
     },
-    klp::descriptor::PatchDescriptor,
+    klp::{
+        descriptor::PatchDescriptor,
+        tracepoint, //
+    },
     leak_check::{
         self,
         Counted, //
@@ -73,15 +76,21 @@ impl PatchStatus {
 /// The reference on the patch module. Kept for ever if the patch was forced: then nobody knows
 /// whether a task still runs its code.
 struct PatchModule {
+    /// The module's own is gone when the patch has been released.
+    name: CString,
     reference: Option<ModuleRef>,
     forced: bool,
 }
 
 impl Drop for PatchModule {
     fn drop(&mut self) {
+        let reference = self.reference.take();
         if self.forced {
-            core::mem::forget(self.reference.take());
+            core::mem::forget(reference);
+        } else {
+            drop(reference);
         }
+        tracepoint::patch_released(&self.name, self.forced);
     }
 }
 
@@ -97,7 +106,6 @@ impl Drop for Gone {
 /// A patch and all that the core keeps for it. The order of the fields is the order in which they
 /// go.
 pub(crate) struct Patch {
-    name: CString,
     descriptor: PatchDescriptor,
     status: Arc<PatchStatus>,
     /// vmlinux and modules, in the order of the patch module; then those that only go back to their
@@ -127,7 +135,11 @@ impl Patch {
         mut descriptor: PatchDescriptor,
         core: ModuleRef,
     ) -> Result<KBox<Self>> {
-        let module = ModuleRef::try_get(descriptor.module()).ok_or(ENODEV)?;
+        let module = PatchModule {
+            name: CString::try_from(descriptor.module().name())?,
+            reference: Some(ModuleRef::try_get(descriptor.module()).ok_or(ENODEV)?),
+            forced: false,
+        };
         let mut objects = KVVec::new();
         descriptor.for_each_object(|object, funcs| {
             Ok(objects.push(Object::new(object, funcs)?, GFP_KERNEL)?)
@@ -141,10 +153,9 @@ impl Patch {
             GFP_KERNEL,
         )?;
         let released = Arc::pin_init(Completion::new(), GFP_KERNEL)?;
-        let directory = Kobject::new(PatchDirectory::new(status.clone(), released.clone()))?;
+        let directory = Kobject::new(PatchDirectory::new(status.clone(), released.clone())?)?;
         Ok(KBox::new(
             Self {
-                name: CString::try_from(descriptor.module().name())?,
                 descriptor,
                 status,
                 objects,
@@ -152,10 +163,7 @@ impl Patch {
                 previous: None,
                 directory,
                 _gone: Gone(released),
-                module: PatchModule {
-                    reference: Some(module),
-                    forced: false,
-                },
+                module,
                 _counted: Counted::new(),
                 _core: core,
             },
@@ -170,7 +178,7 @@ impl Patch {
 
     /// The patch module's name, which is the patch's.
     pub(crate) fn name(&self) -> &CStr {
-        &self.name
+        &self.module.name
     }
 
     /// The description in the patch module.
@@ -198,6 +206,16 @@ impl Patch {
         // ORDERING: A snapshot for users; whoever decides by it holds the registry lock.
         self.status.enabled.store(enabled, Relaxed);
         self.descriptor.set_enabled(enabled);
+    }
+
+    /// Wakes those who poll the files that say where the patch is going. May sleep.
+    pub(crate) fn notify_transition(&self) {
+        PatchDirectory::notify_transition(&self.directory);
+    }
+
+    /// Wakes those who poll the number of tasks that are left in a transition. May sleep.
+    pub(crate) fn notify_remaining(&self) {
+        PatchDirectory::notify_remaining(&self.directory);
     }
 
     /// Notes that tasks were switched by force: the module stays.

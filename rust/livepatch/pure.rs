@@ -7,11 +7,13 @@
 //! threads of the host can try its memory orderings.
 
 pub(crate) mod backoff;
+pub(crate) mod escape;
 pub(crate) mod names;
 pub(crate) mod patch_state;
 pub(crate) mod ranges;
 pub(crate) mod sizes;
 pub(crate) mod sort;
+pub(crate) mod stall;
 pub(crate) mod sympos;
 pub(crate) mod table;
 pub(crate) mod walk;

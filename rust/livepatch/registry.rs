@@ -291,7 +291,7 @@ impl Registry {
         let Some(running) = parts.running else {
             return;
         };
-        match running.transition.try_complete() {
+        match running.transition.try_complete(parts.patch) {
             Progress::Remaining(step, wake_at) => {
                 if let Some(signal) = step.signal {
                     transition::send_signals(signal);
@@ -316,6 +316,14 @@ impl Registry {
             return;
         };
         transition.complete(parts.older, parts.patch, &mut parts.runtime.ops);
+        parts.patch.notify_transition();
+        if parts.patch.is_enabled() && parts.patch.replaces() {
+            // They have been disabled.
+            parts
+                .older
+                .iter()
+                .for_each(|older| older.notify_transition());
+        }
         let useless = match (parts.patch.is_enabled(), parts.patch.replaces()) {
             (false, _) => index..index + 1,
             (true, true) => 0..index,
@@ -431,11 +439,13 @@ impl Registry {
         if let Err(error) = result {
             pr_warn!("failed to enable patch '{}'\n", patch.name());
             transition.cancel(patch, ops);
+            patch.notify_transition();
             return Err(error);
         }
 
         transition.start(patch, ops);
         patch.set_enabled(true);
+        patch.notify_transition();
         // INVARIANT: The patch is at `index`.
         *parts.running = Some(Running { transition, index });
         self.run_pass();
@@ -458,6 +468,7 @@ impl Registry {
         patched.for_each(Object::pre_unpatch);
         transition.start(patch, &parts.runtime.ops);
         patch.set_enabled(false);
+        patch.notify_transition();
         // INVARIANT: The patch is at `index`.
         *parts.running = Some(Running { transition, index });
         self.run_pass();
@@ -472,6 +483,7 @@ impl Registry {
         if let Some(running) = parts.running {
             let runtime = parts.runtime;
             running.transition.reverse(parts.patch, &runtime.ops);
+            parts.patch.notify_transition();
             // Tasks that had not switched are there already; what remains may be few.
             PASS.run_after(&runtime.queue, 1);
         }

@@ -90,8 +90,8 @@ impl StackCheck {
     }
 
     /// The name of the first function in the patch with one of `addresses` in it.
-    pub(crate) fn find(&self, addresses: &[usize]) -> Option<&CStr> {
+    pub(crate) fn find(&self, addresses: &[usize]) -> Option<&Arc<CString>> {
         let index = ranges::find(&self.ranges, addresses)?;
-        self.names.get(index).map(|name| &***name)
+        self.names.get(index)
     }
 }

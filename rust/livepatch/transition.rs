@@ -53,6 +53,21 @@
 //! pending flag and the switch. Under the guard and under the scheduler's locks, only raw locks are
 //! taken.
 //!
+//! # Who is left
+//!
+//! What users are told of a transition takes part in nothing above. [`remaining`] and [`is_left`]
+//! read atomic variables, in any context and without the registry lock; [`mod@crate::blockers`]
+//! looks at tasks as a pass does and changes nothing. Those who poll are woken by a pass and by the
+//! registry, under its lock but no other. The events of [`mod@crate::klp::tracepoint`] are the only
+//! thing of this kind in the ways by which tasks switch themselves; they come after the task has
+//! its new state and while whoever completes the transition still waits for it.
+//!
+//! When a transition is not complete after an hour, and each day after that, the pass that finds
+//! this warns of it ([`mod@crate::pure::stall`]). The module parameter `stall_warning`, in seconds,
+//! is for those who want to know earlier; it is set when this module is loaded and not shown in
+//! sysfs. A reversal starts the time anew, so there is no warning of a transition that is turned
+//! round more often than that.
+//!
 //! # Tasks that exit
 //!
 //! A task on its way through `do_exit()` leaves the list before it stops running. It may have left
@@ -85,20 +100,29 @@ use crate::{
             PreemptGuard, //
         },
         irq_work::StaticTrigger,
-        stacktrace,
         task::{
             self,
-            Quiescent,
+            Comm,
             TaskExt, //
         },
         warn::warn_once,
         workqueue::Work,
     },
-    klp::patch_state::{
-        set_switch_in_schedule,
-        PatchStateExt, //
+    klp::{
+        patch_state::{
+            set_switch_in_schedule,
+            PatchStateExt, //
+        },
+        tracepoint::{
+            self,
+            Way, //
+        }, //
     },
     object::Object,
+    obstacle::{
+        self,
+        Obstacle, //
+    },
     ops::Ops,
     patch::Patch,
     pure::{
@@ -112,6 +136,7 @@ use crate::{
             PatchState,
             Target, //
         },
+        stall::Stall,
         walk::Cost, //
     },
     stack::STACK_CHECK,
@@ -121,15 +146,20 @@ use crate::{
     },
     trace, //
 };
+use core::borrow::Borrow;
 use kernel::{
-    ffi::c_int,
     prelude::*,
     sync::atomic::{
+        Acquire,
         Atomic,
         Full,
-        Relaxed, //
+        Relaxed,
+        Release, //
     },
-    task::Task,
+    task::{
+        Pid,
+        Task, //
+    },
     time::{
         Instant,
         Monotonic, //
@@ -154,8 +184,9 @@ impl Mirror {
     fn set(&self, patch: PatchId, target: PatchState) {
         // ORDERING: Has no effect before the pending flags are set, see (A) and (B).
         self.target.store(target.as_raw(), Relaxed);
-        // ORDERING: Nobody decides by it without the registry lock.
-        self.patch.store(patch.as_u64(), Relaxed);
+        // ORDERING: Who sees the patch sees what `remaining` counts from; pairs with the load in
+        // `is_of`. Nobody decides by it without the registry lock.
+        self.patch.store(patch.as_u64(), Release);
     }
 
     /// The state that tasks switch to.
@@ -168,8 +199,8 @@ impl Mirror {
 
 /// Whether the patch is in transition. Any context; a snapshot.
 pub(crate) fn is_of(id: PatchId) -> bool {
-    // ORDERING: Any answer is as good as another without the registry lock.
-    MIRROR.patch.load(Relaxed) == id.as_u64()
+    // ORDERING: Pairs with the store in `Mirror::set`.
+    MIRROR.patch.load(Acquire) == id.as_u64()
 }
 
 /// Whether a patch is in transition. Any context; a snapshot.
@@ -177,8 +208,44 @@ pub(crate) fn is_running() -> bool {
     !is_of(PatchId::NONE)
 }
 
+/// Whether `task` still has to switch in the transition of this patch. Any context; a snapshot.
+pub(crate) fn is_left(id: PatchId, task: &Task) -> bool {
+    let state = task.patch_state();
+    is_of(id) && state != PatchState::Idle && state != MIRROR.target()
+}
+
+/// How many tasks still have to switch in the transition of this patch; 0 if it is not in
+/// transition. Any context; a snapshot.
+///
+/// These are the tasks that the last pass left (before the first one, those that have to switch)
+/// without those that have switched themselves since. Tasks that were forked or have exited since
+/// are accounted for by the next pass, at most a second later. While the transition is being turned
+/// round, the number may be that of the other direction. While there is a transition, it is at
+/// least 1: nothing but a pass knows that none is left.
+pub(crate) fn remaining(id: PatchId) -> usize {
+    if !is_of(id) {
+        return 0;
+    }
+    // ORDERING: Any answer is as good as another without the registry lock.
+    let left = NONE_LEFT_AT
+        .load(Relaxed)
+        .wrapping_sub(SELF_SWITCHED.load(Relaxed));
+    (left as isize).max(1) as usize
+}
+
 /// How many tasks have switched themselves, ever.
 static SELF_SWITCHED: Atomic<usize> = Atomic::new(0);
+
+/// The value of [`SELF_SWITCHED`] at which [`remaining`] comes to 0. Unlike [`WAKE_AT`], which must
+/// not be too large, it must not be too small: it does not take a task for two that switches itself
+/// during a pass before that gets to it.
+static NONE_LEFT_AT: Atomic<usize> = Atomic::new(0);
+
+/// Sets what [`remaining`] counts from: `left` tasks when [`SELF_SWITCHED`] was `switched`.
+fn set_remaining(switched: usize, left: usize) {
+    // ORDERING: Any answer is as good as another for those who read it.
+    NONE_LEFT_AT.store(switched.wrapping_add(left), Relaxed);
+}
 
 /// The value of [`SELF_SWITCHED`] at which the tasks that the last pass could not switch have all
 /// switched themselves, as far as is known: tasks may be forked or exit meanwhile. So it only tells
@@ -239,7 +306,34 @@ pub(crate) enum Progress {
 pub(crate) struct Transition {
     target: Target,
     backoff: Backoff,
+    stall: Stall,
+    /// When it started or was reversed.
     start: Instant<Monotonic>,
+    /// How many tasks the last pass left or, before the first one, were asked to switch. Those who
+    /// poll know this number, unless they have read again since.
+    left: usize,
+}
+
+/// A task that could not be switched, for a message.
+struct Left {
+    comm: Comm,
+    pid: Pid,
+}
+
+impl Left {
+    fn new(task: &Task) -> Self {
+        Self {
+            comm: task.comm(),
+            pid: task.pid(),
+        }
+    }
+}
+
+/// Returns a watch over a transition that starts now.
+fn new_stall() -> Stall {
+    // A reference to the value or the value itself, depending on the kernel's release.
+    let first_s = crate::module_parameters::stall_warning.value();
+    Stall::new(*Borrow::<u32>::borrow(&first_s))
 }
 
 /// Calls `f` for every task there is, idle tasks too. Sleeps, `f` must not.
@@ -260,10 +354,10 @@ impl Transition {
     #[doc(alias = "klp_init_transition")]
     pub(crate) fn init(patch: &mut Patch, target: Target) -> Self {
         Previous::publish(&mut patch.previous);
-        MIRROR.set(patch.id(), target.state());
         trace::initializing(patch.name(), target.verb());
 
         let initial = target.reversed().state();
+        let mut left = 0;
         for_each_task(|task| {
             // A child of a task that has been here before has its state already.
             let state = task.patch_state();
@@ -271,7 +365,11 @@ impl Transition {
                 warn_once!(c"a task has a state outside a transition");
             }
             task.set_patch_state(initial);
+            left += 1;
         });
+        // ORDERING: Nobody switches yet.
+        set_remaining(SELF_SWITCHED.load(Relaxed), left);
+        MIRROR.set(patch.id(), target.state());
 
         // ORDERING: Barrier (A): tasks' states before transition flags: the handler must not find a
         // function in transition and a task without a state. And the target before pending flags.
@@ -283,14 +381,23 @@ impl Transition {
         Self {
             target,
             backoff: Backoff::default(),
+            stall: new_stall(),
             start: Instant::now(),
+            left,
         }
     }
 
     /// Lets tasks switch.
     #[doc(alias = "klp_start_transition")]
     pub(crate) fn start(&mut self, patch: &mut Patch, ops: &Ops) {
+        tracepoint::transition_start(patch.name(), self.target);
+        self.ask_tasks(patch, ops);
+    }
+
+    /// Asks all tasks that are not where the transition goes to switch.
+    fn ask_tasks(&mut self, patch: &mut Patch, ops: &Ops) {
         self.backoff = Backoff::default();
+        self.stall = new_stall();
         self.start = Instant::now();
         pr_notice!(
             "'{}': starting {} transition\n",
@@ -304,11 +411,16 @@ impl Transition {
         // must see that it is in transition. Pairs with the full barrier there and with (C).
         cpu::write_barrier();
 
+        // ORDERING: Before any task is asked, so that all that switch themselves are subtracted.
+        let switched = SELF_SWITCHED.load(Relaxed);
+        self.left = 0;
         for_each_task(|task| {
             if task.patch_state() != self.target.state() {
                 task.set_pending();
+                self.left += 1;
             }
         });
+        set_remaining(switched, self.left);
         set_switch_in_schedule(true);
     }
 
@@ -320,16 +432,21 @@ impl Transition {
 
     /// Tries to switch all remaining tasks, and returns what to do next.
     #[doc(alias = "klp_try_complete_transition")]
-    pub(crate) fn try_complete(&mut self) -> Progress {
+    pub(crate) fn try_complete(&mut self, patch: &Patch) -> Progress {
         // ORDERING: Before any task is looked at, so that one that switches itself meanwhile
         // counts; see `note_switched`.
         let switched = SELF_SWITCHED.load(Relaxed);
         let mut left = 0;
-        task::for_each(|task| match try_switch(task) {
+        let mut first = None;
+        let mut note_left = |task: &Task| {
+            left += 1;
+            first.get_or_insert_with(|| Left::new(task));
+        };
+        task::for_each(|task| match try_switch(task, Way::Stack) {
             Attempt::Before => Cost::Light,
             Attempt::Now => Cost::Heavy,
             Attempt::Failed => {
-                left += 1;
+                note_left(task);
                 Cost::Heavy
             }
         });
@@ -342,19 +459,40 @@ impl Transition {
                 if task.patch_state() != self.target.state() {
                     task.clear_pending();
                     task.set_patch_state(self.target.state());
+                    tracepoint::task_switched(task, Way::Offline);
                 }
-            } else if try_switch(task) == Attempt::Failed {
-                left += 1;
+            } else if try_switch(task, Way::Stack) == Attempt::Failed {
+                note_left(task);
                 cpus.wake_if_idle(cpu);
             }
         }
         drop(cpus);
 
-        if left == 0 {
+        let shown = remaining(patch.id());
+        // ORDERING: After the last task was looked at: those that were left and have switched
+        // themselves meanwhile stay in the number until the next pass.
+        set_remaining(SELF_SWITCHED.load(Relaxed), left);
+        let Some(first) = first else {
             set_switch_in_schedule(false);
             return Progress::Complete;
+        };
+        if left != self.left || left != shown {
+            self.left = left;
+            patch.notify_remaining();
         }
         let elapsed = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(0);
+        if self.stall.is_due(elapsed) {
+            pr_warn!(
+                "'{}': {} transition not complete for more than {} seconds; tasks left: {}, first: \
+                 {}:{}\n",
+                patch.name(),
+                self.target.verb(),
+                elapsed / 1_000,
+                left,
+                first.comm.as_cstr(),
+                first.pid
+            );
+        }
         Progress::Remaining(
             self.backoff.step(elapsed),
             WakeAt(switched.wrapping_add(left)),
@@ -365,6 +503,13 @@ impl Transition {
     /// below.
     #[doc(alias = "klp_complete_transition")]
     pub(crate) fn complete(self, older: &mut [KBox<Patch>], patch: &mut Patch, ops: &mut Ops) {
+        let (target, start) = (self.target, self.start);
+        self.clean_up(older, patch, ops);
+        tracepoint::transition_complete(patch.name(), target, start.elapsed());
+    }
+
+    /// Does what [`Self::complete`] and [`Self::cancel`] have in common.
+    fn clean_up(self, older: &mut [KBox<Patch>], patch: &mut Patch, ops: &mut Ops) {
         trace::completing(patch.name(), self.target.verb());
 
         match self.target {
@@ -418,8 +563,10 @@ impl Transition {
     pub(crate) fn cancel(mut self, patch: &mut Patch, ops: &mut Ops) {
         trace::canceling(patch.name());
         self.target = Target::Unpatched;
+        // ORDERING: Nobody switches.
+        set_remaining(SELF_SWITCHED.load(Relaxed), 0);
         MIRROR.set(patch.id(), self.target.state());
-        self.complete(&mut [], patch, ops);
+        self.clean_up(&mut [], patch, ops);
     }
 
     /// Turns the transition round.
@@ -440,7 +587,8 @@ impl Transition {
         // ORDERING: Barrier (B): the target before pending flags; pairs with the full barrier in
         // `update_patch_state` and with (C).
         cpu::write_barrier();
-        self.start(patch, ops);
+        tracepoint::transition_reverse(patch.name(), target);
+        self.ask_tasks(patch, ops);
     }
 
     /// Switches all remaining tasks, wherever they are. The administrator's risk.
@@ -449,7 +597,7 @@ impl Transition {
     #[doc(alias = "klp_force_transition")]
     pub(crate) fn force(&self) -> Target {
         pr_warn!("forcing remaining tasks to the patched state\n");
-        for_each_task(update_patch_state);
+        for_each_task(|task| switch_pending(task, Way::Force));
         self.target
     }
 }
@@ -465,57 +613,27 @@ enum Attempt {
     Failed,
 }
 
-/// Why a task does not switch.
-enum Obstacle<'a> {
-    /// It runs on a CPU.
-    Running,
-    /// Its stack cannot be relied on.
-    Unreliable,
-    /// It runs this function.
-    Function(&'a CStr),
-    /// The scheduler gave an errno instead of a look at it.
-    Unknown(c_int),
-}
-
 /// Tries to switch a task by its stack.
 #[doc(alias = "klp_try_switch_task")]
-fn try_switch(task: &Task) -> Attempt {
+fn try_switch(task: &Task, way: Way) -> Attempt {
     let target = MIRROR.target();
     if task.patch_state() == target {
         return Attempt::Before;
     }
-    // Without reliable stacks, tasks switch only on their way out of the kernel.
-    if !stacktrace::have_reliable_stacks() {
-        return Attempt::Failed;
-    }
-
     let preempt = PreemptGuard::new();
-    let Some(check) = STACK_CHECK.get(&preempt) else {
-        return Attempt::Failed;
-    };
-    let attempt = |task: Option<&Quiescent<'_>>| {
-        let task = task.ok_or(Obstacle::Running)?;
-        match stacktrace::with_stack(task, &preempt, |stack| check.find(stack)) {
-            None => Err(Obstacle::Unreliable),
-            Some(Some(name)) => Err(Obstacle::Function(name)),
-            Some(None) => {
-                task.clear_pending();
-                task.set_patch_state(target);
-                Ok(())
-            }
-        }
-    };
-    let result = if task::with_current(|current| current == task) {
-        Quiescent::current(|task| attempt(Some(task)))
-    } else {
-        task::call_on(task, attempt).unwrap_or_else(|errno| Err(Obstacle::Unknown(errno)))
-    };
-
+    let result = obstacle::examine(task, &preempt, |task| {
+        task.clear_pending();
+        task.set_patch_state(target);
+    });
     match result {
-        Ok(()) => return Attempt::Now,
+        Ok(()) => {
+            tracepoint::task_switched(task, way);
+            return Attempt::Now;
+        }
         Err(Obstacle::Running) => trace::running(task),
         Err(Obstacle::Unreliable) => trace::unreliable(task),
         Err(Obstacle::Function(name)) => trace::sleeping_on(task, name),
+        Err(Obstacle::NotTried) => (),
         Err(Obstacle::Unknown(errno)) => trace::unknown(task, errno),
     }
     Attempt::Failed
@@ -534,6 +652,7 @@ pub(crate) fn send_signals(signal: Signal) {
         if !task.is_pending() {
             return Cost::Light;
         }
+        tracepoint::signal(task);
         if task.is_kthread() {
             task.wake_interruptible();
         } else {
@@ -543,11 +662,22 @@ pub(crate) fn send_signals(signal: Signal) {
     });
 }
 
-/// Switches `task`, which leaves the kernel or goes through its idle loop, if it still has to.
-///
-/// Any context; `task` is the current one, but in [`Transition::force`].
+/// Switches `task`, the current one, which leaves the kernel or goes through its idle loop, if it
+/// still has to. Any context.
 #[doc(alias = "klp_update_patch_state")]
 pub(crate) fn update_patch_state(task: &Task) {
+    // Idle tasks are the only ones without a PID.
+    let way = if task.pid() == 0 {
+        Way::Idle
+    } else {
+        Way::UserExit
+    };
+    switch_pending(task, way);
+}
+
+/// Switches `task` if it still has to. Any context; `task` is the current one, but in
+/// [`Transition::force`].
+fn switch_pending(task: &Task, way: Way) {
     // Whoever changes the target waits for us by this.
     let _preempt = PreemptGuard::new();
 
@@ -556,6 +686,8 @@ pub(crate) fn update_patch_state(task: &Task) {
     // with (D).
     if task.test_and_clear_pending() {
         task.set_patch_state(MIRROR.target());
+        // While the guard is held, so that it comes before the event of the completion.
+        tracepoint::task_switched(task, way);
         note_switched();
     }
 }
@@ -583,7 +715,7 @@ pub(crate) fn sched_try_switch() {
             // ORDERING: Barrier (C): the target, and what the stack is checked against, are read
             // after the flag; pairs with (A), (B) and (D).
             cpu::read_barrier();
-            if try_switch(task) == Attempt::Now {
+            if try_switch(task, Way::Schedule) == Attempt::Now {
                 note_switched();
             }
         }

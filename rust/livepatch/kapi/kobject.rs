@@ -27,7 +27,10 @@ use core::ptr::NonNull;
 use kernel::{
     alloc::KBox,
     error::to_result,
-    ffi::c_char,
+    ffi::{
+        c_char,
+        c_int, //
+    },
     fmt,
     prelude::*,
     str::as_char_ptr_in_const_context,
@@ -113,6 +116,18 @@ impl<T: Directory> Kobject<T> {
                 core::ptr::from_ref(&name).cast::<kernel::ffi::c_void>(),
             )
         })
+    }
+
+    /// Wakes whoever polls `file`, one of the directory's files. Process context; may sleep.
+    ///
+    /// Who is woken finds the file changed until he has read it again. Does nothing while the
+    /// directory is not in sysfs.
+    pub(crate) fn notify(&self, file: &CStr) {
+        // SAFETY: The directory is initialised, and only the owner of this reference removes it;
+        // the name is a string.
+        unsafe {
+            bindings::sysfs_notify(self.as_ptr(), core::ptr::null(), file.as_char_ptr());
+        }
     }
 
     /// Returns the directory as the parent of another one.
@@ -300,6 +315,110 @@ unsafe extern "C" fn store<T: Directory>(
     }
 }
 
+/// Identifies an open file among all that are open at the same time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct OpenFile(usize);
+
+/// The buffer for a part of a file's contents.
+///
+/// # Invariants
+///
+/// `start` is valid for writes of `size` bytes, which nobody else uses while the value exists.
+pub(crate) struct Part {
+    start: *mut u8,
+    size: usize,
+}
+
+impl Part {
+    /// Writes as much of `bytes` as there is room for, and returns how much that was.
+    pub(crate) fn fill(&mut self, bytes: &[u8]) -> usize {
+        let count = bytes.len().min(self.size);
+        // SAFETY: `count` bytes are valid for writes and nobody else's, by the type's invariant,
+        // and for reads in `bytes`.
+        unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), self.start, count) };
+        count
+    }
+}
+
+/// Reads a file with a position: writes what is there from the offset on, and returns how much it
+/// was, 0 at the end. Process context, without any lock but the open file's own.
+type Read<T> = fn(&T, OpenFile, usize, &mut Part) -> Result<usize>;
+
+/// A file in a directory with `T` whose contents may be of any length.
+///
+/// Sysfs asks for one page at most at a time, whatever the reader's buffer is.
+#[repr(C)]
+pub(crate) struct BinAttribute<T> {
+    attr: bindings::bin_attribute,
+    read: Read<T>,
+}
+
+// SAFETY: Nothing changes an attribute.
+unsafe impl<T> Sync for BinAttribute<T> {}
+
+impl<T: Directory> BinAttribute<T> {
+    /// A file that root may read if it has `CAP_SYS_ADMIN` in the initial user namespace when it
+    /// opens the file: not root in a container without that. Reads fail with `EACCES` otherwise.
+    pub(crate) const fn admin_only(name: &'static CStr, read: Read<T>) -> Self {
+        // SAFETY: All zeroes is a valid value: null pointers, no bits, an unlimited size.
+        let mut attr: bindings::bin_attribute = unsafe { core::mem::zeroed() };
+        attr.attr.name = as_char_ptr_in_const_context(name);
+        attr.attr.mode = 0o400;
+        attr.read = Some(bin_read::<T>);
+        Self { attr, read }
+    }
+
+    /// The C structure, for [`kobj_type!`].
+    pub(crate) const fn raw(&'static self) -> *const bindings::bin_attribute {
+        &self.attr
+    }
+}
+
+/// Called by sysfs for a read of a file with a position.
+///
+/// # Safety
+///
+/// `kobj` must be in a directory with `T`, `attr` one of its [`BinAttribute`]s, `file` open, and
+/// `buffer` valid for writes of `count` bytes that nobody else uses.
+unsafe extern "C" fn bin_read<T: Directory>(
+    file: *mut bindings::file,
+    kobj: *mut bindings::kobject,
+    attr: *const bindings::bin_attribute,
+    buffer: *mut c_char,
+    offset: bindings::loff_t,
+    count: usize,
+) -> isize {
+    // SAFETY: The directory is kept by sysfs during the call; this is the function of directories
+    // with `T` only.
+    let data = unsafe { data_of::<T>(kobj) };
+    // SAFETY: The files that have this function are `BinAttribute<T>`, whose first field is what C
+    // passes.
+    let attribute = unsafe { &*attr.cast::<BinAttribute<T>>() };
+    // SAFETY: The file is open during the call; the namespace is a static.
+    let may_read = unsafe {
+        bindings::file_ns_capable(
+            file,
+            &raw mut bindings::init_user_ns,
+            bindings::CAP_SYS_ADMIN as c_int,
+        )
+    };
+    if !may_read {
+        return EACCES.to_errno() as isize;
+    }
+    // INVARIANT: Valid and nobody else's, by the safety requirements.
+    let mut part = Part {
+        start: buffer.cast(),
+        size: count,
+    };
+    let result = usize::try_from(offset)
+        .map_err(|_| EINVAL)
+        .and_then(|offset| (attribute.read)(data, OpenFile(file.addr()), offset, &mut part));
+    match result {
+        Ok(length) => length as isize,
+        Err(error) => error.to_errno() as isize,
+    }
+}
+
 /// The type of a directory.
 #[repr(transparent)]
 pub(crate) struct KobjType<T> {
@@ -349,6 +468,20 @@ impl<const N: usize> Attributes<N> {
     }
 }
 
+/// A NULL-terminated list of attributes with a position. For [`kobj_type!`].
+pub(crate) struct BinAttributes<const N: usize>([*const bindings::bin_attribute; N]);
+
+// SAFETY: Nothing changes the list.
+unsafe impl<const N: usize> Sync for BinAttributes<N> {}
+
+impl<const N: usize> BinAttributes<N> {
+    /// Makes a list, whose last entry must be null.
+    pub(crate) const fn new(list: [*const bindings::bin_attribute; N]) -> Self {
+        assert!(N > 0 && list[N - 1].is_null());
+        Self(list)
+    }
+}
+
 /// One attribute group. For [`kobj_type!`].
 pub(crate) struct Group(bindings::attribute_group);
 
@@ -357,10 +490,14 @@ unsafe impl Sync for Group {}
 
 impl Group {
     /// Makes a group of `attributes` without a name.
-    pub(crate) const fn new<const N: usize>(attributes: &'static Attributes<N>) -> Self {
+    pub(crate) const fn new<const N: usize, const M: usize>(
+        attributes: &'static Attributes<N>,
+        bin_attributes: &'static BinAttributes<M>,
+    ) -> Self {
         // SAFETY: All zeroes is a valid value: null pointers.
         let mut group: bindings::attribute_group = unsafe { core::mem::zeroed() };
         group.__bindgen_anon_2.attrs_const = (&raw const attributes.0).cast();
+        group.bin_attrs = (&raw const bin_attributes.0).cast();
         Self(group)
     }
 }
@@ -392,7 +529,8 @@ impl<T> Attribute<T> {
     }
 }
 
-/// Implements [`Directory::kobj_type`] for directories with the given files.
+/// Implements [`Directory::kobj_type`] for directories with the given files, those with a position
+/// after a semicolon.
 macro_rules! kobj_type {
     ($data:ty) => {
         fn kobj_type() -> &'static $crate::kapi::kobject::KobjType<Self> {
@@ -402,7 +540,7 @@ macro_rules! kobj_type {
             &TYPE
         }
     };
-    ($data:ty: $($attribute:expr),+ $(,)?) => {
+    ($data:ty: $($attribute:expr),+ $(; $($bin_attribute:expr),+)? $(,)?) => {
         fn kobj_type() -> &'static $crate::kapi::kobject::KobjType<Self> {
             use $crate::kapi::kobject::*;
             const COUNT: usize = [$(stringify!($attribute)),+].len() + 1;
@@ -413,7 +551,15 @@ macro_rules! kobj_type {
                 },)+
                 core::ptr::null(),
             ]);
-            static GROUP: Group = Group::new(&ATTRIBUTES);
+            const BIN_COUNT: usize = [$($(stringify!($bin_attribute),)+)? ""].len();
+            static BIN_ATTRIBUTES: BinAttributes<BIN_COUNT> = BinAttributes::new([
+                $($({
+                    static ATTRIBUTE: BinAttribute<$data> = $bin_attribute;
+                    ATTRIBUTE.raw()
+                },)+)?
+                core::ptr::null(),
+            ]);
+            static GROUP: Group = Group::new(&ATTRIBUTES, &BIN_ATTRIBUTES);
             static GROUPS: Groups<2> = Groups::one(&GROUP);
             static TYPE: KobjType<$data> = KobjType::new(&GROUPS);
             &TYPE

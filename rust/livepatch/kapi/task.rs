@@ -14,7 +14,10 @@ use crate::{
         Walk, //
     },
 };
-use core::ops::Deref;
+use core::{
+    ops::Deref,
+    ptr::NonNull, //
+};
 use kernel::{
     ffi::{
         c_int,
@@ -95,6 +98,12 @@ pub(crate) fn idle(cpu: PossibleCpu) -> &'static Task {
 /// Calls `f` for the current task.
 pub(crate) fn with_current<R>(f: impl FnOnce(&Task) -> R) -> R {
     f(kernel::current!())
+}
+
+/// Returns whether the current task is being killed, so that what it does is for nobody.
+pub(crate) fn is_being_killed() -> bool {
+    // SAFETY: Looks at the current task, in process context or any other.
+    unsafe { bindings::livepatch_fatal_signal_pending() }
 }
 
 /// A task whose stack does not change: it does not run, or it is the current one.
@@ -252,4 +261,24 @@ pub(crate) fn for_each(mut f: impl FnMut(&Task) -> Cost) {
         // SAFETY: The caller may sleep, and no lock is held.
         unsafe { bindings::livepatch_cond_resched() };
     }
+}
+
+/// Iterates over the threads of all processes, in the order of their PIDs in the initial namespace.
+///
+/// Takes no lock but RCU's, and that not between two items: any thread that exists all the time and
+/// keeps its PID is among them, once; others may be. A thread that calls `exec()` gets the PID of
+/// its process, so it may be missed, or come twice. Idle tasks are not among them. Every step may
+/// sleep.
+pub(crate) fn by_pid() -> impl Iterator<Item = ARef<Task>> {
+    let mut next = 0;
+    core::iter::from_fn(move || {
+        // SAFETY: The caller may sleep, and no lock is held.
+        unsafe { bindings::livepatch_cond_resched() };
+        // SAFETY: `next` is valid for reads and writes.
+        let task = unsafe { bindings::livepatch_task_from_pid(&mut next) };
+        next += 1;
+        // SAFETY: The function gave a reference on a task; `Task` is a transparent wrapper of what
+        // it points to.
+        NonNull::new(task).map(|task| unsafe { ARef::from_raw(task.cast()) })
+    })
 }

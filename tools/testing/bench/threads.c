@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * usage: threads SLEEPING BUSY
+ * usage: threads SLEEPING BUSY [FILE]
  *
  * Has that many threads that sleep, and that many that compute, besides itself. Says "ready" when all of them are
- * there, and ends at the end of its standard input.
+ * there, and ends at the end of its standard input. Those that sleep read FILE once before they do, which may be what
+ * they sleep in.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -13,8 +15,21 @@
 #include <string.h>
 #include <unistd.h>
 
+static const char *file;
+
 static void *sleep_on(void *unused)
 {
+	char buffer[16];
+	int fd;
+
+	if (file) {
+		fd = open(file, O_RDONLY);
+		if (fd < 0 || read(fd, buffer, sizeof(buffer)) < 0) {
+			perror(file);
+			_exit(1);
+		}
+		close(fd);
+	}
 	for (;;)
 		pause();
 	return unused;
@@ -48,10 +63,11 @@ int main(int argc, char **argv)
 {
 	char byte;
 
-	if (argc != 3) {
-		fprintf(stderr, "usage: threads SLEEPING BUSY\n");
+	if (argc != 3 && argc != 4) {
+		fprintf(stderr, "usage: threads SLEEPING BUSY [FILE]\n");
 		return 2;
 	}
+	file = argv[3];
 	start(argv[1], sleep_on);
 	start(argv[2], compute);
 	puts("ready");

@@ -5,6 +5,7 @@
 #include <linux/livepatch.h>
 #include <linux/module.h>
 #include <linux/moduleparam.h>
+#include <linux/sched.h>
 #include <linux/string.h>
 
 static char *mode = "good";
@@ -26,6 +27,10 @@ MODULE_PARM_DESC(sympos, "which symbol of that name");
 static int pre_patch_ret;
 module_param(pre_patch_ret, int, 0644);
 MODULE_PARM_DESC(pre_patch_ret, "what the pre-patch callback returns");
+
+static bool hold;
+module_param(hold, bool, 0644);
+MODULE_PARM_DESC(hold, "keeps the pre-patch callback from returning");
 
 static char long_name[600];
 
@@ -61,6 +66,8 @@ static int pre_patch(struct klp_object *obj)
 {
 	if (!strcmp(mode, "list"))
 		list_patch(&patch);
+	while (READ_ONCE(hold))
+		schedule_timeout_idle(HZ / 50);
 	return pre_patch_ret;
 }
 

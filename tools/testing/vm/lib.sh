@@ -63,6 +63,62 @@ remove() {
 	rmmod "$patch"
 }
 
+# The sample patch that tasks can hold up.
+# shellcheck disable=SC2034 # used by the tests
+fix=$lp/livepatch_sleeper_fix
+
+sleeps_in_target() { grep -q sleeper_wait "/proc/$1/stack"; }
+
+# A task that sleeps in the function to be patched; its process ID is in $sleeper, its output in $answer.
+start_sleeper() {
+	load livepatch-sleeper
+	answer=$(mktemp)
+	cat /proc/sleeper >"$answer" &
+	sleeper=$!
+	wait_until 10 "task asleep in sleeper_wait" sleeps_in_target "$sleeper"
+}
+
+stop_sleeper() {
+	echo go >/proc/sleeper
+	wait "$sleeper"
+	rm "$answer"
+	rmmod livepatch-sleeper
+}
+
+stop_fix() {
+	remove livepatch-sleeper-fix
+	rm "$answer"
+	rmmod livepatch-sleeper
+	rmmod livepatch
+}
+
+stop_sleeper_and_fix() {
+	echo go >/proc/sleeper
+	wait "$sleeper"
+	wait_until 5 settled settled livepatch_sleeper_fix
+	stop_fix
+}
+
+patch_state() { cat "/proc/$1/patch_state"; }
+
+naps_in_patch() { grep -q wait_no_longer "/proc/$1/stack"; }
+
+# A task that sleeps in the new function; its process ID is in $napper.
+start_napper() {
+	cat /proc/sleeper >/dev/null &
+	napper=$!
+	wait_until 10 "task asleep in the new function" naps_in_patch "$napper"
+}
+
+# The core with the patch enabled, and a task asleep in it.
+patched_with_napper() {
+	load livepatch
+	load livepatch-sleeper
+	load livepatch-sleeper-fix nap=600
+	wait_until 10 settled settled livepatch_sleeper_fix
+	start_napper
+}
+
 # Starts a new part of the kernel log.
 mark() {
 	mark_count=$((${mark_count:-0} + 1))

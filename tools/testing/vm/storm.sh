@@ -60,6 +60,32 @@ rounds() {
 # Also if the last reversal came too late, and the patch is gone.
 is_complete() { [ ! -e $fix ] || [ "$(cat $fix/transition)" = 0 ]; }
 
+# Reads the files of the patch all the time, until $stop is gone; says which lines are not right.
+read_all_the_time() {
+	while [ -e "$stop" ]; do
+		grep -avP '^\d+\t(user|kthread)\t(running|unreliable stack|sleeping in \w+|not tried)\t[^\t]+$' \
+			2>/dev/null <$fix/blockers
+		grep -vx '[0-9]*' 2>/dev/null <$fix/remaining
+	done
+}
+
+test_readers() {
+	local stop wrong pids=() i
+	load livepatch
+	stop=$(mktemp)
+	wrong=$(mktemp)
+	for i in 1 2 3; do
+		read_all_the_time >>"$wrong" &
+		pids+=($!)
+	done
+	rounds 1000 2 10
+	rm "$stop"
+	wait "${pids[@]}"
+	[ ! -s "$wrong" ] || fail "$(head "$wrong")"
+	rm "$wrong"
+	rmmod livepatch
+}
+
 test_few_tasks() {
 	load livepatch
 	rounds 0 4 15

@@ -4,28 +4,6 @@
 # Transitions that wait for tasks: reversal, signals, force, CPUs and tasks that come and go.
 . "$(dirname "$0")/lib.sh"
 
-fix=$lp/livepatch_sleeper_fix
-
-sleeps_in_target() { grep -q sleeper_wait "/proc/$1/stack"; }
-
-# A task that sleeps in the function to be patched; its process ID is in $sleeper, its output in $answer.
-start_sleeper() {
-	load livepatch-sleeper
-	answer=$(mktemp)
-	cat /proc/sleeper >"$answer" &
-	sleeper=$!
-	wait_until 10 "task asleep in sleeper_wait" sleeps_in_target "$sleeper"
-}
-
-stop_sleeper() {
-	echo go >/proc/sleeper
-	wait "$sleeper"
-	rm "$answer"
-	rmmod livepatch-sleeper
-}
-
-patch_state() { cat "/proc/$1/patch_state"; }
-
 test_waits_and_completes_when_the_task_leaves() {
 	load livepatch
 	start_sleeper
@@ -94,13 +72,6 @@ test_children_inherit_the_state() {
 	stop_sleeper_and_fix
 }
 
-stop_sleeper_and_fix() {
-	echo go >/proc/sleeper
-	wait "$sleeper"
-	wait_until 5 settled settled livepatch_sleeper_fix
-	stop_fix
-}
-
 test_another_patch_has_to_wait() {
 	load livepatch
 	load livepatch-cmdline
@@ -137,24 +108,6 @@ test_reversal() {
 	END
 	stop_sleeper
 	rmmod livepatch
-}
-
-naps_in_patch() { grep -q wait_no_longer "/proc/$1/stack"; }
-
-# A task that sleeps in the new function; its process ID is in $napper.
-start_napper() {
-	cat /proc/sleeper >/dev/null &
-	napper=$!
-	wait_until 10 "task asleep in the new function" naps_in_patch "$napper"
-}
-
-# The core with the patch enabled, and a task asleep in it.
-patched_with_napper() {
-	load livepatch
-	load livepatch-sleeper
-	load livepatch-sleeper-fix nap=600
-	wait_until 10 settled settled livepatch_sleeper_fix
-	start_napper
 }
 
 # One task sleeps in the old function and holds up patching, another in the new one and holds up unpatching: the
@@ -258,13 +211,6 @@ test_target_unloaded_in_transition() {
 	load livepatch-sleeper
 	[ "$(cat /proc/sleeper)" = awake ]
 	stop_fix
-}
-
-stop_fix() {
-	remove livepatch-sleeper-fix
-	rm "$answer"
-	rmmod livepatch-sleeper
-	rmmod livepatch
 }
 
 test_cpu_hotplug_in_transition() {

@@ -18,6 +18,8 @@ from .model import LIVEPATCH, PATCHES, TARGETS, Operation, plan
 
 MODULES = TOP / "tools" / "testing" / "modules"
 CORES = ("C", "Rust")
+# Files that the built-in core does not have.
+RUST_CORE_ONLY = {"blockers", "remaining"}
 
 # Depends on time; comes once in a boot; is what the module loader says of a positive result, which
 # is compared itself. What the Rust core says when it is loaded and unloaded is not within a run.
@@ -162,7 +164,7 @@ class Driver:
         """All of sysfs below livepatch."""
         for directory, directories, files in os.walk(LIVEPATCH):
             directories.sort()
-            for name in sorted((*directories, *files)):
+            for name in sorted({*directories, *files} - RUST_CORE_ONLY):
                 path = Path(directory) / name
                 try:
                     mode = f"{path.stat().st_mode & 0o7777:04o}"
