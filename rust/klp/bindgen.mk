@@ -21,6 +21,10 @@ bindgen-skip = -mno-fp-ret-in-387 -mpreferred-stack-boundary=% -mskip-rax-setup 
 bindgen-target-x86 := x86_64-linux-gnu
 bindgen-target-arm64 := aarch64-linux-gnu
 
+ifndef bindgen-target-$(SRCARCH)
+$(error livepatch: no bindings for the architecture $(SRCARCH))
+endif
+
 bindgen-cflags = $(if $(CONFIG_CC_IS_CLANG),$(c_flags), \
 	$(filter-out $(bindgen-skip),$(c_flags)) -w --target=$(bindgen-target-$(SRCARCH)))
 
