@@ -17,8 +17,9 @@
 //! module of the patch does, as `shadows` demands.
 //!
 //! The identifier and the type of the variable are those of the kernel's own
-//! `livepatch-shadow-fix1.c`: 1, a pointer to memory of `kmalloc()`. So the patches in C can be
-//! enabled on top of this one.
+//! `livepatch-shadow-fix1.c` and `livepatch-shadow-fix2.c`: 1, a pointer to memory of `kmalloc()`.
+//! So they can be enabled together with this one, on top of it or below it. But this one and
+//! `fix1` free all the variables when they are unloaded: disable all of them before that.
 
 use core::ptr;
 use kernel::{
@@ -32,18 +33,26 @@ klp::patch! {
     name: "livepatch_rust_shadow_fix",
     description: "Live patch that mends a leak with a shadow variable, in Rust",
     license: "GPL",
-    shadows: [LEAK],
+    // SAFETY: As the head of the file demands, the other patches with these variables are disabled
+    // when this one is unloaded. Their data is freed by `kfree()`, which does not sleep.
+    shadows: unsafe [LEAK],
     objects: {
         module "livepatch_shadow_mod" {
-            dummy_alloc() => alloc,
-            dummy_free(dummy) => free,
+            // SAFETY: Both return a dummy that `kfree()` takes, or a null pointer, and may sleep.
+            // The replacement does not end with a call.
+            unsafe dummy_alloc() => alloc,
+            // SAFETY: Both get a dummy that nobody uses any more, may sleep, and free it. The
+            // replacement does not end with a call of this module.
+            unsafe dummy_free(dummy) => free,
         }
     },
 }
 
 /// The memory that belongs to a dummy.
-// SAFETY: All patches of the module use 1 for a pointer to memory that `kfree()` takes.
-static LEAK: Shadow<KBox<c_int>> = unsafe { Shadow::new(1) };
+// SAFETY: All patches of the module use 1 for a pointer to memory that `kfree()` takes, which is in
+// no module. The variable of a dummy is only freed together with it, and those of all dummies when
+// the patches with it are disabled, as the head of the file demands.
+static LEAK: Shadow<Dummy, KBox<c_int>> = unsafe { Shadow::new(1) };
 
 /// How long a dummy lives, in seconds.
 const EXPIRE_PERIOD: c_ulong = 12;
@@ -60,16 +69,21 @@ extern "C" fn alloc() -> *mut Dummy {
     new_dummy().map_or(ptr::null_mut(), KBox::into_raw)
 }
 
+#[inline(always)]
 fn new_dummy() -> Result<KBox<Dummy>> {
     // SAFETY: The kernel changes the variable at any time, so it is read once, as in C.
     let now = unsafe { (&raw const bindings::jiffies).read_volatile() };
-    let dummy = KBox::new(
+    let mut dummy = KBox::new(
         Dummy {
             list: bindings::list_head::default(),
-            jiffies_expire: now + EXPIRE_PERIOD * bindings::HZ as c_ulong,
+            // The count of jiffies wraps around.
+            jiffies_expire: now.wrapping_add(EXPIRE_PERIOD * bindings::HZ as c_ulong),
         },
         GFP_KERNEL,
     )?;
+    // While not all tasks run the patch, a dummy with a variable can be freed by the original
+    // function, which leaves it to the next one at this address.
+    drop(LEAK.take(&mut *dummy));
     LEAK.attach(&*dummy, KBox::new(0, GFP_KERNEL)?, Context::Sleeping)?;
     Ok(dummy)
 }

@@ -51,7 +51,9 @@ klp::patch! {
     states: [Level1],
     objects: {
         vmlinux {
-            cmdline_proc_show(m, v) => show_saved_level,
+            // SAFETY: Both are show functions of `/proc/cmdline`, which get the file and a pointer,
+            // may sleep, and return 0. The replacement does not end with a call.
+            unsafe cmdline_proc_show(m, v) => show_saved_level,
         }
     },
 }

@@ -31,7 +31,9 @@ klp::patch! {
     license: "GPL",
     objects: {
         vmlinux {
-            __x64_sys_personality(regs) => personality,
+            // SAFETY: Both get the registers of the task in user space, and return the old
+            // personality or an error. The replacement does not end with a call.
+            unsafe __x64_sys_personality(regs) => personality,
         }
     },
 }

@@ -11,7 +11,10 @@ use crate::bindings::{
     klp_state, //
 };
 use crate::state::State;
-use core::cell::UnsafeCell;
+use core::{
+    cell::UnsafeCell,
+    sync::atomic::{AtomicBool, Ordering}, //
+};
 use kernel::{
     error::to_result,
     ffi::{c_uint, c_ulong, c_void},
@@ -41,7 +44,11 @@ impl<T, const N: usize> Table<T, N> {
 
 /// The entry for a function: its name, which of several of that name (0 if there is only one), and
 /// what takes its place.
-pub const fn func(name: &'static CStr, position: usize, replacement: *const ()) -> klp_func {
+///
+/// # Safety
+///
+/// The replacement must be fit for the function, as [`patch!`](crate::patch) demands.
+pub const unsafe fn func(name: &'static CStr, position: usize, replacement: *const ()) -> klp_func {
     klp_func {
         old_name: as_char_ptr_in_const_context(name),
         old_sympos: position as c_ulong,
@@ -82,47 +89,69 @@ pub const fn end<T: pin_init::Zeroable>() -> T {
 }
 
 /// The patch of a module.
-#[repr(transparent)]
-pub struct Patch(Opaque<klp_patch>);
+pub struct Patch {
+    declaration: Opaque<klp_patch>,
+    /// Whether the core has been asked to enable it.
+    started: AtomicBool,
+}
 
-// SAFETY: Only the core uses the contents, under its own lock.
+// SAFETY: Only the core uses the declaration, under its own lock.
 unsafe impl Sync for Patch {}
+
+/// Says that the module has enabled its patch. Only [`Patch::enable`] makes it.
+pub struct Enabled(());
 
 impl Patch {
     /// Declares a patch; `states` may be null.
     pub const fn new(objects: *mut klp_object, states: *mut klp_state, replace: bool) -> Self {
         extern "C" {
-            static __this_module: c_void;
+            static __this_module: Opaque<c_void>;
         }
-        Self(Opaque::new(klp_patch {
-            mod_: (&raw const __this_module).cast_mut().cast(),
-            objs: objects,
-            states,
-            replace,
-            ..end()
-        }))
+        Self {
+            declaration: Opaque::new(klp_patch {
+                mod_: (&raw const __this_module).cast_mut().cast(),
+                objs: objects,
+                states,
+                replace,
+                ..end()
+            }),
+            started: AtomicBool::new(false),
+        }
     }
 
     /// Starts the transition to the patch.
     ///
     /// # Errors
     ///
-    /// What `klp_enable_patch()` says.
+    /// What `klp_enable_patch()` says; `EBUSY` if this is not the first call.
     ///
     /// # Safety
     ///
-    /// The lists must be static and end with empty entries; to be called once, when the module is
-    /// loaded.
+    /// The lists must be static and end with empty entries.
     #[inline]
-    pub unsafe fn enable(&'static self) -> Result {
-        // SAFETY: The declaration is what the core expects, by the safety requirements.
-        to_result(unsafe { bindings::klp_enable_patch(self.0.get()) })
+    pub unsafe fn enable(&'static self) -> Result<Enabled> {
+        // ORDERING: Relaxed, since the flag only picks the one caller that goes on.
+        if self.started.swap(true, Ordering::Relaxed) {
+            return Err(EBUSY);
+        }
+        // SAFETY: The declaration is what the core expects, by the safety requirements, and the
+        // core gets it once only.
+        to_result(unsafe { bindings::klp_enable_patch(self.as_ptr()) })?;
+        Ok(Enabled(()))
+    }
+
+    /// Whether tasks may still run the replacements though the core says that none does. For
+    /// callbacks only.
+    #[inline]
+    pub(crate) fn is_forced(&self) -> bool {
+        // SAFETY: The flag changes with the core's lock held, and so do callbacks run.
+        unsafe { (*self.as_ptr()).forced }
     }
 
     /// The patch for functions of the core.
     #[inline]
     pub(crate) fn as_ptr(&self) -> *mut klp_patch {
-        self.0.get()
+        self.declaration.get()
     }
 }
 
@@ -216,6 +245,32 @@ pub const fn is_symbol(name: &str) -> bool {
     !name.is_empty() && name.len() < bindings::KSYM_NAME_LEN as usize
 }
 
+/// Whether a name in quotes is one that Rust could write without them.
+pub const fn is_identifier(name: &str) -> bool {
+    let mut i = 0;
+    while i < name.len() {
+        let character = name.as_bytes()[i];
+        let letter = character.is_ascii_alphabetic() || character == b'_';
+        if !letter && (i == 0 || !character.is_ascii_digit()) {
+            return false;
+        }
+        i += 1;
+    }
+    // Rust has no way to write these.
+    i != 0 && !has(name, &["_", "crate", "self", "super", "Self"])
+}
+
+/// What the kernel calls a function that is written `r#name`, since its name is a keyword of Rust.
+pub const fn plain(name: &'static str) -> &'static str {
+    match name.as_bytes() {
+        [b'r', b'#', plain @ ..] => match core::str::from_utf8(plain) {
+            Ok(plain) => plain,
+            Err(_) => name,
+        },
+        _ => name,
+    }
+}
+
 /// Whether there is an entry of this name.
 pub const fn has(name: &str, all: &[&str]) -> bool {
     let mut i = 0;
@@ -274,9 +329,9 @@ pub const fn is_built_as(name: &str, path: Option<&str>) -> bool {
     start == 0 || path[start - 1] == b'/'
 }
 
-/// A text that ends with NUL as a string for C.
+/// A name that ends with NUL as a string for C.
 pub const fn c_str(text: &'static str) -> &'static CStr {
-    match CStr::from_bytes_with_nul(text.as_bytes()) {
+    match CStr::from_bytes_with_nul(plain(text).as_bytes()) {
         Ok(string) => string,
         Err(_) => panic!("klp: a name in the declaration contains NUL"),
     }

@@ -16,12 +16,14 @@
 //!     license: "GPL",
 //!     objects: {
 //!         vmlinux {
-//!             cmdline_proc_show(m, v) => show_nothing,
+//!             // SAFETY: As a show function it gets the file and a `void *`, may show nothing, and
+//!             // calls nothing.
+//!             unsafe cmdline_proc_show(m, v) => show_nothing,
 //!         }
 //!     },
 //! }
 //!
-//! unsafe extern "C" fn show_nothing(_m: *mut seq_file, _v: *mut c_void) -> c_int {
+//! extern "C" fn show_nothing(_m: *mut seq_file, _v: *mut c_void) -> c_int {
 //!     0
 //! }
 //! ```
@@ -35,9 +37,10 @@
 //!
 //! # Replacements
 //!
-//! A replacement is an `unsafe extern "C" fn` with the parameters and the contract of the function
-//! that it replaces. It is not traced, since Rust functions cannot be, and so it cannot be patched
-//! itself: a later patch names the original function again.
+//! A replacement is an `extern "C"` function, most often an `unsafe` one, with the parameters and
+//! the contract of the function that it replaces. That it is one, nobody can check: `unsafe` before
+//! the name of the function in [`patch!`] says so. It is not traced, since Rust functions cannot
+//! be, and so it cannot be patched itself: a later patch names the original function again.
 //!
 //! **There is no way to call the original.** The core redirects every call of it, so a call from
 //! the replacement by the function's name comes back to the replacement, until the stack is used
@@ -48,9 +51,10 @@
 //!
 //! A panic is a bug of the patch, and the kernel treats it as one: it prints a report and ends the
 //! task, without unwinding, so that locks stay locked. In a replacement these are the ones that it
-//! or its callers hold; the patch itself can still be disabled. In a callback the lock of the
-//! livepatch core is among them, and then no patch can be enabled or disabled, and no module be
-//! loaded or unloaded, before the next boot. Return errors.
+//! or its callers hold; the patch itself can still be disabled. In an interrupt, or if the sysctl
+//! `panic_on_oops` is set, the machine stops. In a callback the lock of the livepatch core is among
+//! them, and then no patch can be enabled or disabled, and no module be loaded or unloaded, before
+//! the next boot. Return errors.
 
 mod bindings;
 mod callbacks;

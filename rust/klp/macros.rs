@@ -15,16 +15,21 @@
 ///     params: { ... },                          // optional, as in `module!`
 ///     replace: true,                            // optional: replace all enabled patches
 ///     states: [Level],                          // optional: types that implement `State`
-///     shadows: [LEAK],                          // optional: statics, freed with the module
+///     // SAFETY: Why nobody uses the variables when the module is unloaded.
+///     shadows: unsafe [LEAK],                   // optional: statics, freed with the module
 ///     objects: {
 ///         vmlinux {
 ///             callbacks: Announce,              // optional: a type that implements `Callbacks`
-///             vfs_read(file, buf, count, pos) => my_read,
-///             show(seq, v) at 2 => my_show,
-///             "do_thing.constprop.0"(x) => my_do_thing,
+///             // SAFETY: Why the replacement is fit for the function: see below.
+///             unsafe vfs_read(file, buf, count, pos) => my_read,
+///             // SAFETY: Why it fits, and is for the second function of this name.
+///             unsafe show(seq, v) at 2 => my_show,
+///             // SAFETY: Why it fits the parameters that the compiler has left.
+///             unsafe "do_thing.constprop.0"(x) => my_do_thing,
 ///         }
 ///         module "usb_storage" {
-///             show(dev) => my_usb_show,
+///             // SAFETY: Why it fits the function of this module.
+///             unsafe show(dev) => my_usb_show,
 ///         }
 ///     },
 /// }
@@ -33,13 +38,41 @@
 /// A function stands with its parameters, of which only the number counts, and the path of its
 /// replacement. `at` says which one is meant if the kernel or the module has several functions of
 /// the name, in the order of their addresses (in a module: of its symbol table). A name that is not
-/// one in Rust is in quotes.
+/// one in Rust is in quotes, and one that is a keyword is written like `r#type`.
 ///
 /// These do not compile: an object without functions and callbacks, a function, an object or a
 /// state that is there twice, positions from 0, names that no module or function can have, and
 /// replacements that are not `extern "C"` functions or differ in the number of parameters. Where
 /// the kernel's bindings declare the function, its type must be the replacement's. For others, such
 /// as static functions, nobody checks the types: look at the source of the running kernel.
+///
+/// # Safety
+///
+/// All of the kernel calls the replacement from now on. `unsafe` before a function says, and the
+/// comment above it why:
+///
+/// * The **type** is that of the function in the kernel or module that is patched, as compiled:
+///   the parameters, the result and how they are passed.
+/// * The **contract** is the same: the replacement demands no more of its callers than the original
+///   does, and does for them what they rely on, for example with locks, references and memory.
+/// * The **context** is any that the original is called in, such as one that must not sleep. While
+///   a transition runs, other tasks run the original at the same time; what both use must bear it.
+/// * **The replacement stays on the stack** while code of this module runs for it. By the stack of
+///   a task the core knows whether the module may go, and looks for replacements, not for what they
+///   call. If the replacement ends with a call of a function of this module, the compiler may turn
+///   it into a jump, after which the replacement is not on the stack. Put the code of such a
+///   function into the replacement (`#[inline(always)]`), or do something after the call, such as
+///   to pass its result to [`core::hint::black_box`].
+///
+/// `unsafe` in `shadows` says that when the module is unloaded, nobody uses variables with these
+/// identifiers, nor will: see [`FreeAll::free_all`](crate::FreeAll::free_all).
+///
+/// # Names
+///
+/// Besides what `module!` defines, the crate gets the items `KlpPatch`, `KLP_PATCH`, `KLP_STATES`
+/// and `KLP_MODINFO` in its root, which are nobody else's business.
+///
+/// # States
 ///
 /// `states` need `replace: true`, since a state is handed from the patch that is replaced to the
 /// one that replaces it.
@@ -136,9 +169,17 @@ macro_rules! __klp_declaration {
     };
 
     (@shadows $name:literal $module:tt $replace:literal $states:tt
-        shadows: $value:tt, $($rest:tt)*
+        shadows: unsafe $value:tt, $($rest:tt)*
     ) => {
         $crate::__klp_declaration! { @objects $name $module $replace $states $value $($rest)* }
+    };
+    (@shadows $name:literal $module:tt $replace:literal $states:tt
+        shadows: [ $($shadow:tt)* ], $($rest:tt)*
+    ) => {
+        ::core::compile_error! {
+            "klp: nobody may use shadow variables that are freed: say so with `shadows: unsafe \
+             [...]`"
+        }
     };
     (@shadows $name:literal $module:tt $replace:literal $states:tt $($rest:tt)*) => {
         $crate::__klp_declaration! { @objects $name $module $replace $states [] $($rest)* }
@@ -224,7 +265,9 @@ macro_rules! __klp_module {
         static KLP_MODINFO: [u8; 12] = *b"livepatch=Y\0";
 
         /// The module of the patch.
-        struct KlpPatch;
+        struct KlpPatch {
+            _enabled: $crate::private::Enabled,
+        }
 
         // SAFETY: `init` enables this patch.
         unsafe impl $crate::private::PatchModule for KlpPatch {
@@ -237,9 +280,8 @@ macro_rules! __klp_module {
         impl ::kernel::Module for KlpPatch {
             #[inline]
             fn init(_module: &'static ::kernel::ThisModule) -> ::kernel::error::Result<Self> {
-                // SAFETY: The lists below are static and end with empty entries; the kernel calls
-                // this once, when the module is loaded.
-                unsafe { KLP_PATCH.enable() }.map(|()| Self)
+                // SAFETY: The lists below are static and end with empty entries.
+                unsafe { KLP_PATCH.enable() }.map(|_enabled| Self { _enabled })
             }
         }
 
@@ -256,8 +298,8 @@ macro_rules! __klp_free {
         impl Drop for KlpPatch {
             fn drop(&mut self) {
                 $(
-                    // SAFETY: The module is only unloaded when no task runs its code; that no other
-                    // patch uses the variables is what `shadows` says.
+                    // SAFETY: Only the unloading of the module drops this value, and no task runs
+                    // its code then; that nobody else uses the variables is what `unsafe` says.
                     unsafe { $crate::FreeAll::free_all(&$shadow) };
                 )+
             }
@@ -419,8 +461,8 @@ macro_rules! __klp_object {
     };
     (@body $c_name:tt $name:literal () {}) => {
         ::core::compile_error!(::core::concat!(
-            "klp: nothing is patched in ", $name, ": add a function, `old(a, b) => new,`, or ",
-            "`callbacks: Type`",
+            "klp: nothing is patched in ", $name, ": add a function, `unsafe old(a, b) => new,`, ",
+            "or `callbacks: Type`",
         ))
     };
     (@body ($($c_name:tt)*) $name:literal () { $($functions:tt)* }) => {
@@ -444,15 +486,24 @@ macro_rules! __klp_object {
 #[macro_export]
 macro_rules! __klp_functions {
     ($object:literal
-        $( $old:tt ( $($argument:tt),* $(,)? ) $(at $position:literal)? => $new:expr ),* $(,)?
+        $(
+            unsafe $old:tt ( $($argument:tt),* $(,)? ) $(at $position:literal)? => $new:expr
+        ),* $(,)?
     ) => {{
         const NAMES: &[$crate::private::Name] = &[
-            $( ($crate::__klp_name!($old), $crate::__klp_option!($($position)?)), )*
+            $(
+                (
+                    $crate::private::plain($crate::__klp_name!($old)),
+                    $crate::__klp_option!($($position)?),
+                ),
+            )*
         ];
         $(
             const _: () = {
-                const NAME: $crate::private::Name =
-                    ($crate::__klp_name!($old), $crate::__klp_option!($($position)?));
+                const NAME: $crate::private::Name = (
+                    $crate::private::plain($crate::__klp_name!($old)),
+                    $crate::__klp_option!($($position)?),
+                );
                 $crate::__klp_check!(
                     $crate::private::is_symbol(NAME.0),
                     "klp: no function can have the name `", $crate::__klp_name!($old), "`",
@@ -474,29 +525,53 @@ macro_rules! __klp_functions {
                     $object, ": say for each which one, with `at 1`, `at 2`",
                 );
             };
+            $crate::__klp_check_name!($old);
             $crate::__klp_check_type!($old ($($argument),*) $new);
         )*
         static FUNCS: $crate::private::Table<
             $crate::private::klp_func,
             { $crate::__klp_count!($($old)*) + 1 },
         > = $crate::private::Table::new([
-            $(
-                $crate::private::func(
-                    $crate::__klp_c_str!($crate::__klp_name!($old)),
-                    $crate::__klp_position!($($position)?),
-                    $new as *const (),
-                ),
-            )*
+            $({
+                let name = $crate::__klp_c_str!($crate::__klp_name!($old));
+                let replacement = $new as *const ();
+                // SAFETY: The author says that the replacement is fit, by `unsafe`.
+                unsafe {
+                    $crate::private::func(
+                        name,
+                        $crate::__klp_position!($($position)?),
+                        replacement,
+                    )
+                }
+            },)*
             $crate::private::end(),
         ]);
         FUNCS.as_ptr()
     }};
     ($object:literal $($rest:tt)*) => {
         ::core::compile_error!(::core::concat!(
-            "klp: the functions of ", $object, " are like `old(a, b) => new,` or, if the name is ",
-            "not unique, `old(a, b) at 2 => new,`, and `callbacks: Type,` comes first; not `",
-            ::core::stringify!($($rest)*), "`",
+            "klp: the functions of ", $object, " are like `unsafe old(a, b) => new,` or, if the ",
+            "name is not unique, `unsafe old(a, b) at 2 => new,`, and `callbacks: Type,` comes ",
+            "first; not `", ::core::stringify!($($rest)*), "`",
         ))
+    };
+}
+
+/// Checks that a name in quotes needs them: the types of such functions are not checked.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __klp_check_name {
+    ($name:ident) => {};
+    ($name:literal) => {
+        const _: () = $crate::__klp_check!(
+            !$crate::private::is_identifier($name),
+            "klp: `",
+            $name,
+            "` needs no quotes, with which nobody compares the types: write it ",
+            "without them, or `r#",
+            $name,
+            "` if it is a keyword of Rust",
+        );
     };
 }
 

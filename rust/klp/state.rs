@@ -5,7 +5,7 @@
 
 use crate::{
     bindings::{self, klp_state},
-    declaration::Patch,
+    declaration::{is_older, Patch},
     shadow::FreeAll, //
 };
 use core::{
@@ -31,17 +31,31 @@ use kernel::{
 /// * [`take_over`](Self::take_over), if one has it in an older version;
 /// * nobody, if one has it in this version: then the value itself is handed over.
 ///
-/// It is dropped when the patch is disabled, or has been replaced by one with a newer version. With
-/// it, when no other patch has the state, go the shadow variables in [`SHADOWS`](Self::SHADOWS).
+/// It is dropped when the patch is disabled, or has been replaced by one with a newer version,
+/// after that one has [applied](Self::apply) its own. With it, when no other patch has the state,
+/// go the shadow variables in [`SHADOWS`](Self::SHADOWS).
+///
+/// A forced transition ends while tasks may still run code of the patch that goes. So if a patch is
+/// disabled by force, its shadow variables stay for ever.
 ///
 /// All functions here may sleep, and run with the core's lock held: like callbacks, they must
 /// neither panic nor enable or disable a patch.
 ///
 /// # Safety
 ///
-/// In all patches of the running kernel, the data of a state with this identifier and version is a
-/// `Self` in a `KBox`, of the same layout and meaning; and all patches that use the shadow
-/// variables in [`SHADOWS`](Self::SHADOWS) have the state.
+/// In the running kernel, and in whatever patches there are, be they in Rust or in C:
+///
+/// * The data of a state with this identifier and version is a `Self` in a `KBox`, of the same
+///   meaning and layout. Rust arranges the fields of a structure anew in each build, so it needs
+///   `#[repr(C)]`, like all structures in it, if it has fields.
+/// * It does not point into a module, not even with `'static`, which in a module only lasts as long
+///   as the module: it contains no reference to a static, no function pointer, no `dyn` and no
+///   `&ThisModule`. The patch that made it may be unloaded while another one goes on with it.
+/// * All patches with the state replace all others, which the kernel does not check for those in C.
+/// * All patches that use the shadow variables in [`SHADOWS`](Self::SHADOWS) have the state, and
+///   `drop` of their data neither sleeps nor uses shadow variables.
+/// * No patch with the state is replaced by force by another one with it if it uses such variables:
+///   the kernel does not tell that one of it.
 pub unsafe trait State: Send + Sync + Sized + 'static {
     /// The identifier, not 0.
     const ID: usize;
@@ -53,6 +67,9 @@ pub unsafe trait State: Send + Sync + Sized + 'static {
     type Older: State;
 
     /// The shadow variables that belong to the state.
+    ///
+    /// The version that is in effect when the state ends frees its own ones. So a version names
+    /// those of all versions before it, too, whether it uses them or not; the others stay.
     const SHADOWS: &'static [&'static dyn FreeAll] = &[];
 
     /// Makes the value of a state that is new to the system.
@@ -88,10 +105,12 @@ unsafe impl State for Never {
     const VERSION: c_uint = 0;
     type Older = Self;
 
+    #[inline]
     fn create() -> Result<Self> {
         Err(EINVAL)
     }
 
+    #[inline]
     fn take_over(older: &Self) -> Result<Self> {
         match *older {}
     }
@@ -171,14 +190,14 @@ impl<S: Declared, L: StateList> StateList for (S, L) {
         if let Some(own) = own::<S>() {
             let previous = previous::<S>();
             let applied = previous.as_ref().is_some_and(|p| p.version() == S::VERSION);
+            if let (false, Some(value)) = (applied, own.value::<S>()) {
+                // SAFETY: Only callbacks drop the value, and the core calls one at a time.
+                unsafe { value.as_ref() }.apply();
+            }
             match previous {
                 Some(previous) if applied => previous.set::<S>(core::ptr::null_mut()),
                 Some(previous) => destroy::<S>(&previous),
                 None => {}
-            }
-            if let (false, Some(value)) = (applied, own.value::<S>()) {
-                // SAFETY: Only callbacks drop the value, and the core calls one at a time.
-                unsafe { value.as_ref() }.apply();
             }
         }
         L::post_patch();
@@ -257,8 +276,18 @@ fn into_raw<S: State>(value: S) -> Result<*mut S> {
     Ok(KBox::into_raw(KBox::new(value, GFP_KERNEL)?))
 }
 
+/// Compiles if a state's older version is one; [`patch!`](crate::patch) checks the first one only.
+const fn check_older<S: State>() {
+    assert!(
+        is_older::<S>(),
+        "klp: `Older` of an older state must have the same identifier and a lower version, or be \
+         `klp::Never`"
+    );
+}
+
 /// Makes a value from one of an older version.
 fn convert<S: State>(entry: &Entry) -> Result<S> {
+    const { check_older::<S>() };
     if S::VERSION == 0 {
         return Err(EINVAL);
     }
@@ -271,6 +300,7 @@ fn convert<S: State>(entry: &Entry) -> Result<S> {
 
 /// Drops the value of a state of this version or an older one.
 fn destroy<S: State>(entry: &Entry) {
+    const { check_older::<S>() };
     if S::VERSION == 0 {
         return;
     }
@@ -298,10 +328,10 @@ fn release<S: Declared>() {
             destroy::<S>(&own);
         }
     }
-    if previous.is_none() {
+    if previous.is_none() && !S::Module::patch().is_forced() {
         for shadow in S::SHADOWS {
-            // SAFETY: No task runs a patch that has the state, and by `State` no other patch uses
-            // the variables.
+            // SAFETY: No patch that has the state is enabled, and no task runs code of one, since
+            // nobody has forced that; by `State` no other patch uses the variables.
             unsafe { shadow.free_all() };
         }
     }

@@ -23,12 +23,14 @@ pub(crate) fn level<const INDEX: usize>() -> &'static AtomicI32 {
 }
 
 /// All messages go to the console.
+#[repr(C)]
 pub(crate) struct Level1 {
     /// What did before.
     pub(crate) console: c_int,
 }
 
-// SAFETY: Only the versions of this patch use the identifier, and this version with this type.
+// SAFETY: Only the versions of this patch use the identifier, and this version with this type, of
+// a number in C's layout. All of them replace all other patches, and have no shadow variables.
 unsafe impl klp::State for Level1 {
     const ID: usize = 1;
     const VERSION: c_uint = 1;

@@ -11,6 +11,7 @@ use kernel::{
 use klp::State;
 
 /// All messages go to the console, and those that do not say how urgent they are are not.
+#[repr(C)]
 pub(crate) struct Level2 {
     /// What the first version has kept.
     pub(crate) first: Level1,
@@ -18,7 +19,8 @@ pub(crate) struct Level2 {
     default: c_int,
 }
 
-// SAFETY: Only the versions of this patch use the identifier, and this version with this type.
+// SAFETY: Only the versions of this patch use the identifier, and this version with this type, of
+// numbers in C's layout. All of them replace all other patches, and have no shadow variables.
 unsafe impl State for Level2 {
     const ID: usize = Level1::ID;
     const VERSION: c_uint = 2;

@@ -8,8 +8,8 @@ use core::{
     sync::atomic::{AtomicI32, Ordering}, //
 };
 use kernel::{
-    bindings::seq_file,
-    ffi::{c_int, c_uint, c_void},
+    bindings::{self, seq_file},
+    ffi::{c_int, c_long, c_uint, c_void},
     prelude::*,
     seq_file::SeqFile,
     seq_print,
@@ -24,16 +24,19 @@ klp::patch! {
     params: {
         fault: u8 {
             default: 0,
-            description: "1: a state, 2: the callback fails; 3: that, 4: the function panics",
+            description: "1: state, 2: callback fails; 3: callback, 4: function panics; 5: sleeps",
         },
     },
     replace: true,
     states: [First, Second],
-    shadows: [NUMBER],
+    // SAFETY: No other patch has the variables, whose data only prints when it is dropped.
+    shadows: unsafe [NUMBER],
     objects: {
         vmlinux {
             callbacks: Test,
-            cmdline_proc_show(m, v) => show,
+            // SAFETY: Both are show functions of `/proc/cmdline`, which get the file and a pointer,
+            // may sleep, and return 0. The replacement does not end with a call.
+            unsafe cmdline_proc_show(m, v) => show,
         }
     },
 }
@@ -59,6 +62,7 @@ fn dropped() -> c_int {
 }
 
 /// A number that tells when it is dropped.
+#[repr(C)]
 struct Number(c_int);
 
 impl Drop for Number {
@@ -68,14 +72,16 @@ impl Drop for Number {
     }
 }
 
-// SAFETY: No other patch uses the identifier.
-static NUMBER: Shadow<Number> = unsafe { Shadow::new(0x4b4c52) };
+// SAFETY: No other patch uses the identifier, and all objects in this one are of the type. The data
+// is a number in C's layout.
+static NUMBER: Shadow<u64, Number> = unsafe { Shadow::new(0x4b4c52) };
 
-// SAFETY: No other patch uses the identifier.
-static OF_STATE: Shadow<Number> = unsafe { Shadow::new(0x4b4c55) };
+// SAFETY: No other patch uses the identifier, and all objects in this one are of the type. The data
+// is a number in C's layout.
+static OF_STATE: Shadow<u64, Number> = unsafe { Shadow::new(0x4b4c55) };
 
 /// An object whose variables stay until the module and the state go.
-static STAYS: AtomicI32 = AtomicI32::new(0);
+static STAYS: u64 = 0;
 
 fn use_shadow_variables() -> Result {
     let mut object = KBox::new(0_u64, GFP_KERNEL)?;
@@ -121,6 +127,10 @@ fn use_shadow_variables() -> Result {
 
 struct Test;
 
+/// For a second call of what enables the patch.
+// SAFETY: Nobody looks at the module behind the pointer.
+static MODULE: ThisModule = unsafe { ThisModule::from_ptr(core::ptr::null_mut()) };
+
 impl Callbacks for Test {
     fn pre_patch(_object: &Object) -> Result {
         if fault(2) {
@@ -129,6 +139,7 @@ impl Callbacks for Test {
         if fault(3) {
             panic!("in a callback");
         }
+        check!(<KlpPatch as kernel::Module>::init(&MODULE).is_err_and(|error| error == EBUSY));
         use_shadow_variables()
     }
 }
@@ -136,7 +147,8 @@ impl Callbacks for Test {
 /// A state that tells when it comes and goes.
 struct First;
 
-// SAFETY: No other patch uses the identifier.
+// SAFETY: No other patch uses the identifier or the shadow variables; the value is empty, and
+// dropping their data only prints.
 unsafe impl State for First {
     const ID: usize = 0x4b4c53;
     const VERSION: c_uint = 1;
@@ -162,7 +174,7 @@ impl Drop for First {
 /// A state that can fail.
 struct Second;
 
-// SAFETY: No other patch uses the identifier.
+// SAFETY: No other patch uses the identifier; the value is empty.
 unsafe impl State for Second {
     const ID: usize = 0x4b4c54;
     const VERSION: c_uint = 1;
@@ -195,6 +207,10 @@ impl Drop for Second {
 unsafe extern "C" fn show(m: *mut seq_file, _v: *mut c_void) -> c_int {
     if fault(4) {
         panic!("in a replacement");
+    }
+    if fault(5) {
+        // SAFETY: Show functions may sleep.
+        unsafe { bindings::schedule_timeout_interruptible(c_long::MAX) };
     }
     // SAFETY: The caller passes the file, which only this thread uses.
     let m = unsafe { SeqFile::from_raw(m) };

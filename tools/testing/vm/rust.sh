@@ -144,6 +144,16 @@ shadow() {
 }
 test_shadow_fix() { on_both_cores shadow; }
 
+# Disables patches, then unloads them: each frees the variables of all when it is unloaded.
+remove_together() {
+	local patch
+	for patch in "${@//-/_}"; do
+		echo 0 >"$lp/$patch/enabled"
+		wait_until 30 "$patch gone" gone "$patch"
+	done
+	rmmod "${@//-/_}"
+}
+
 # The kernel's patch in C goes on with the variables of ours, and ours with those of the C patch.
 shadow_with_c() {
 	mark
@@ -151,15 +161,13 @@ shadow_with_c() {
 	enable livepatch-rust-shadow-fix
 	enable livepatch-shadow-fix2
 	wait_until 60 "C frees what Rust attached" said 'livepatch_fix2_.*: dummy @ .*, prevented leak @'
-	remove livepatch-shadow-fix2
-	remove livepatch-rust-shadow-fix
+	remove_together livepatch-shadow-fix2 livepatch-rust-shadow-fix
 	mark
 	enable livepatch-shadow-fix1
 	wait_until 20 "a dummy with a variable" said 'livepatch_fix1_dummy_alloc: dummy @'
 	enable livepatch-rust-shadow-fix
 	wait_until 60 "Rust frees what C attached" said "$freed"
-	remove livepatch-rust-shadow-fix
-	remove livepatch-shadow-fix1
+	remove_together livepatch-rust-shadow-fix livepatch-shadow-fix1
 	rmmod livepatch-shadow-mod
 }
 test_shadow_variables_of_a_patch_in_c() { on_both_cores shadow_with_c; }
@@ -328,6 +336,27 @@ test_size_of_code() {
 	rust=$(code_size livepatch-rust-cmdline)
 	[ "$c" -gt 0 ] && [ "$rust" -gt 0 ]
 	[ $((rust * 2)) -le $((c * 3)) ] || fail "$rust bytes of code, but $c in C"
+}
+
+# A task that has slept in the replacement may go on with the variables, so they stay. The module
+# does, too, so this is the last test.
+test_forced() {
+	load livepatch
+	enable klp_test_rust fault=5
+	cat /proc/cmdline &
+	wait_until 10 "the reader sleeps" grep -q klp_test_rust /proc/$!/stack
+	mark
+	echo 0 >$lp/klp_test_rust/enabled
+	in_transition klp_test_rust
+	echo 1 >$lp/klp_test_rust/force
+	wait_until 30 gone gone klp_test_rust
+	[ "$(since_mark | grep -c '^klp_test_rust: .* state dropped$')" = 2 ]
+	not said 'number [34] dropped'
+	kill $!
+	wait $! || true
+	expect_error 'in use' rmmod klp_test_rust
+	rmmod livepatch
+	stays=klp_test_rust
 }
 
 run_tests
