@@ -51,10 +51,10 @@
 //!
 //! A panic is a bug of the patch, and the kernel treats it as one: it prints a report and ends the
 //! task, without unwinding, so that locks stay locked. In a replacement these are the ones that it
-//! or its callers hold; the patch itself can still be disabled. In an interrupt, or if the sysctl
-//! `panic_on_oops` is set, the machine stops. In a callback the lock of the livepatch core is among
-//! them, and then no patch can be enabled or disabled, and no module be loaded or unloaded, before
-//! the next boot. Return errors.
+//! or its callers hold; the patch itself can still be disabled. In a callback the lock of the
+//! livepatch core is among them, and then no patch can be enabled or disabled, and no module be
+//! loaded or unloaded, before the next boot. In an interrupt, or if the sysctl `panic_on_oops` is
+//! set, the whole machine stops. Return errors.
 
 mod bindings;
 mod callbacks;

@@ -54,8 +54,8 @@ use kernel::{
 /// * All patches with the state replace all others, which the kernel does not check for those in C.
 /// * All patches that use the shadow variables in [`SHADOWS`](Self::SHADOWS) have the state, and
 ///   `drop` of their data neither sleeps nor uses shadow variables.
-/// * No patch with the state is replaced by force by another one with it if it uses such variables:
-///   the kernel does not tell that one of it.
+/// * A patch that uses such variables is not replaced by force by another one with the state: the
+///   kernel does not tell the latter that tasks may still run the former.
 pub unsafe trait State: Send + Sync + Sized + 'static {
     /// The identifier, not 0.
     const ID: usize;

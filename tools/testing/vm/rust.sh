@@ -338,8 +338,8 @@ test_size_of_code() {
 	[ $((rust * 2)) -le $((c * 3)) ] || fail "$rust bytes of code, but $c in C"
 }
 
-# A task that has slept in the replacement may go on with the variables, so they stay. The module
-# does, too, so this is the last test.
+# A task that sleeps in the replacement may go on with the variables, so they stay. So does the
+# module, and this is the last test.
 test_forced() {
 	load livepatch
 	enable klp_test_rust fault=5
@@ -354,7 +354,7 @@ test_forced() {
 	not said 'number [34] dropped'
 	kill $!
 	wait $! || true
-	expect_error 'in use' rmmod klp_test_rust
+	expect_error 'in use' command rmmod klp_test_rust
 	rmmod livepatch
 	stays=klp_test_rust
 }
