@@ -15,7 +15,8 @@ endif
 
 # Symbols that modules use though the kernel does not export them, and the modules that do.
 SYMVERS := rust/livepatch/vmlinux.symvers samples/samples.symvers tools/testing/modules/tests.symvers
-CONVERTED := livepatch.ko samples/livepatch-cmdline.ko tools/testing/modules/klp_test_reloc.ko \
+CONVERTED := livepatch.ko samples/livepatch-cmdline.ko samples/livepatch-rust-cmdline.ko \
+	samples/livepatch-rust-unexported.ko tools/testing/modules/klp_test_reloc.ko \
 	tools/testing/modules/klp_test_kill.ko
 # Which one where a module has several of a name.
 POSITIONS := klp_test_target:klp_test_twin=2
@@ -135,7 +136,7 @@ help:
 	@echo '  setup          only install what is missing and prepare the kernel of the virtual machine'
 	@echo '  kdir           print the kernel build directory in use'
 	@echo '  format         format the Rust code'
-	@echo '  doc            the documentation of the core, in doc/livepatch/index.html'
+	@echo '  doc            the documentation of the core and of the crate klp, in doc/'
 	@echo '  rust-analyzer  rust-project.json for editors'
 	@echo '  clean          remove what was built in this directory'
 	@echo

@@ -1,0 +1,362 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# The live patches in Rust of samples/ do what their headers say, on both cores.
+. "$(dirname "$0")/lib.sh"
+
+said() { since_mark | grep -q "$1"; }
+says_in_cmdline() { grep -q "$1" /proc/cmdline; }
+
+enable() {
+	load "$@"
+	wait_until 30 "$1 enabled" settled "${1//-/_}"
+}
+
+cmdline() {
+	local before
+	before=$(cat /proc/cmdline)
+	enable livepatch-rust-cmdline
+	cat /proc/cmdline
+	[ "$(cat /proc/cmdline)" = "$before live-patched in Rust" ]
+	[ "$(ls $lp/livepatch_rust_cmdline/vmlinux)" = $'cmdline_proc_show,1\npatched' ]
+	[ "$(cat $lp/livepatch_rust_cmdline/replace)" = 0 ]
+	# It needs no other module, whichever core is in charge.
+	[ -z "$(modinfo -F depends "$(module_file livepatch-rust-cmdline)")" ]
+	expect_error "$EEXIST" load livepatch-rust-cmdline
+	echo 0 >$lp/livepatch_rust_cmdline/enabled
+	wait_until 30 gone gone livepatch_rust_cmdline
+	[ "$(cat /proc/cmdline)" = "$before" ]
+	rmmod livepatch_rust_cmdline
+}
+test_cmdline() { same_on_both_cores cmdline; }
+
+# Stacked in either order; the newer one wins, and the older one is there again without it.
+with_c() {
+	enable livepatch-cmdline
+	enable livepatch-rust-cmdline
+	says_in_cmdline 'live-patched in Rust$'
+	remove livepatch-rust-cmdline
+	says_in_cmdline 'live-patched$'
+	enable livepatch-rust-cmdline
+	remove livepatch-cmdline
+	says_in_cmdline 'live-patched in Rust$'
+	enable livepatch-cmdline
+	says_in_cmdline 'live-patched$'
+	remove livepatch-rust-cmdline
+	remove livepatch-cmdline
+}
+test_with_a_patch_in_c() { same_on_both_cores with_c; }
+
+# The module comes and goes while the patch is enabled, and is there before it.
+late() {
+	enable livepatch-rust-sleeper-fix
+	for _ in 1 2; do
+		load livepatch-sleeper
+		grep -qx 'awake, in Rust' /proc/sleeper
+		rmmod livepatch_sleeper
+	done
+	remove livepatch-rust-sleeper-fix
+	load livepatch-sleeper
+	enable livepatch-rust-sleeper-fix
+	grep -qx 'awake, in Rust' /proc/sleeper
+	remove livepatch-rust-sleeper-fix
+	rmmod livepatch_sleeper
+}
+test_module_comes_and_goes() { same_on_both_cores late; }
+
+# What the callbacks said, a word each.
+calls() {
+	since_mark | sed -n 's/^livepatch_rust_callbacks: \(.*\): \(.*\)/\1: \2/p' | paste -sd ,
+}
+
+callbacks() {
+	local kernel='the kernel: before patching,the kernel: patched'
+	local module='livepatch_sleeper: before patching,livepatch_sleeper: patched'
+	local no_module='livepatch_sleeper: before unpatching,livepatch_sleeper: unpatched'
+	mark
+	enable livepatch-rust-callbacks
+	[ "$(calls)" = "$kernel" ]
+	load livepatch-sleeper
+	[ "$(calls)" = "$kernel,$module" ]
+	grep -qx 'awake, with callbacks' /proc/sleeper
+	rmmod livepatch_sleeper
+	[ "$(calls)" = "$kernel,$module,$no_module" ]
+	mark
+	remove livepatch-rust-callbacks
+	[ "$(calls)" = 'the kernel: before unpatching,the kernel: unpatched' ]
+}
+test_callbacks() { on_both_cores callbacks; }
+
+refusals() {
+	expect_error "$EBUSY" load livepatch-rust-callbacks refuse_kernel=1
+	not is_loaded livepatch_rust_callbacks
+	enable livepatch-rust-callbacks refuse_module=1
+	expect_error "$EBUSY" load livepatch-sleeper
+	not is_loaded livepatch_sleeper
+	remove livepatch-rust-callbacks
+	# With the module there already, its refusal is one of the patch.
+	load livepatch-sleeper
+	mark
+	expect_error "$EBUSY" load livepatch-rust-callbacks refuse_module=1
+	not is_loaded livepatch_rust_callbacks
+	# What had been told that it is to be patched is told that it is not.
+	[ "$(calls)" = 'the kernel: before patching,the kernel: unpatched' ]
+	rmmod livepatch_sleeper
+}
+test_callbacks_refuse() { on_both_cores refusals; }
+
+# A reader that sleeps in the old function holds the transition up; then it is turned round.
+turned_round() {
+	load livepatch-sleeper
+	cat /proc/sleeper >/dev/null &
+	wait_until 10 "the reader sleeps" grep -q sleeper_wait /proc/$!/stack
+	mark
+	load livepatch-rust-callbacks
+	in_transition livepatch_rust_callbacks
+	echo 0 >$lp/livepatch_rust_callbacks/enabled
+	wait_until 30 gone gone livepatch_rust_callbacks
+	[ "$(calls)" = "$(paste -sd , <<-'EOT'
+		the kernel: before patching
+		livepatch_sleeper: before patching
+		the kernel: unpatched
+		livepatch_sleeper: unpatched
+	EOT
+	)" ]
+	rmmod livepatch_rust_callbacks
+	echo go >/proc/sleeper
+	wait $!
+	rmmod livepatch_sleeper
+}
+test_transition_turned_round() { on_both_cores turned_round; }
+
+leaked='livepatch_rust_shadow_fix: a dummy from before the patch is freed: its memory has leaked'
+freed='livepatch_rust_shadow_fix: a dummy is freed, and its memory with it'
+
+shadow() {
+	mark
+	load livepatch-shadow-mod
+	wait_until 20 "a dummy" said 'dummy_alloc: dummy @'
+	enable livepatch-rust-shadow-fix
+	wait_until 40 "one from before is freed" said "$leaked"
+	wait_until 40 "one with its memory is freed" said "$freed"
+	remove livepatch-rust-shadow-fix
+	rmmod livepatch-shadow-mod
+}
+test_shadow_fix() { on_both_cores shadow; }
+
+# Disables patches, then unloads them: each frees the variables of all when it is unloaded.
+remove_together() {
+	local patch
+	for patch in "${@//-/_}"; do
+		echo 0 >"$lp/$patch/enabled"
+		wait_until 30 "$patch gone" gone "$patch"
+	done
+	rmmod "${@//-/_}"
+}
+
+# The kernel's patch in C goes on with the variables of ours, and ours with those of the C patch.
+shadow_with_c() {
+	mark
+	load livepatch-shadow-mod
+	enable livepatch-rust-shadow-fix
+	enable livepatch-shadow-fix2
+	wait_until 60 "C frees what Rust attached" said 'livepatch_fix2_.*: dummy @ .*, prevented leak @'
+	remove_together livepatch-shadow-fix2 livepatch-rust-shadow-fix
+	mark
+	enable livepatch-shadow-fix1
+	wait_until 20 "a dummy with a variable" said 'livepatch_fix1_dummy_alloc: dummy @'
+	enable livepatch-rust-shadow-fix
+	wait_until 60 "Rust frees what C attached" said "$freed"
+	remove_together livepatch-rust-shadow-fix livepatch-shadow-fix1
+	rmmod livepatch-shadow-mod
+}
+test_shadow_variables_of_a_patch_in_c() { on_both_cores shadow_with_c; }
+
+levels() { tr '\t' ' ' </proc/sys/kernel/printk | cut -d ' ' -f 1,2; }
+
+states() {
+	local old=$1
+	echo "$old" >/proc/sys/kernel/printk
+	local console=${old% *}
+	enable livepatch-rust-state1
+	[ "$(levels)" = "15 ${old#* }" ]
+	says_in_cmdline "^patch 1, level before it $console\$"
+	enable livepatch-rust-state2
+	wait_until 30 "state 1 replaced" gone livepatch_rust_state1
+	rmmod livepatch_rust_state1
+	[ "$(levels)" = "15 7" ]
+	says_in_cmdline "^patch 2, level before it $console\$"
+	enable livepatch-rust-state3
+	wait_until 30 "state 2 replaced" gone livepatch_rust_state2
+	rmmod livepatch_rust_state2
+	says_in_cmdline "^patch 3, level before it $console\$"
+	# Back to the patch before, which has the state in the same version.
+	enable livepatch-rust-state2
+	wait_until 30 "state 3 replaced" gone livepatch_rust_state3
+	rmmod livepatch_rust_state3
+	says_in_cmdline "^patch 2, level before it $console\$"
+	# But not to the first.
+	expect_error "$EINVAL" load livepatch-rust-state1
+	[ "$(levels)" = "15 7" ]
+	remove livepatch-rust-state2
+	[ "$(levels)" = "$old" ]
+	# The newer version from nothing.
+	enable livepatch-rust-state3
+	[ "$(levels)" = "15 7" ]
+	remove livepatch-rust-state3
+	[ "$(levels)" = "$old" ]
+}
+keeping_levels() {
+	local levels
+	levels=$(levels)
+	"$@"
+	echo "$levels" >/proc/sys/kernel/printk
+}
+test_states() { keeping_levels same_on_both_cores states "3 5"; }
+
+# Replacing is turned round: the patch that was there keeps its state.
+states_turned_round() {
+	echo "3 5" >/proc/sys/kernel/printk
+	load livepatch-sleeper
+	enable livepatch-rust-state1
+	load livepatch-sleeper-fix nap=1000
+	wait_until 30 settled settled livepatch_sleeper_fix
+	cat /proc/sleeper >/dev/null &
+	wait_until 10 "the reader sleeps" grep -q wait_no_longer /proc/$!/stack
+	# It replaces the fix, too, whose function somebody sleeps in.
+	load livepatch-rust-state2
+	in_transition livepatch_rust_state2
+	echo 0 >$lp/livepatch_rust_state2/enabled
+	wait_until 30 gone gone livepatch_rust_state2
+	rmmod livepatch_rust_state2
+	[ "$(levels)" = "15 5" ]
+	says_in_cmdline '^patch 1, level before it 3$'
+	kill $!
+	wait $! || true
+	remove livepatch-sleeper-fix
+	rmmod livepatch_sleeper
+	remove livepatch-rust-state1
+	[ "$(levels)" = "3 5" ]
+}
+test_states_turned_round() { keeping_levels on_both_cores states_turned_round; }
+
+# What replaces all but lacks the state is refused; a patch that does not replace is not.
+other_patches() {
+	enable livepatch-rust-state1
+	expect_error "$EINVAL" load klp_test_rust
+	enable livepatch-cmdline
+	remove livepatch-cmdline
+	remove livepatch-rust-state1
+}
+test_states_and_other_patches() { keeping_levels same_on_both_cores other_patches; }
+
+unexported() {
+	local processes
+	enable livepatch-rust-unexported
+	processes=$(sed 's/ processes, started with: .*//' /proc/cmdline)
+	sed 's/^[0-9]* //' /proc/cmdline
+	remove livepatch-rust-unexported
+	[ "$processes" -gt 2 ] && [ "$processes" -lt 100000 ]
+}
+test_unexported_function() { same_on_both_cores unexported; }
+
+syscall() {
+	setarch -R true
+	enable livepatch-rust-syscall
+	expect_error 'Operation not permitted' setarch -R true
+	# The rest of the call works.
+	setarch --addr-compat-layout uname -s
+	remove livepatch-rust-syscall
+	setarch -R true
+}
+test_syscall() { same_on_both_cores syscall; }
+
+# Several at once, and both cores have to do with all of them.
+together() {
+	local all=(cmdline sleeper-fix callbacks unexported syscall) name
+	for name in "${all[@]}"; do
+		enable livepatch-rust-"$name"
+	done
+	load livepatch-sleeper
+	# The newest patch of a function is the one in effect.
+	says_in_cmdline ' processes, started with: '
+	grep -qx 'awake, with callbacks' /proc/sleeper
+	expect_error 'Operation not permitted' setarch -R true
+	# A cumulative one replaces all others.
+	enable livepatch-rust-state3
+	for name in "${all[@]}"; do
+		wait_until 30 "$name replaced" gone "livepatch_rust_${name//-/_}"
+		rmmod "livepatch_rust_${name//-/_}"
+	done
+	setarch -R true
+	remove livepatch-rust-state3
+	rmmod livepatch_sleeper
+}
+test_several_at_once() { keeping_levels on_both_cores together; }
+
+of_shadow_variables() {
+	mark
+	enable klp_test_rust
+	said '^klp_test_rust: shadow variables are all right$'
+	says_in_cmdline '^klp_test_rust$'
+	not said 'number [34] dropped'
+	# A state ends with the patch, and its variables with it; others with the module.
+	echo 0 >$lp/klp_test_rust/enabled
+	wait_until 30 gone gone klp_test_rust
+	[ "$(since_mark | grep -c '^klp_test_rust: .* state dropped$')" = 2 ]
+	[ "$(since_mark | grep -c '^klp_test_rust: number 4 dropped$')" = 1 ]
+	not said 'number 3 dropped'
+	rmmod klp_test_rust
+	[ "$(since_mark | grep -c '^klp_test_rust: number 3 dropped$')" = 1 ]
+}
+test_shadow_variables() { on_both_cores of_shadow_variables; }
+
+# What was made before the error is dropped, and nothing is called for it later.
+errors() {
+	mark
+	expect_error "$EBUSY" load klp_test_rust fault=1
+	[ "$(since_mark | sed -n 's/^klp_test_rust: //p' | grep state | paste -sd ,)" = \
+		'first state created,first state dropped' ]
+	mark
+	expect_error "$ENODEV" load klp_test_rust fault=2
+	[ "$(since_mark | sed -n 's/^klp_test_rust: //p' | grep state | sort | paste -sd ,)" = \
+		'first state created,first state dropped,second state created,second state dropped' ]
+	not is_loaded klp_test_rust
+}
+test_errors() { on_both_cores errors; }
+
+# Bytes of machine code in a module.
+code_size() {
+	size -A "$(module_file "$1")" | awk '/^\.(init\.|exit\.)?text/ { sum += $2 } END { print sum }'
+}
+
+test_size_of_code() {
+	local c rust
+	c=$(code_size livepatch-cmdline)
+	rust=$(code_size livepatch-rust-cmdline)
+	[ "$c" -gt 0 ] && [ "$rust" -gt 0 ]
+	[ $((rust * 2)) -le $((c * 3)) ] || fail "$rust bytes of code, but $c in C"
+}
+
+# A task that sleeps in the replacement may go on with the variables, so they stay. So does the
+# module, and this is the last test.
+test_forced() {
+	load livepatch
+	enable klp_test_rust fault=5
+	cat /proc/cmdline &
+	wait_until 10 "the reader sleeps" grep -q klp_test_rust /proc/$!/stack
+	mark
+	echo 0 >$lp/klp_test_rust/enabled
+	in_transition klp_test_rust
+	echo 1 >$lp/klp_test_rust/force
+	wait_until 30 gone gone klp_test_rust
+	[ "$(since_mark | grep -c '^klp_test_rust: .* state dropped$')" = 2 ]
+	not said 'number [34] dropped'
+	kill $!
+	wait $! || true
+	expect_error 'in use' command rmmod klp_test_rust
+	rmmod livepatch
+	stays=klp_test_rust
+}
+
+run_tests
