@@ -68,6 +68,10 @@ demo: cached-modules
 test: cached-modules
 	tools/testing/run
 
+klp-test: SETUP = --tests
+klp-test: cached-modules
+	tools/testing/run vm-klp vm-klp-boot vm-klp-package vm-klp-status vm-klp-new
+
 selftests: cached-modules
 	tools/testing/selftests --ktap $(KTAP) $(SCRIPT)
 
@@ -124,6 +128,7 @@ help:
 	@echo '  all            livepatch.ko and the samples, for KDIR (default)'
 	@echo '  demo           from a bare machine to a live-patched kernel, in a virtual machine'
 	@echo '  test           formatting, lints, host tests and tests in the virtual machine'
+	@echo '  klp-test       all tests of the command klp, of which test runs some'
 	@echo '  selftests      the livepatch selftests of the kernel, on the built-in core and on the Rust core'
 	@echo '  differential   the same random operations on both cores, compared line by line'
 	@echo '  bench          the Rust core measured against the built-in core, about 20 minutes'
@@ -156,5 +161,5 @@ help:
 	@echo '  KDIR=dir             build for the kernel with this build directory'
 	@echo '  LIVEPATCH_CACHE=dir  where sources, kernels and tools are kept'
 
-.PHONY: all modules cached-modules klp setup kdir demo test selftests differential bench matrix \
+.PHONY: all modules cached-modules klp klp-test setup kdir demo test selftests differential bench matrix \
 	sign signing-test install uninstall deb package-test format doc rust-analyzer clean help
