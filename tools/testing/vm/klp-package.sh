@@ -66,18 +66,18 @@ install_and_remove() {
 	shows 1110
 	[ "$(cat $lp/klp_test_v1/enabled)" = 1 ]
 	cmp "$place/klp_test_v1.ko" "$(module_file klp_test_v1)"
-	is_installed klp-cumulative
+	is_installed "klp-cumulative-$release"
 
 	# Once more.
 	install_package klp-cumulative-1 --replacepkgs
 	shows 1110
 
-	output=$(remove_package klp-cumulative)
+	output=$(remove_package "klp-cumulative-$release")
 	expect_lines "$output" <<<'unloading patch module: klp_test_v1'
 	shows 111
 	not is_loaded klp_test_v1
-	not is_installed klp-cumulative
-	[ ! -e /run/klp/klp-cumulative ]
+	not is_installed "klp-cumulative-$release"
+	[ ! -e /run/klp/klp-cumulative-$release ]
 }
 test_install_and_remove() { with_both install_and_remove; }
 test_rust_core() {
@@ -118,7 +118,7 @@ upgrade_and_downgrade() {
 	[ "$(ls "$place")" = klp_test_v1.ko ]
 	diff "$watch.values" - <<<$'1110\n2110\n1110'
 	rm "$watch.values"
-	remove_package klp-cumulative
+	remove_package "klp-cumulative-$release"
 	shows 111
 }
 test_upgrade_and_downgrade() { with_both upgrade_and_downgrade; }
@@ -136,7 +136,7 @@ upgrade_stacked() {
 	# A reader may see the second of the three.
 	diff <(grep -vx 2110 "$watch.values") - <<<$'1110\n3110'
 	rm "$watch.values"
-	remove_package klp-stacked
+	remove_package "klp-stacked-$release"
 	shows 111
 	not is_loaded klp_test_b
 	not is_loaded klp_test_c
@@ -149,9 +149,9 @@ failed_load() {
 	errors=$(mktemp)
 	install_package klp-cumulative-1
 	install_package klp-cumulative-3 2>"$errors"
-	is_installed klp-cumulative
+	is_installed "klp-cumulative-$release"
 	shows 1110
-	grep -qxF "klp-cumulative: the patch is not loaded, and what was loaded before stays;\
+	grep -qxF "klp-cumulative-$release: the patch is not loaded, and what was loaded before stays;\
  the next boot of $release tries it again, and so does: klp load $place/klp_test_v3.ko" "$errors"
 	[ "$(ls "$place")" = klp_test_v3.ko ]
 	rm "$errors"
@@ -161,7 +161,7 @@ failed_load() {
 	not is_loaded klp_test_v1
 	install_package klp-cumulative-3
 	shows 2110
-	remove_package klp-cumulative
+	remove_package "klp-cumulative-$release"
 	shows 111
 	not is_loaded klp_test_v2
 }
@@ -178,13 +178,13 @@ failed_removal() {
 		[ "$1" != unload ] && exec klp.real "$@"
 	END
 	chmod +x /usr/bin/klp
-	not remove_package klp-cumulative 2>"$errors"
+	not remove_package "klp-cumulative-$release" 2>"$errors"
 	grep -q 'the patch cannot be taken off, and so the package stays' "$errors"
 	rm "$errors"
-	is_installed klp-cumulative
+	is_installed "klp-cumulative-$release"
 	shows 1110
 	mv /usr/bin/klp.real /usr/bin/klp
-	remove_package klp-cumulative
+	remove_package "klp-cumulative-$release"
 	shows 111
 }
 test_failed_removal() { with_both failed_removal; }
@@ -194,8 +194,8 @@ unloaded_by_hand() {
 	install_package klp-cumulative-1
 	klp unload klp_test_v1
 	shows 111
-	remove_package klp-cumulative
-	not is_installed klp-cumulative
+	remove_package "klp-cumulative-$release"
+	not is_installed "klp-cumulative-$release"
 }
 test_unloaded_by_hand() { with_both unloaded_by_hand; }
 
@@ -208,7 +208,7 @@ boot() {
 	klp list | grep -qxF "klp_test_v1 ($release)"
 	expect_error 'belongs to a package' klp uninstall klp_test_v1
 	[ -e "$place/klp_test_v1.ko" ]
-	remove_package klp-cumulative
+	remove_package "klp-cumulative-$release"
 }
 test_boot() { with_both boot; }
 
@@ -221,7 +221,7 @@ other_kernel() {
 	END
 	not grep 'loading patch module' <<<"$output"
 	shows 111
-	remove_package klp-elsewhere
+	remove_package "klp-elsewhere-${release//[0-9]/9}"
 }
 test_other_kernel() { with_both other_kernel; }
 
@@ -232,9 +232,9 @@ container() {
 	export format TEST_FILES
 	output=$(unshare --pid --fork --mount-proc bash -ec 'install_package klp-cumulative-1')
 	not grep 'loading patch module' <<<"$output"
-	is_installed klp-cumulative
+	is_installed "klp-cumulative-$release"
 	shows 111
-	remove_package klp-cumulative
+	remove_package "klp-cumulative-$release"
 }
 test_container() { with_both container; }
 
@@ -256,9 +256,9 @@ image() {
 	shows 111
 	# Nothing happens to this machine when the image changes.
 	install_package klp-cumulative-1
-	format=$format chroot "$dir/root" bash -ec 'remove_package klp-cumulative'
+	format=$format chroot "$dir/root" bash -ec "remove_package klp-cumulative-$release"
 	shows 1110
-	remove_package klp-cumulative
+	remove_package "klp-cumulative-$release"
 	umount -R "$dir"
 	rmdir "$dir"
 }
@@ -272,10 +272,10 @@ test_purge() {
 	local format=deb
 	load klp_test_target
 	install_package klp-cumulative-1
-	dpkg --purge klp-cumulative
+	dpkg --purge "klp-cumulative-$release"
 	shows 111
-	not dpkg-query -W klp-cumulative
-	[ ! -e /usr/share/doc/klp-cumulative ]
+	not dpkg-query -W "klp-cumulative-$release"
+	[ ! -e /usr/share/doc/klp-cumulative-$release ]
 	rmmod klp_test_target
 }
 

@@ -2,11 +2,9 @@
 
 //! Answers in JSON. `tools/klp/json.md` describes them.
 
-use std::io;
-
 use serde::Serialize;
 
-use crate::commands::Result;
+use crate::commands::{self, Result};
 
 /// The version of the documents. It changes when something that was there changes its meaning or
 /// goes; new fields may come without that.
@@ -32,8 +30,6 @@ pub fn print<T: Serialize>(command: &str, answer: &T) -> Result<()> {
         command,
         answer,
     };
-    let mut output = io::stdout().lock();
-    serde_json::to_writer_pretty(&mut output, &document)?;
-    io::Write::write_all(&mut output, b"\n")?;
-    Ok(())
+    let text = serde_json::to_string_pretty(&document)?;
+    commands::print(&format!("{text}\n"))
 }

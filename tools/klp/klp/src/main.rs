@@ -17,7 +17,7 @@ mod json;
 mod kernel;
 mod session;
 
-use std::process::ExitCode;
+use std::{io, process::ExitCode};
 
 use clap::{CommandFactory, Parser, Subcommand};
 
@@ -98,6 +98,14 @@ fn main() -> ExitCode {
     };
     match result {
         Ok(status) => status,
+        // Nobody reads the answer any more, and nobody needs to be told.
+        Err(error)
+            if error
+                .downcast_ref::<io::Error>()
+                .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe) =>
+        {
+            ExitCode::FAILURE
+        }
         Err(error) => {
             eprintln!("{name}: {error}");
             ExitCode::FAILURE

@@ -21,7 +21,7 @@ use klp_live::{
     lock::{Holder, Lock},
     stalled::Stalled,
     wait::{self, Outcome},
-    Kernel, Machine, Patch,
+    Escaped, Kernel, Machine, Patch,
 };
 use rustix::io::Errno;
 
@@ -425,6 +425,7 @@ fn style(template: &str) -> ProgressStyle {
 pub fn stalled_lines(tasks: &[Stalled]) -> String {
     let mut lines = "\nStalled processes:".to_string();
     for Stalled { tid, comm, stack } in tasks {
+        let comm = Escaped(comm);
         lines += &format!("\n{tid} {comm}\nstack:\n{stack}");
     }
     lines

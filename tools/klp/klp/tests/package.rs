@@ -118,7 +118,7 @@ Version: 2.1-1
 Architecture: amd64
 Maintainer: klp <root@localhost>
 Installed-Size: 3
-Depends: livepatch-tools
+Depends: livepatch-tools (>= {})
 Provides: klp-patch
 Section: kernel
 Priority: optional
@@ -128,7 +128,8 @@ Description: live patches of Linux {KERNEL}
  .
   fix_1
   fix_2: Two lines
-"
+",
+            env!("CARGO_PKG_VERSION")
         )
     );
     let contents = dpkg("--contents", &[]);
@@ -200,8 +201,11 @@ fn an_rpm_has_everything() {
             .map(|it| it.name)
             .collect::<Vec<_>>()
     };
-    let requires = names(metadata.get_requires().unwrap());
-    assert!(requires.contains(&"livepatch-tools".into()), "{requires:?}");
+    let requires = metadata.get_requires().unwrap();
+    let tools = requires.iter().find(|it| it.name == "livepatch-tools");
+    assert_eq!(tools.unwrap().version, env!("CARGO_PKG_VERSION"));
+    assert!(tools.unwrap().flags.contains(rpm::DependencyFlags::GE));
+    let requires = names(requires);
     assert!(requires.contains(&"/bin/sh".into()), "{requires:?}");
     let provides = names(metadata.get_provides().unwrap());
     assert!(provides.contains(&"klp-patch".into()), "{provides:?}");
@@ -231,7 +235,10 @@ fn the_same_modules_make_the_same_package() {
 #[test]
 fn both_formats_at_once_in_json() {
     let directory = directory(&[("a.ko", patch("a", &[]))]);
-    let output = run(directory.path(), "a.ko --rpm --deb --json --name my-fix");
+    let output = run(
+        directory.path(),
+        "a.ko --rpm --deb --json --name my-fix-7.3.4+deb13-amd64",
+    );
     let answer: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(
         answer,
@@ -240,12 +247,12 @@ fn both_formats_at_once_in_json() {
             "command": "package",
             "packages": [
                 {
-                    "format": "deb", "name": "my-fix", "version": "1", "release": "1",
-                    "kernel": KERNEL, "patches": ["a"], "file": "./my-fix_1-1_amd64.deb",
+                    "format": "deb", "name": "my-fix-7.3.4+deb13-amd64", "version": "1", "release": "1",
+                    "kernel": KERNEL, "patches": ["a"], "file": "./my-fix-7.3.4+deb13-amd64_1-1_amd64.deb",
                 },
                 {
-                    "format": "rpm", "name": "my-fix", "version": "1", "release": "1",
-                    "kernel": KERNEL, "patches": ["a"], "file": "./my-fix-1-1.x86_64.rpm",
+                    "format": "rpm", "name": "my-fix-7.3.4+deb13-amd64", "version": "1", "release": "1",
+                    "kernel": KERNEL, "patches": ["a"], "file": "./my-fix-7.3.4+deb13-amd64-1-1.x86_64.rpm",
                 },
             ],
         })
@@ -280,6 +287,7 @@ fn unsuitable_modules_are_refused() {
         ("machine.ko", other_machine),
         ("arm.ko", arm),
         ("odd-version.ko", patch("odd", &["version=v2"])),
+        ("core.ko", patch("livepatch", &[])),
         ("text.ko", b"not a module".to_vec()),
     ]);
     let directory = directory.path();
@@ -291,6 +299,10 @@ fn unsuitable_modules_are_refused() {
         ("text.ko", "text.ko: not a kernel module: "),
         ("plain.ko", "plain.ko: it is not a live patch"),
         ("core.ko", "core.ko: it is not a live patch"),
+        (
+            "core.ko",
+            "core.ko: it is a livepatch core, and not a patch",
+        ),
         (
             "no-kernel.ko",
             "no-kernel.ko: it does not say which kernel it is for",
@@ -339,6 +351,10 @@ fn bad_names_are_refused() {
         ("--rpm", "-fix"),
         ("--rpm", "../fix"),
         ("--rpm", "fix'"),
+        ("--deb", "fix"),
+        ("--rpm", "fix"),
+        ("--deb", "fix-17.3.4+deb13-amd64"),
+        ("--rpm", "fix7.3.4+deb13-amd64"),
         ("--rpm", ""),
     ] {
         let said = error(directory.path(), &format!("a.ko {format} --name={name}"));

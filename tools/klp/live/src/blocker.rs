@@ -6,7 +6,7 @@ use std::{collections::HashSet, fmt};
 
 use serde::Serialize;
 
-use crate::{task::permitted, Error, Machine, Object, Patch, Result, Task};
+use crate::{escape::unescape, task::permitted, Error, Machine, Object, Patch, Result, Task};
 
 /// Why a task has not switched.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -89,7 +89,7 @@ impl Blocker {
                 _ => return None,
             },
             reason: Reason::parse(fields.next()?),
-            comm: fields.next()?.into(),
+            comm: unescape(fields.next()?),
         })
     }
 }
@@ -127,7 +127,7 @@ impl Machine {
     }
 
     /// The tasks whose state is not the one that they are to have.
-    fn unswitched(&self, patch: &Patch) -> Result<Vec<u32>> {
+    pub(crate) fn unswitched(&self, patch: &Patch) -> Result<Vec<u32>> {
         if !patch.in_transition()? {
             return Ok(vec![]);
         }

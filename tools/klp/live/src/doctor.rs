@@ -10,7 +10,9 @@ use flate2::read::GzDecoder;
 use procfs_core::{ConfigSetting, FromBufRead, KernelConfig};
 use serde::Serialize;
 
-use crate::{task::permitted, Core, Error, Machine, Result, Status, Transition};
+use crate::{
+    guard::Guard, task::permitted, Core, Error, Escaped, Machine, Result, Status, Transition,
+};
 use users::{EnabledFunction, Probe};
 
 /// A transition that takes longer is in trouble, in seconds.
@@ -146,6 +148,7 @@ impl Machine {
             examination.transition(),
             examination.tasks()?,
             examination.leftovers(),
+            examination.boot()?,
             examination.taint()?,
         ];
         if let Some(file) = file {
@@ -425,7 +428,7 @@ impl Examination<'_> {
                 let place = place
                     .map(|frame| format!(" in {}", frame.func))
                     .unwrap_or_default();
-                stalled.push(format!("{} {}{place}", task.tid, task.comm));
+                stalled.push(format!("{} {}{place}", task.tid, Escaped(&task.comm)));
             }
         }
         Ok(match list(stalled.into_iter()) {
@@ -450,6 +453,18 @@ impl Examination<'_> {
                  a forced transition stays until the next boot.",
             ),
         }
+    }
+
+    fn boot(&self) -> Result<Finding> {
+        let guard = Guard::new(self.machine, &self.machine.kernel_release()?);
+        Ok(match list(guard.suspects()?.into_iter()) {
+            None => Finding::ok("boot", "no patch is skipped at boot"),
+            Some(names) => Finding::problem(
+                "boot",
+                format!("skipped at boot: {names}"),
+                "The machine died at a boot after they were loaded. klp load NAME tries one again.",
+            ),
+        })
     }
 
     fn taint(&self) -> Result<Finding> {

@@ -34,6 +34,12 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether the user may not see or change the file.
+    pub fn is_permission_denied(&self) -> bool {
+        matches!(self, Self::File { source, .. }
+            if source.kind() == io::ErrorKind::PermissionDenied)
+    }
+
     /// Whether the error of a file says that what it belongs to is gone.
     pub(crate) fn is_gone(error: &io::Error) -> bool {
         error.kind() == io::ErrorKind::NotFound

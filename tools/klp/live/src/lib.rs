@@ -8,6 +8,7 @@
 mod blocker;
 mod doctor;
 mod error;
+mod escape;
 pub mod guard;
 pub mod kernel;
 pub mod lock;
@@ -25,6 +26,7 @@ pub mod wait;
 pub use blocker::{Blocker, Reason};
 pub use doctor::{Finding, Level, PatchFile};
 pub use error::{Error, Result};
+pub use escape::Escaped;
 pub use kernel::Kernel;
 pub use log::{History, Log};
 pub use machine::{Core, Machine};

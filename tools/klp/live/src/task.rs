@@ -143,7 +143,7 @@ impl Machine {
 }
 
 /// Where procfs has a file of a task, which need not be the first of its process.
-fn task_file(tid: u32, file: &str) -> String {
+pub(crate) fn task_file(tid: u32, file: &str) -> String {
     format!("/proc/{tid}/task/{tid}/{file}")
 }
 

@@ -9,7 +9,9 @@ use klp_module::Architecture;
 use md5::{Digest, Md5};
 use tar::{Builder, EntryType, Header};
 
-use crate::{default_name, scripts, Built, Error, Package, PROVIDES, TOOLS};
+use crate::{
+    default_name, ends_with_kernel, scripts, Built, Error, Package, PROVIDES, TOOLS, TOOLS_VERSION,
+};
 
 /// A tar archive, compressed.
 struct Archive {
@@ -59,6 +61,7 @@ pub fn build(package: &Package) -> Result<Built, Error> {
         None => default_name(package.patches.kernel(), '_', "-").to_lowercase(),
     };
     check_name(&name)?;
+    ends_with_kernel(&name, package.patches.kernel())?;
     let version = format!("{}-{}", package.version.as_str(), package.release.as_str());
     let architecture = architecture(package.patches.architecture());
 
@@ -97,7 +100,7 @@ Version: {version}
 Architecture: {architecture}
 Maintainer: {}
 Installed-Size: {installed_size}
-Depends: {TOOLS}
+Depends: {TOOLS} (>= {TOOLS_VERSION})
 Provides: {PROVIDES}
 Section: kernel
 Priority: optional

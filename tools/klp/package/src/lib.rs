@@ -129,6 +129,9 @@ pub const DIRECTORY: &str = "/usr/lib/klp";
 /// What a package depends on: the package with `klp`.
 const TOOLS: &str = "livepatch-tools";
 
+/// The oldest version of [`TOOLS`] that is known to do what the scripts ask for: this one.
+const TOOLS_VERSION: &str = env!("CARGO_PKG_VERSION");
+
 /// What every package of live patches provides.
 const PROVIDES: &str = "klp-patch";
 
@@ -137,4 +140,18 @@ const PROVIDES: &str = "klp-patch";
 /// The characters that `replace` names are replaced as the format wants it.
 fn default_name(kernel: &str, replace: char, by: &str) -> String {
     format!("{PROVIDES}-{}", kernel.replace(replace, by))
+}
+
+/// Checks that a name ends with the kernel's release, as the kernel or a format spells it. Else a
+/// package for another kernel would be a newer version of this one, and take the patches of this
+/// kernel away.
+fn ends_with_kernel(name: &str, kernel: &str) -> Result<(), Error> {
+    let plain = |text: &str| text.replace(['.', '_'], "-").to_lowercase();
+    if plain(name).ends_with(&format!("-{}", plain(kernel))) {
+        return Ok(());
+    }
+    Err(Error::Name {
+        name: name.into(),
+        rule: "it ends with '-' and the release of the kernel, so that kernels have their own",
+    })
 }

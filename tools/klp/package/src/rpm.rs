@@ -8,7 +8,10 @@ use rpm::{
     PackageBuilder, Scriptlet,
 };
 
-use crate::{default_name, scripts, Built, Error, Package, DIRECTORY, PROVIDES, TOOLS};
+use crate::{
+    default_name, ends_with_kernel, scripts, Built, Error, Package, DIRECTORY, PROVIDES, TOOLS,
+    TOOLS_VERSION,
+};
 
 /// Makes the package.
 pub fn build(package: &Package) -> Result<Built, Error> {
@@ -18,6 +21,7 @@ pub fn build(package: &Package) -> Result<Built, Error> {
         None => default_name(patches.kernel(), '.', "_"),
     };
     check_name(&name)?;
+    ends_with_kernel(&name, patches.kernel())?;
     let version = package.version.as_str();
     let release = package.release.as_str();
     let architecture = architecture(patches.architecture());
@@ -43,8 +47,8 @@ pub fn build(package: &Package) -> Result<Built, Error> {
     .source_date(package.date)
     .provides(Dependency::any(PROVIDES))
     .provides(Dependency::eq(&name, format!("{version}-{release}")))
-    .requires(for_scripts(TOOLS))
-    .requires(for_scripts(SHELL))
+    .requires(for_scripts(TOOLS, DependencyFlags::GE, TOOLS_VERSION))
+    .requires(for_scripts(SHELL, DependencyFlags::ANY, ""))
     .post_trans_script(scriptlet(scripts.put_on))
     .pre_uninstall_script(scriptlet(scripts.take_off));
     // The upper one is that of all packages.
@@ -74,11 +78,11 @@ fn scriptlet(script: String) -> Scriptlet {
 
 /// A dependency of the package, which is there before a script after its installation, and until
 /// the one before its removal.
-fn for_scripts(name: &str) -> Dependency {
+fn for_scripts(name: &str, flags: DependencyFlags, version: &str) -> Dependency {
     Dependency {
         name: name.into(),
-        flags: DependencyFlags::SCRIPT_POST | DependencyFlags::SCRIPT_PREUN,
-        version: String::new(),
+        flags: flags | DependencyFlags::SCRIPT_POST | DependencyFlags::SCRIPT_PREUN,
+        version: version.into(),
     }
 }
 

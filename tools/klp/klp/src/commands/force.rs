@@ -8,6 +8,7 @@ use std::{
 };
 
 use clap::Args;
+use klp_live::Patch;
 use serde::Serialize;
 
 use super::{patch_in_transition, print, Result};
@@ -36,9 +37,10 @@ struct Answer<'a> {
 }
 
 /// Asks on the terminal.
-fn is_sure(name: &str) -> io::Result<bool> {
+fn is_sure(name: &str, enabled: bool) -> io::Result<bool> {
+    let doing = if enabled { "enabled" } else { "disabled" };
     eprint!(
-        "Forcing the transition of {name}:\n\
+        "Forcing the transition of {name}, which is being {doing}:\n\
          - tasks in patched functions may run old code with data of the new code, or the reverse;\n\
          - modules of patches that go can never be unloaded any more.\n\
          Force it? [y/N] "
@@ -47,6 +49,18 @@ fn is_sure(name: &str) -> io::Result<bool> {
     let mut answer = String::new();
     io::stdin().read_line(&mut answer)?;
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
+/// Checks that the transition is still the one that the user was asked about.
+fn check_unchanged(patch: &Patch, enabled: bool) -> Result<()> {
+    if patch.in_transition()? && patch.is_enabled()? == enabled {
+        return Ok(());
+    }
+    Err(format!(
+        "the transition of {} has ended or was reversed meanwhile: nothing is forced",
+        patch.name()
+    )
+    .into())
 }
 
 /// Forces.
@@ -58,9 +72,11 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result {
         if !io::stdin().is_terminal() {
             return Err("there is no terminal to ask on: use --yes if it is what you want".into());
         }
-        if !is_sure(name)? {
+        let enabled = patch.is_enabled()?;
+        if !is_sure(name, enabled)? {
             return Err(format!("the transition of {name} is left as it is").into());
         }
+        check_unchanged(&patch, enabled)?;
     }
     patch.force()?;
     if context.json {
@@ -69,4 +85,33 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result {
         print(&format!("forced the transition of patch module: {name}\n"))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use klp_live::Machine;
+
+    use super::check_unchanged;
+
+    #[test]
+    fn only_what_was_asked_about() {
+        let root = tempfile::tempdir().unwrap();
+        let directory = root.path().join("sys/kernel/livepatch/fix");
+        fs::create_dir_all(&directory).unwrap();
+        let patch = Machine::with_root(root.path()).patch("fix").unwrap();
+        for (enabled, transition, same) in [
+            ("1", "1", true),
+            ("0", "1", false),
+            ("1", "0", false),
+            ("0", "0", false),
+        ] {
+            fs::write(directory.join("enabled"), enabled).unwrap();
+            fs::write(directory.join("transition"), transition).unwrap();
+            assert_eq!(check_unchanged(&patch, true).is_ok(), same);
+        }
+        fs::remove_dir_all(directory).unwrap();
+        assert!(check_unchanged(&patch, false).is_err());
+    }
 }

@@ -8,7 +8,7 @@
 
 use std::{
     fmt::{self, Write},
-    fs::{self, Permissions},
+    fs::Permissions,
     io::Write as _,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
@@ -16,7 +16,7 @@ use std::{
 };
 
 use clap::Args;
-use klp_live::{Core, State, Status};
+use klp_live::{guard::Guard, Core, Error, PatchStatus, State, Status};
 use prometheus_client::{
     encoding::{text::encode, EncodeLabelSet, EncodeLabelValue, LabelValueEncoder},
     metrics::{family::Family, gauge::Gauge},
@@ -65,6 +65,13 @@ struct PatchLabels {
     patch: Value,
 }
 
+/// Registers a gauge that counts something.
+fn count(registry: &mut Registry, name: &str, help: &str, value: usize) {
+    let gauge = Gauge::<i64>::default();
+    gauge.set(value.try_into().unwrap_or(i64::MAX));
+    registry.register(name, help, gauge);
+}
+
 /// Registers a gauge with a value for each patch.
 fn per_patch(
     registry: &mut Registry,
@@ -91,45 +98,49 @@ fn per_patch(
     }
 }
 
-/// The metrics in OpenMetrics form.
-fn metrics(status: &Status) -> std::result::Result<String, fmt::Error> {
+/// The metrics in OpenMetrics form. Without a status, the kernel has no live patching.
+fn metrics(
+    status: Option<&Status>,
+    skipped_at_boot: usize,
+) -> std::result::Result<String, fmt::Error> {
     let mut registry = Registry::with_prefix("klp");
 
-    let (core, version) = match &status.core {
-        Core::BuiltIn => ("built-in", ""),
-        Core::Rust { version } => ("rust", version.as_str()),
-    };
     let info = Family::<CoreLabels, Gauge>::default();
-    info.get_or_create(&CoreLabels {
-        core: Value(core.into()),
-        version: Value(version.into()),
-        kernel: Value(status.kernel.clone()),
-    })
-    .set(1);
+    if let Some(status) = status {
+        let (core, version) = match &status.core {
+            Core::BuiltIn => ("built-in", ""),
+            Core::Rust { version } => ("rust", version.as_str()),
+        };
+        info.get_or_create(&CoreLabels {
+            core: Value(core.into()),
+            version: Value(version.into()),
+            kernel: Value(status.kernel.clone()),
+        })
+        .set(1);
+    }
     registry.register("core_info", "The livepatch core in charge", info);
 
-    let patches = Gauge::<i64>::default();
-    patches.set(status.patches.len().try_into().unwrap_or(i64::MAX));
-    registry.register(
+    let patches: &[PatchStatus] = status.map_or(&[], |status| &status.patches);
+    count(
+        &mut registry,
         "patches",
         "Patches that the core has, enabled or not",
-        patches,
+        patches.len(),
     );
-
-    let leftovers = Gauge::<i64>::default();
-    leftovers.set(status.leftovers.len().try_into().unwrap_or(i64::MAX));
-    registry.register(
+    count(
+        &mut registry,
         "leftover_modules",
         "Loaded modules of patches that the core does not have any more",
-        leftovers,
+        status.map_or(0, |status| status.leftovers.len()),
+    );
+    count(
+        &mut registry,
+        "patches_skipped_at_boot",
+        "Patches that are not loaded at boot, since the machine died with them",
+        skipped_at_boot,
     );
 
-    let all = || {
-        status
-            .patches
-            .iter()
-            .map(|patch| (patch.name.clone(), patch))
-    };
+    let all = || patches.iter().map(|patch| (patch.name.clone(), patch));
     per_patch(
         &mut registry,
         "patch_enabled",
@@ -190,14 +201,21 @@ fn replace(path: &Path, text: &str) -> std::io::Result<()> {
     let mut file = tempfile::NamedTempFile::new_in(directory)?;
     file.write_all(text.as_bytes())?;
     // The exporter need not be root.
-    fs::set_permissions(file.path(), Permissions::from_mode(0o644))?;
+    file.as_file()
+        .set_permissions(Permissions::from_mode(0o644))?;
     file.persist(path)?;
     Ok(())
 }
 
 /// Prints or writes the metrics.
 pub fn run(arguments: &Arguments, context: &Context) -> Result {
-    let text = metrics(&context.machine().status()?)?;
+    let machine = context.machine();
+    let status = match machine.status() {
+        Err(Error::NoLivepatch(_)) => None,
+        status => Some(status?),
+    };
+    let skipped = Guard::new(&machine, &machine.kernel_release()?).suspects()?;
+    let text = metrics(status.as_ref(), skipped.len())?;
     match &arguments.output {
         Some(path) => {
             replace(path, &text).map_err(|error| format!("{}: {error}", path.display()))?

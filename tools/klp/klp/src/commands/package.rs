@@ -15,7 +15,7 @@ use clap::Args;
 use klp_package::{Built, Format, Package, Patches, Text, Word};
 use serde::Serialize;
 
-use super::Result;
+use super::{print, Result};
 use crate::{context::Context, json};
 
 /// Make a package of one or more patch modules, for dpkg or rpm.
@@ -45,8 +45,8 @@ pub struct Arguments {
     #[arg(long)]
     rpm: bool,
 
-    /// The package's name; by default klp-patch- and the kernel's release. Packages of different
-    /// names do not replace each other.
+    /// The package's name; by default klp-patch- and the kernel's release. It must end with
+    /// this release. Packages of different names do not replace each other.
     #[arg(long)]
     name: Option<String>,
 
@@ -143,7 +143,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result {
         json::print("package", &answer)?;
     } else {
         for package in &answer.packages {
-            println!("{}", package.file.display());
+            print(&format!("{}\n", package.file.display()))?;
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -11,8 +11,8 @@ use std::{
 use clap::Args;
 use indicatif::HumanDuration;
 use klp_live::{
-    Blocker, Core, Facts, Frame, Leftover, Machine, Object, Outlook, PatchStatus, Reason, State,
-    Status, Task, Transition,
+    Blocker, Core, Escaped, Facts, Frame, Leftover, Machine, Object, Outlook, PatchStatus, Reason,
+    State, Status, Task, Transition,
 };
 use serde::Serialize;
 
@@ -84,7 +84,8 @@ impl fmt::Display for BlockerView {
         } else {
             "task"
         };
-        write!(f, "{kind} {} {}: {}", self.tid, self.comm, self.reason)
+        let comm = Escaped(&self.comm);
+        write!(f, "{kind} {} {comm}: {}", self.tid, self.reason)
     }
 }
 

@@ -8,7 +8,7 @@ use clap::Args;
 use klp_live::{
     kernel::Running,
     wait::{for_transition, Outcome},
-    Blocker, Kernel, Machine, Patch,
+    Blocker, Escaped, Kernel, Machine, Patch,
 };
 use serde::Serialize;
 
@@ -62,7 +62,12 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result {
         match for_transition(&kernel, &patch, left, || ())? {
             // Another one may have begun.
             Outcome::Done(_) => {}
-            Outcome::Interrupted(signal) => return Ok(ExitCode::from(128 + signal.number())),
+            Outcome::Interrupted(signal) => {
+                if context.json {
+                    print_unfinished(&machine, &patch)?;
+                }
+                return Ok(ExitCode::from(128 + signal.number()));
+            }
             Outcome::TimedOut => return timed_out(&machine, &patch, context),
         }
     }
@@ -77,27 +82,38 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Prints that the patch is still in transition.
+fn print_unfinished(machine: &Machine, patch: &Patch) -> Result<()> {
+    let answer = Answer {
+        complete: false,
+        patch: Some(patch.name()),
+        remaining: machine.remaining(patch)?,
+    };
+    json::print("wait", &answer)
+}
+
 fn timed_out(machine: &Machine, patch: &Patch, context: &Context) -> Result {
     let name = patch.name();
     if context.json {
-        let answer = Answer {
-            complete: false,
-            patch: Some(name),
-            remaining: machine.remaining(patch)?,
-        };
-        json::print("wait", &answer)?;
+        print_unfinished(machine, patch)?;
         return Ok(ExitCode::FAILURE);
     }
-    let who = match machine.blockers(patch)?.as_slice() {
+    let blockers = match machine.blockers(patch) {
+        // Only root may know.
+        Err(error) if error.is_permission_denied() => vec![],
+        blockers => blockers?,
+    };
+    let who = match blockers.as_slice() {
         [] => String::new(),
         [Blocker {
             tid, comm, reason, ..
-        }] => format!(": task {tid} {comm}: {reason}"),
+        }] => format!(": task {tid} {}: {reason}", Escaped(comm)),
         [Blocker {
             tid, comm, reason, ..
         }, rest @ ..] => {
             format!(
-                ": task {tid} {comm}: {reason}, and {} more (klp status -v)",
+                ": task {tid} {}: {reason}, and {} more (klp status -v)",
+                Escaped(comm),
                 rest.len()
             )
         }

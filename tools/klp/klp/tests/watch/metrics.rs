@@ -9,6 +9,8 @@ fn transition() {
     let tree = stalled_on_rust_core();
     // A version may contain anything.
     tree.rust_core("1.2 \"a\\b\"");
+    tree.file("proc/sys/kernel/random/boot_id", "second\n");
+    tree.file("var/lib/klp/.boot/7.3.4-test/fix", "first\n");
     let text = output(&tree, &["metrics"]);
     // Patches come in any order.
     let mut lines = text
@@ -28,6 +30,7 @@ fn transition() {
             r#"klp_patch_in_transition{patch="cmdline"} 0"#,
             r#"klp_patch_in_transition{patch="sleeper_fix"} 1"#,
             "klp_patches 2",
+            "klp_patches_skipped_at_boot 1",
             r#"klp_transition_seconds{patch="sleeper_fix"} 6"#,
             r#"klp_transition_tasks_remaining{patch="sleeper_fix"} 3"#,
         ]
@@ -80,15 +83,22 @@ fn file_is_replaced_at_once() {
 }
 
 #[test]
-fn file_stays_if_there_is_nothing_to_say() {
+fn a_kernel_without_live_patching_has_no_patches() {
     let tree = Tree::new();
     fs::remove_dir(tree.path().join("sys/kernel/livepatch")).unwrap();
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("klp.prom");
     fs::write(&file, "old").unwrap();
-    let run = klp(&tree, &["metrics", "--output", file.to_str().unwrap()]);
-    assert_eq!(run.status, Some(1));
-    assert_eq!(fs::read_to_string(&file).unwrap(), "old");
+    output(&tree, &["metrics", "--output", file.to_str().unwrap()]);
+    let text = fs::read_to_string(&file).unwrap();
+    assert!(text.contains("\nklp_patches 0\n"), "{text}");
+    assert!(text.contains("\nklp_patches_skipped_at_boot 0\n"), "{text}");
+    assert!(!text.contains("klp_core_info{"), "{text}");
+    assert!(text.ends_with("# EOF\n"), "{text}");
+}
+
+#[test]
+fn a_file_that_cannot_be_written() {
     let run = klp(
         &Tree::new(),
         &["metrics", "--output", "/proc/none/klp.prom"],
