@@ -144,7 +144,8 @@ fn in_rust() {
         &["fix", "--rust", "--function=f", "--target=some-module"],
     );
     let source = contents(&files, "fix/fix.rs");
-    assert!(source.contains("        module \"some_module\" {\n            f() => patched_f,\n"));
+    assert!(source.contains("        module \"some_module\" {\n            // SAFETY: "));
+    assert!(source.contains("\n            unsafe f() => patched_f,\n"));
 }
 
 #[test]

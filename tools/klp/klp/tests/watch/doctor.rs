@@ -51,6 +51,7 @@ ok       kprobes: there are no kprobes
 ok       transition: no transition is going on
 ok       tasks: no task sleeps uninterruptibly
 ok       leftovers: no module of a former patch is loaded
+ok       boot: no patch is skipped at boot
 ok       taint: the kernel has not seen an accident
 "
     );

@@ -10,7 +10,11 @@ fn transition() {
     // A version may contain anything.
     tree.rust_core("1.2 \"a\\b\"");
     tree.file("proc/sys/kernel/random/boot_id", "second\n");
-    tree.file("var/lib/klp/.boot/7.3.4-test/fix", "first\n");
+    tree.file("var/lib/klp/7.3.4-test/fix.ko", "");
+    tree.file(
+        "var/lib/klp/.boot/7.3.4-test/fix",
+        "first 1 e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\n",
+    );
     let text = output(&tree, &["metrics"]);
     // Patches come in any order.
     let mut lines = text
