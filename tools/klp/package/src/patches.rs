@@ -141,10 +141,6 @@ fn check(module: &Module) -> Result<(String, Architecture), String> {
     if !module.is_livepatch() {
         return Err("it is not a live patch".into());
     }
-    // The core's module is marked like a patch.
-    if module.name() == "livepatch" {
-        return Err("it is a livepatch core, and not a patch".into());
-    }
     let kernel = module
         .kernel_release()
         .ok_or("it does not say which kernel it is for")?;
