@@ -77,7 +77,7 @@ install_and_remove() {
 	shows 111
 	not is_loaded klp_test_v1
 	not is_installed "klp-cumulative-$release"
-	[ ! -e /run/klp/klp-cumulative-$release ]
+	[ ! -e /run/klp/klp-cumulative-"$release" ]
 }
 test_install_and_remove() { with_both install_and_remove; }
 test_rust_core() {
@@ -275,7 +275,7 @@ test_purge() {
 	dpkg --purge "klp-cumulative-$release"
 	shows 111
 	not dpkg-query -W "klp-cumulative-$release"
-	[ ! -e /usr/share/doc/klp-cumulative-$release ]
+	[ ! -e /usr/share/doc/klp-cumulative-"$release" ]
 	rmmod klp_test_target
 }
 
