@@ -243,20 +243,20 @@ image() {
 	local dir output
 	dir=$(mktemp -d)
 	mount -t tmpfs tmpfs "$dir"
-	mkdir "$dir"/{upper,work,root}
-	mount -t overlay -o "lowerdir=/,upperdir=$dir/upper,workdir=$dir/work" overlay "$dir/root"
-	mount -t proc proc "$dir/root/proc"
-	mount -t sysfs sysfs "$dir/root/sys"
-	mount --bind /dev "$dir/root/dev"
-	mount --bind "$TEST_FILES" "$dir/root/mnt"
-	chroot "$dir/root" dpkg --install /mnt/livepatch-tools.deb
-	output=$(TEST_FILES=/mnt chroot "$dir/root" bash -ec 'install_package klp-cumulative-1')
+	mkdir "$dir"/{upper,work,image}
+	mount -t overlay -o "lowerdir=/,upperdir=$dir/upper,workdir=$dir/work" overlay "$dir/image"
+	mount -t proc proc "$dir/image/proc"
+	mount -t sysfs sysfs "$dir/image/sys"
+	mount --bind /dev "$dir/image/dev"
+	mount --bind "$TEST_FILES" "$dir/image/mnt"
+	chroot "$dir/image" dpkg --install /mnt/livepatch-tools.deb
+	output=$(TEST_FILES=/mnt chroot "$dir/image" bash -ec 'install_package klp-cumulative-1')
 	not grep 'loading patch module' <<<"$output"
-	[ -e "$dir/root$place/klp_test_v1.ko" ]
+	[ -e "$dir/image$place/klp_test_v1.ko" ]
 	shows 111
 	# Nothing happens to this machine when the image changes.
 	install_package klp-cumulative-1
-	format=$format chroot "$dir/root" bash -ec "remove_package klp-cumulative-$release"
+	format=$format chroot "$dir/image" bash -ec "remove_package klp-cumulative-$release"
 	shows 1110
 	remove_package "klp-cumulative-$release"
 	umount -R "$dir"
