@@ -15,6 +15,7 @@ mod explain;
 mod fake;
 mod json;
 mod kernel;
+mod replace;
 mod session;
 
 use std::{io, process::ExitCode};

@@ -456,8 +456,12 @@ impl Examination<'_> {
     }
 
     fn boot(&self) -> Result<Finding> {
-        let guard = Guard::new(self.machine, &self.machine.kernel_release()?);
-        Ok(match list(guard.suspects()?.into_iter()) {
+        // The status has looked already, unless the kernel has no live patching.
+        let skipped = match &self.status {
+            Some(status) => status.skipped_at_boot.clone(),
+            None => Guard::new(self.machine, &self.machine.kernel_release()?).suspects()?,
+        };
+        Ok(match list(skipped.into_iter()) {
             None => Finding::ok("boot", "no patch is skipped at boot"),
             Some(names) => Finding::problem(
                 "boot",

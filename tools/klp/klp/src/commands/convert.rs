@@ -4,11 +4,10 @@
 
 use std::{
     collections::HashSet,
-    ffi::OsString,
     fs::{self, File},
-    io::{self, Write},
+    io,
     path::{Path, PathBuf},
-    process::{self, ExitCode},
+    process::ExitCode,
 };
 
 use clap::Args;
@@ -25,6 +24,7 @@ use super::Result;
 use crate::{
     context::Context,
     kernel::{self, Kernel},
+    replace::replace,
 };
 
 /// Turn a kernel module's references to unexported symbols into livepatch relocations.
@@ -114,21 +114,7 @@ fn write(path: &Path, like: &Path, contents: &[u8]) -> io::Result<()> {
         Ok(path) => path,
         Err(_) => path.into(),
     };
-    let mut name = OsString::from(".");
-    name.push(path.file_name().unwrap_or_default());
-    name.push(format!(".{}.tmp", process::id()));
-    let temporary = path.with_file_name(name);
-
-    let mut file = File::create_new(&temporary)?;
-    let written = file
-        .write_all(contents)
-        .and_then(|()| file.set_permissions(fs::metadata(like)?.permissions()))
-        .and_then(|()| fs::rename(&temporary, &path));
-    if written.is_err() {
-        // The first error is the one to report.
-        let _ = fs::remove_file(&temporary);
-    }
-    written
+    replace(&path, fs::metadata(like)?.permissions(), contents)
 }
 
 /// The error of a file, in words.

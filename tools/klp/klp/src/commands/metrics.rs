@@ -9,9 +9,8 @@
 use std::{
     fmt::{self, Write},
     fs::Permissions,
-    io::Write as _,
     os::unix::fs::PermissionsExt,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::ExitCode,
 };
 
@@ -24,7 +23,7 @@ use prometheus_client::{
 };
 
 use super::{print, Result};
-use crate::context::Context;
+use crate::{context::Context, replace::replace};
 
 /// Print metrics about the patches in OpenMetrics form.
 #[derive(Args)]
@@ -192,21 +191,6 @@ fn metrics(
     Ok(text)
 }
 
-/// Replaces a file at once, or not at all.
-fn replace(path: &Path, text: &str) -> std::io::Result<()> {
-    let directory = match path.parent() {
-        Some(parent) if parent != Path::new("") => parent,
-        _ => Path::new("."),
-    };
-    let mut file = tempfile::NamedTempFile::new_in(directory)?;
-    file.write_all(text.as_bytes())?;
-    // The exporter need not be root.
-    file.as_file()
-        .set_permissions(Permissions::from_mode(0o644))?;
-    file.persist(path)?;
-    Ok(())
-}
-
 /// Prints or writes the metrics.
 pub fn run(arguments: &Arguments, context: &Context) -> Result {
     let machine = context.machine();
@@ -214,11 +198,18 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result {
         Err(Error::NoLivepatch(_)) => None,
         status => Some(status?),
     };
-    let skipped = Guard::new(&machine, &machine.kernel_release()?).suspects()?;
-    let text = metrics(status.as_ref(), skipped.len())?;
+    let skipped = match &status {
+        Some(status) => status.skipped_at_boot.len(),
+        None => Guard::new(&machine, &machine.kernel_release()?)
+            .suspects()?
+            .len(),
+    };
+    let text = metrics(status.as_ref(), skipped)?;
     match &arguments.output {
         Some(path) => {
-            replace(path, &text).map_err(|error| format!("{}: {error}", path.display()))?
+            // The exporter need not be root.
+            replace(path, Permissions::from_mode(0o644), text.as_bytes())
+                .map_err(|error| format!("{}: {error}", path.display()))?
         }
         None => print(&text)?,
     }
