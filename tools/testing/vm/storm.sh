@@ -60,12 +60,13 @@ rounds() {
 # Also if the last reversal came too late, and the patch is gone.
 is_complete() { [ ! -e $fix ] || [ "$(cat $fix/transition)" = 0 ]; }
 
-# Reads the files of the patch all the time, until $stop is gone; says which lines are not right.
+# Reads the files of the patch all the time, until $stop is gone; says which lines are not right. Mostly there is no
+# such line, or no patch.
 read_all_the_time() {
 	while [ -e "$stop" ]; do
 		grep -avP '^\d+\t(user|kthread)\t(running|unreliable stack|sleeping in \w+|not tried)\t[^\t]+$' \
-			2>/dev/null <$fix/blockers
-		grep -vx '[0-9]*' 2>/dev/null <$fix/remaining
+			$fix/blockers 2>/dev/null || true
+		grep -vx '[0-9]*' $fix/remaining 2>/dev/null || true
 	done
 }
 
