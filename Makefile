@@ -38,7 +38,7 @@ ifeq ($(KDIR),)
 else
 	@scripts/check-kernel $(KDIR)
 	+@$(MAKE) --no-print-directory klp
-	+$(KBUILD) modules
+	+@$(KBUILD) modules
 	@for module in $(CONVERTED); do \
 		if scripts/sign --is-signed $$module; then continue; fi; \
 		$(KLP) convert --quiet $(SYMVERS:%=--symbols %) $(SYSTEM_MAP:%=--system-map %) \
@@ -49,15 +49,22 @@ endif
 klp:
 	@scripts/cargo build -q --release --locked --manifest-path tools/klp/Cargo.toml
 
-setup:
-	scripts/setup $(SETUP)
+setup: programs
+	+@$(MAKE) --no-print-directory kernel
+
+programs:
+	@scripts/setup $(SETUP)
+
+kernel:
 	@scripts/kernel >/dev/null
 
 kdir:
 	@echo $(KDIR)
 
-# For the kernel that the virtual machine boots.
-cached-modules: setup
+# For the kernel that the virtual machine boots. klp is built while that is prepared, which leaves a
+# processor idle most of the time.
+cached-modules: programs
+	+@$(MAKE) --no-print-directory -j2 kernel klp
 	+@kdir=$$(scripts/kernel --path) && $(MAKE) --no-print-directory modules KDIR="$$kdir"
 
 test signing-test: SETUP = --tests
@@ -161,5 +168,6 @@ help:
 	@echo '  KDIR=dir             build for the kernel with this build directory'
 	@echo '  LIVEPATCH_CACHE=dir  where sources, kernels and tools are kept'
 
-.PHONY: all modules cached-modules klp klp-test setup kdir demo test selftests differential bench matrix \
-	sign signing-test install uninstall deb package-test format doc rust-analyzer clean help
+.PHONY: all modules cached-modules kernel klp klp-test programs setup kdir demo test selftests \
+	differential bench matrix sign signing-test install uninstall deb package-test format doc \
+	rust-analyzer clean help

@@ -19,11 +19,12 @@ check() {
 	fi
 }
 
-# subtest NAME COMMAND...: runs a part and counts its results. A part fails, too, if it runs no
-# test, other than as many as planned, or ends with a status that its results do not explain.
+# subtest NAME COMMAND...: runs a part, counts its results and says how long it took. A part fails,
+# too, if it runs no test, other than as many as planned, or ends with a status that its results do
+# not explain.
 subtest() {
 	local name=$1 line not number=0 bad=0 plan='' status status_file complaints=() result
-	local ktap='' skip_all=''
+	local ktap='' skip_all='' start=$SECONDS
 	local pattern='^(not )?ok ([0-9]+ )?(- )?(.*)$'
 	shift
 	status_file=$(mktemp)
@@ -77,7 +78,7 @@ subtest() {
 	fi
 	failed=$((failed + bad + ${#complaints[@]}))
 	[ ${#complaints[@]} = 0 ] || printf '# %s\n' "${complaints[@]/#/$name: }"
-	echo "$result $parts_run $name"
+	echo "$result $parts_run $name # $((SECONDS - start)) s"
 }
 
 # Prints the sum, and fails if a test failed.
