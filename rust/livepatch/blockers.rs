@@ -43,6 +43,7 @@ use crate::{
             OpenFile,
             Part, //
         },
+        stale,
         task::{
             self,
             TaskExt, //
@@ -225,9 +226,12 @@ impl Lists {
     /// Reads a part of the list that was made for this open file.
     fn read_on(&self, reader: OpenFile, offset: usize, part: &mut Part) -> Result<usize> {
         let mut slots = self.slots.lock();
-        let index = position(&*slots, reader).ok_or(ESTALE)?;
+        let index = position(&*slots, reader).ok_or_else(stale)?;
         use_slot(&mut *slots, index);
-        let list = slots.first_mut().and_then(Option::as_mut).ok_or(ESTALE)?;
+        let list = slots
+            .first_mut()
+            .and_then(Option::as_mut)
+            .ok_or_else(stale)?;
         if offset >= list.length {
             let text = list.text.take();
             drop(slots);
@@ -235,7 +239,7 @@ impl Lists {
             return Ok(0);
         }
         let rest = list.text.as_ref().and_then(|text| text.get(offset..));
-        rest.map(|rest| part.fill(rest)).ok_or(ESTALE)
+        rest.map(|rest| part.fill(rest)).ok_or_else(stale)
     }
 }
 

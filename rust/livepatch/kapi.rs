@@ -9,6 +9,9 @@
 //! The one import from the rest of the core is [`crate::pure::walk`], by which [`task::for_each`]
 //! goes through the tasks: it is apart because the host tests it.
 
+use crate::bindings;
+use kernel::prelude::*;
+
 pub(crate) mod cpu;
 pub(crate) mod dyndbg;
 pub(crate) mod ftrace;
@@ -22,3 +25,8 @@ pub(crate) mod stacktrace;
 pub(crate) mod task;
 pub(crate) mod warn;
 pub(crate) mod workqueue;
+
+/// `ESTALE`, which `kernel::error::code` does not have before 7.3.
+pub(crate) fn stale() -> Error {
+    Error::from_errno(-(bindings::ESTALE as c_int))
+}

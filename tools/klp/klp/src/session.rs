@@ -265,7 +265,7 @@ impl<'a> Session<'a> {
     ///
     /// That of the kernel.
     pub fn signal(&self, patch: &Patch) -> Step {
-        if patch.file("signal").exists() {
+        if patch.is_of_old_kernel() {
             self.say("signaling stalled process(es):");
             return Ok(std::fs::write(patch.file("signal"), "1")?);
         }
@@ -371,14 +371,17 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Waits until the core has forgotten a patch that is disabled, which newer kernels do at once.
-    /// `false` means that it has not.
+    /// Waits until the core has forgotten a patch that is disabled, as long as for the module's
+    /// users. `false` means that it has not, which it never does on a kernel before 5.1.
     ///
     /// # Errors
     ///
     /// A signal arrives.
     pub fn wait_until_forgotten(&self, patch: &Patch) -> Step<bool> {
-        match wait::until(self.kernel, BRIEFLY, || {
+        if patch.is_of_old_kernel() {
+            return Ok(false);
+        }
+        match wait::until(self.kernel, self.waits.refs_wait.0, || {
             Ok::<_, Infallible>(!patch.exists())
         })? {
             Outcome::Done(_) => Ok(true),

@@ -147,7 +147,7 @@ fn list_of_everything() {
          \n\
          Installed patch modules:\n\
          old_fix (6.1.0)\n\
-         a ({RELEASE}) [skipped at boot: the machine died with it]\n\
+         a ({RELEASE}) [skipped at boot: the machine went down twice after loading it]\n\
          \n\
          Currently livepatched functions:\n\
          Module  Object   Function/Occurrence\n\

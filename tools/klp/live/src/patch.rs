@@ -123,6 +123,12 @@ impl Patch {
         read(&self.file("checksum"))
     }
 
+    /// Whether the kernel is older than 5.1: it signals tasks when it is asked to, by this file, and
+    /// keeps patches that are disabled.
+    pub fn is_of_old_kernel(&self) -> bool {
+        self.file("signal").exists()
+    }
+
     /// Enables or disables it; the transition begins, or is reversed.
     ///
     /// # Errors

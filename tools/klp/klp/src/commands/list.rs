@@ -43,7 +43,7 @@ struct Installed {
     name: String,
     kernel: String,
     file: PathBuf,
-    /// Whether it is skipped at boot, since the machine died with it.
+    /// Whether it is skipped at boot, since the machine went down twice after loading it.
     skipped_at_boot: bool,
 }
 
@@ -121,7 +121,7 @@ impl Answer {
         for patch in &self.installed {
             text += &format!("{} ({})", patch.name, patch.kernel);
             if patch.skipped_at_boot {
-                text += " [skipped at boot: the machine died with it]";
+                text += " [skipped at boot: the machine went down twice after loading it]";
             }
             text += "\n";
         }

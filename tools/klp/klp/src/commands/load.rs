@@ -56,7 +56,7 @@ pub(super) enum Outcome {
     Loaded,
     /// It was there, and is complete.
     AlreadyLoaded,
-    /// It was not loaded, since the machine died with it at boot.
+    /// It was not loaded, since the machine went down twice after loading it.
     Skipped,
     /// It was not loaded again, since another patch has replaced it.
     Replaced,
@@ -277,7 +277,6 @@ fn load(session: &Session, path: &Path) -> Step<Outcome> {
             ));
             outcome = Outcome::AlreadyLoaded;
         }
-        // Newer kernels forget a patch that is disabled.
         Some(patch) if patch.in_transition()? || !session.wait_until_forgotten(&patch)? => {
             return enable_again(session, &patch, &module);
         }

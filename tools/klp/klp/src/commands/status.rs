@@ -234,7 +234,7 @@ fn text(
     for name in &status.skipped_at_boot {
         writeln!(
             text,
-            "{name} [skipped at boot]: the machine died with it; klp load {name} tries it again"
+            "{name} [skipped at boot]: the machine went down twice after loading it; klp load {name} tries it again"
         )?;
     }
     Ok(text)

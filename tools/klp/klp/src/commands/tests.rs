@@ -187,6 +187,7 @@ fn turning_round_may_stall_too() {
 fn a_disabled_patch_of_an_old_kernel_is_enabled_again() {
     let fake = Fake::new();
     let file = fake.module("/fix.ko", "fix");
+    fake.write("/sys/kernel/livepatch/fix/signal", "");
     fake.patch("fix", false, false);
     expect!(load(&fake, &file), "module already loaded, re-enabling" "done");
     assert_eq!(patches(&fake), ["fix"]);

@@ -147,7 +147,7 @@ fn patches_that_the_boot_guard_suspects() {
         output(&tree, &["status"]),
         "Linux 7.3.4-test, built-in core
 no patches
-fix [skipped at boot]: the machine died with it; klp load fix tries it again
+fix [skipped at boot]: the machine went down twice after loading it; klp load fix tries it again
 "
     );
 }
