@@ -89,8 +89,8 @@ fn use_shadow_variables() -> Result {
     check!(NUMBER.get(&*object).is_none());
     check!(NUMBER.take(&mut *object).is_none());
 
-    let failed = NUMBER.get_or_attach(&*object, Context::Sleeping, || Err(ENODATA));
-    check!(failed.is_err_and(|error| error == ENODATA));
+    let failed = NUMBER.get_or_attach(&*object, Context::Sleeping, || Err(ENXIO));
+    check!(failed.is_err_and(|error| error == ENXIO));
     check!(NUMBER.get(&*object).is_none());
 
     let made = NUMBER.get_or_attach(&*object, Context::Sleeping, || {
@@ -101,7 +101,7 @@ fn use_shadow_variables() -> Result {
     let called = Cell::new(false);
     let found = NUMBER.get_or_attach(&*object, Context::Sleeping, || {
         called.set(true);
-        Err(ENODATA)
+        Err(ENXIO)
     })?;
     check!(core::ptr::eq(made, found) && !called.get());
 
