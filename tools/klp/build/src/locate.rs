@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Where an object that was compiled anew is in the kernel, and whether it is the same.
+//!
+//! The linker lays each section of an object down in one piece, so the address of one symbol gives
+//! those of all others in the section. Where a symbol's name is unique in the kernel, its section is
+//! found; all other symbols of the section must then be where they should be, and the code must be
+//! the same, byte by byte, but for the addresses in it. These addresses lead to the other sections.
+//!
+//! So it is seen that source, configuration and compiler are those of the kernel, and which one of
+//! several symbols of a name is meant, without a symbol table of the kernel that says from which
+//! file each symbol is.
+
+use std::collections::{BTreeSet, HashMap};
+
+use object::elf;
+
+use crate::{
+    elf::{File, Relocation, Section, UNDEFINED},
+    image::Image,
+};
+
+/// Where an object's sections are.
+#[derive(Debug, Default)]
+pub(crate) struct Location {
+    /// The addresses of its functions and variables, by name.
+    pub(crate) addresses: HashMap<String, u64>,
+    /// How many bytes of code are the same.
+    pub(crate) code: usize,
+}
+
+/// Finds an object in the kernel. `objtool` has to have worked on it as on the kernel.
+///
+/// # Errors
+///
+/// The object is not in the kernel as it is here; the message says what differs.
+pub(crate) fn locate(object: &File<'_>, image: &Image) -> Result<Location, String> {
+    let mut search = Search {
+        object,
+        image,
+        bases: HashMap::new(),
+        checked: BTreeSet::new(),
+    };
+    for index in 0..object.sections.len() {
+        if let Some(base) = search.by_symbols(index)? {
+            search.bases.insert(index, base);
+        }
+    }
+    while let Some(index) = search.unchecked() {
+        search.checked.insert(index);
+        search.follow(index)?;
+    }
+    let mut location = Location::default();
+    for symbol in object.definitions() {
+        if let Some(base) = search.bases.get(&symbol.section) {
+            location
+                .addresses
+                .insert(symbol.name.into(), base.wrapping_add(symbol.value));
+        }
+    }
+    let code = search.checked.iter().map(|index| &object.sections[*index]);
+    location.code = code
+        .filter(|section| section.is_code())
+        .map(|section| section.data.len())
+        .sum();
+    Ok(location)
+}
+
+struct Search<'a> {
+    object: &'a File<'a>,
+    image: &'a Image,
+    /// Where sections are, by their indices.
+    bases: HashMap<usize, u64>,
+    /// Sections of code that were compared.
+    checked: BTreeSet<usize>,
+}
+
+impl Search<'_> {
+    /// Where a section is, if its symbols tell.
+    fn by_symbols(&self, index: usize) -> Result<Option<u64>, String> {
+        let section = &self.object.sections[index];
+        if !section.is_allocated() || section.is_merged() || section.name.starts_with(".discard") {
+            return Ok(None);
+        }
+        let mut bases: Option<BTreeSet<u64>> = None;
+        for symbol in self.object.definitions() {
+            if symbol.section != index || symbol.size == 0 {
+                continue;
+            }
+            let found = self.image.symbols(symbol.name);
+            if found.is_empty() {
+                // Some variables are left out of the kernel's symbols, but no function is.
+                if symbol.is_function() {
+                    return Err(format!("the kernel has no function {}", symbol.name));
+                }
+                continue;
+            }
+            let possible: BTreeSet<_> = found
+                .iter()
+                .filter(|known| known.is_global() != symbol.local)
+                .map(|known| known.address.wrapping_sub(symbol.value))
+                .collect();
+            let both = match bases {
+                Some(bases) => &bases & &possible,
+                None => possible,
+            };
+            if both.is_empty() {
+                return Err(format!(
+                    "{} is elsewhere in the kernel, seen from what comes before it",
+                    symbol.name
+                ));
+            }
+            bases = Some(both);
+        }
+        let mut bases = bases.unwrap_or_default();
+        if section.is_code() && bases.len() > 1 {
+            bases.retain(|base| self.difference(section, *base).is_none());
+            if bases.is_empty() {
+                return Err(format!("none of several is like {}", section.name));
+            }
+        }
+        match bases.len() {
+            1 => Ok(bases.pop_first()),
+            _ => Ok(None),
+        }
+    }
+
+    /// A section of code that is found, but not compared.
+    fn unchecked(&self) -> Option<usize> {
+        let mut found = self.bases.keys().copied();
+        found.find(|index| {
+            self.object.sections[*index].is_code() && !self.checked.contains(index)
+        })
+    }
+
+    /// The offset of the first byte that differs in the kernel, apart from addresses.
+    fn difference(&self, section: &Section<'_>, base: u64) -> Option<usize> {
+        let Some(there) = self.image.bytes(base, section.data.len()) else {
+            return Some(0);
+        };
+        let mut variable = vec![false; section.data.len()];
+        for relocation in &section.relocations {
+            let start = relocation.offset as usize;
+            for byte in variable.iter_mut().skip(start).take(width(relocation)) {
+                *byte = true;
+            }
+        }
+        let pairs = section.data.iter().zip(there).zip(variable);
+        let mut pairs = pairs.enumerate();
+        let (offset, _) = pairs.find(|(_, ((here, there), variable))| !variable && here != there)?;
+        Some(offset)
+    }
+
+    /// Compares a section of code, and finds the sections that it refers to.
+    fn follow(&mut self, index: usize) -> Result<(), String> {
+        let section = &self.object.sections[index];
+        let base = self.bases[&index];
+        if let Some(offset) = self.difference(section, base) {
+            return Err(format!(
+                "the code of the kernel differs at {}",
+                self.place(index, offset as u64)
+            ));
+        }
+        for relocation in &section.relocations {
+            let Some(target) = self.target(section, base, relocation) else {
+                continue;
+            };
+            let symbol = &self.object.symbols[relocation.symbol];
+            if symbol.section == UNDEFINED {
+                let known = self.image.symbols(symbol.name);
+                if !known.is_empty() && !known.iter().any(|known| known.address == target) {
+                    return Err(format!(
+                        "{} does not refer to {} in the kernel",
+                        self.place(index, relocation.offset),
+                        symbol.name
+                    ));
+                }
+                continue;
+            }
+            if self.object.sections[symbol.section].is_merged() {
+                continue;
+            }
+            let found = target.wrapping_sub(symbol.value);
+            let known = *self.bases.entry(symbol.section).or_insert(found);
+            if known != found {
+                return Err(format!(
+                    "{} refers to something else in the kernel",
+                    self.place(index, relocation.offset)
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// The address of the symbol that a relocation in the section at `base` refers to, as it is in
+    /// the kernel.
+    fn target(&self, section: &Section<'_>, base: u64, relocation: &Relocation) -> Option<u64> {
+        let place = base.wrapping_add(relocation.offset);
+        let word = |size| self.image.bytes(place, size);
+        let short = || Some(i64::from(i32::from_le_bytes(word(4)?.try_into().ok()?)));
+        let value = match relocation.kind {
+            elf::R_X86_64_PC32 | elf::R_X86_64_PLT32 => place.wrapping_add_signed(short()?),
+            elf::R_X86_64_32S => short()? as u64,
+            elf::R_X86_64_64 => u64::from_le_bytes(word(8)?.try_into().ok()?),
+            _ => return None,
+        };
+        // What alternatives and static branches have rewritten is not an address any more.
+        (section.data.len() as u64 >= relocation.offset)
+            .then(|| value.wrapping_add_signed(relocation.addend.wrapping_neg()))
+    }
+
+    /// A place in a section, for people.
+    fn place(&self, index: usize, offset: u64) -> String {
+        let mut symbols = self.object.definitions();
+        match symbols.find(|symbol| {
+            symbol.section == index && (symbol.value..symbol.value + symbol.size).contains(&offset)
+        }) {
+            Some(symbol) => format!("{}+{:#x}", symbol.name, offset - symbol.value),
+            None => format!("{}+{offset:#x}", self.object.sections[index].name),
+        }
+    }
+}
+
+/// How many bytes a relocation fills in.
+fn width(relocation: &Relocation) -> usize {
+    match relocation.kind {
+        elf::R_X86_64_NONE => 0,
+        elf::R_X86_64_64 | elf::R_X86_64_PC64 => 8,
+        _ => 4,
+    }
+}
