@@ -55,8 +55,9 @@ pub(crate) fn link(
         let parent = target.parent().unwrap_or(&directory);
         fs::create_dir_all(parent).map_err(in_file(parent))?;
         // The build system makes an object that comes with the source out of this file.
-        let shipped = directory.join(format!("{path}_shipped"));
-        fs::copy(file, &shipped).map_err(in_file(file))?;
+        for copy in [path.clone(), format!("{path}_shipped")] {
+            fs::copy(file, directory.join(copy)).map_err(in_file(file))?;
+        }
         // modpost reads from which source each object is.
         let command = match path.rsplit_once('/') {
             Some((parent, name)) => format!("{parent}/.{name}.cmd"),

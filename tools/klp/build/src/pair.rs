@@ -175,7 +175,7 @@ impl Pair<'_> {
                 if files.len() <= number {
                     files.push(".data\nbase:\n".into());
                 }
-                let _ = writeln!(files[number], "\"{name}\" = base + {:#x}", symbol.address);
+                let _ = writeln!(files[number], ".set \"{name}\", base + {:#x}", symbol.address);
             }
         }
         let mut ids = format!(".section {SYMBOL_IDS},\"\",@progbits\n");
