@@ -15,7 +15,7 @@ use std::{
 };
 
 use crate::{
-    error::{in_file, Error, Result},
+    error::{in_file, Error, Refusal, Result},
     kernel::Kernel,
     tools::Tools,
 };
@@ -49,7 +49,15 @@ impl Object {
         let file = kernel.build.join(command_file(path));
         let text = fs::read_to_string(&file).map_err(in_file(&file))?;
         Self::parse(kernel, path, &text)
-            .ok_or_else(|| format!("{}: not the command of a C compiler", file.display()).into())
+            .ok_or_else(|| {
+                Refusal::new(
+                    path,
+                    "it is in several modules, or was not compiled from C",
+                    "a changed object belongs to one module, which is compared as a whole",
+                    "write the patch by hand (klp new)",
+                )
+                .into()
+            })
     }
 
     fn parse(kernel: &Kernel, path: &str, text: &str) -> Option<Self> {
@@ -66,6 +74,10 @@ impl Object {
         let owner = match (is_module, modfile) {
             (false, _) => Owner::Vmlinux,
             (true, Some(modfile)) => Owner::Module(modfile.into()),
+            // A module of one object. One that is in several modules has a name in none.
+            (true, None) if text.lines().next()?.ends_with(&format!(" --module {path}")) => {
+                Owner::Module(path.strip_suffix(".o")?.into())
+            }
             (true, None) => return None,
         };
         let prefix = format!("{}/", kernel.source.display());

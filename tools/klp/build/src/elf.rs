@@ -42,6 +42,8 @@ pub(crate) struct Symbol<'a> {
     pub(crate) name: &'a str,
     pub(crate) kind: u8,
     pub(crate) local: bool,
+    /// Another definition takes its place, if there is one.
+    pub(crate) weak: bool,
     /// The section that has it, or [`UNDEFINED`], or none for a number or a file.
     pub(crate) section: usize,
     pub(crate) value: u64,
@@ -126,6 +128,7 @@ impl<'a> File<'a> {
                 name: text(list.symbol_name(LE, symbol)?),
                 kind: symbol.st_type(),
                 local: symbol.is_local(),
+                weak: symbol.st_bind() == elf::STB_WEAK,
                 section: section.map_or(UNDEFINED, |section| section.0),
                 value: symbol.st_value(LE),
                 size: symbol.st_size(LE),

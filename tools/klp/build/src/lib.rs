@@ -10,6 +10,7 @@ mod error;
 mod headers;
 mod image;
 mod kernel;
+mod layout;
 mod locate;
 mod module;
 mod pair;
@@ -100,6 +101,7 @@ pub fn build(
     say("Compiling the original source");
     let sources = build.compile(&objects, &patched)?;
     let image = tree.image()?;
+    build.check_layouts(&sources)?;
     say("Comparing it with the kernel");
     let locations = build.locate(&objects, &image)?;
     say("Comparing original and patched objects");
@@ -234,6 +236,22 @@ impl Build<'_> {
             source,
         )?);
         Ok(Compiled { before, after })
+    }
+
+    /// Refuses structures whose layout changes.
+    fn check_layouts(&self, compiled: &Compiled) -> Result<()> {
+        let mut refusals = Vec::new();
+        for (path, before) in &compiled.before {
+            let after = &compiled.after[path];
+            if before != after {
+                let read = |path: &Path| fs::read(path).map_err(in_file(path));
+                refusals.extend(layout::compare(path, &read(before)?, &read(after)?)?);
+            }
+        }
+        match refusals.is_empty() {
+            true => Ok(()),
+            false => Err(Error::Refused(refusals)),
+        }
     }
 
     /// Finds the objects of the kernel itself in its image, and so the addresses of their symbols.

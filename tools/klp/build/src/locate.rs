@@ -53,9 +53,12 @@ pub(crate) fn locate(object: &File<'_>, image: &Image) -> Result<Location, Strin
     let mut location = Location::default();
     for symbol in object.definitions() {
         if let Some(base) = search.bases.get(&symbol.section) {
-            location
-                .addresses
-                .insert(symbol.name.into(), base.wrapping_add(symbol.value));
+            let address = base.wrapping_add(symbol.value);
+            let known = image.symbols(symbol.name);
+            // Another file's definition can have taken the place of a weak one.
+            if !symbol.weak || known.iter().any(|known| known.address == address) {
+                location.addresses.insert(symbol.name.into(), address);
+            }
         }
     }
     let code = search.checked.iter().map(|index| &object.sections[*index]);
@@ -84,10 +87,14 @@ impl Search<'_> {
         }
         let mut bases: Option<BTreeSet<u64>> = None;
         for symbol in self.object.definitions() {
-            if symbol.section != index || symbol.size == 0 {
+            if symbol.section != index || symbol.size == 0 || symbol.weak {
                 continue;
             }
             let found = self.image.symbols(symbol.name);
+            // objtool makes these for the padding before functions, one for all of an address.
+            if found.is_empty() && symbol.name.starts_with("__pfx_") {
+                continue;
+            }
             if found.is_empty() {
                 // Some variables are left out of the kernel's symbols, but no function is.
                 if symbol.is_function() {
@@ -177,7 +184,7 @@ impl Search<'_> {
                 }
                 continue;
             }
-            if self.object.sections[symbol.section].is_merged() {
+            if symbol.weak || self.object.sections[symbol.section].is_merged() {
                 continue;
             }
             let found = target.wrapping_sub(symbol.value);
