@@ -429,7 +429,17 @@ pub(crate) fn check_traceable(changes: &Changes, before: &Path) -> Result<Vec<Re
                 && target.section != UNDEFINED
                 && (symbol.value..symbol.value + 16).contains(&address)
         });
-        if !traceable {
+        let is_syscall = ["__do_sys_", "__se_sys_"].iter().any(|prefix| name.starts_with(prefix));
+        if !traceable && is_syscall {
+            refusals.push(Refusal::new(
+                format!("{}: {name}", changes.object),
+                "it cannot be intercepted",
+                "the function in which a system call is written is declared inline, and so it is \
+                 notrace",
+                "define the system call by KLP_SYSCALL_DEFINEn of <linux/livepatch_helpers.h>, in \
+                 place of SYSCALL_DEFINEn",
+            ));
+        } else if !traceable {
             refusals.push(Refusal::new(
                 format!("{}: {name}", changes.object),
                 "it cannot be intercepted",
