@@ -160,4 +160,19 @@ impl Kernel {
         images.retain(|path| path.is_file());
         images
     }
+
+    /// The file of a module by its path in the build directory, without suffix.
+    pub(crate) fn module(&self, module: &str) -> Option<PathBuf> {
+        let installed = format!("lib/modules/{}/kernel/{module}.ko", self.release);
+        let places = [
+            self.build.join(format!("{module}.ko")),
+            self.build.join("image").join(&installed),
+            Path::new("/").join(&installed),
+        ];
+        let mut files = places.iter().flat_map(|place| {
+            let compressed = ["", ".xz", ".zst", ".gz"];
+            compressed.map(|suffix| PathBuf::from(format!("{}{suffix}", place.display())))
+        });
+        files.find(|file| file.is_file())
+    }
 }

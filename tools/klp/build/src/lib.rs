@@ -262,6 +262,16 @@ impl Build<'_> {
     ) -> Result<BTreeMap<String, HashMap<String, u64>>> {
         let mut locations = BTreeMap::new();
         let arguments = self.objtool_arguments()?;
+        let modules: BTreeSet<_> = objects
+            .iter()
+            .filter_map(|object| match &object.owner {
+                Owner::Module(module) => Some(module),
+                Owner::Vmlinux => None,
+            })
+            .collect();
+        for module in modules {
+            self.compare_module(module)?;
+        }
         for object in objects {
             if object.owner != Owner::Vmlinux {
                 continue;
@@ -285,6 +295,38 @@ impl Build<'_> {
             locations.insert(object.path.clone(), location.addresses);
         }
         Ok(locations)
+    }
+
+    /// Compares a module, compiled here as a whole, with the kernel's.
+    fn compare_module(&self, module: &str) -> Result<()> {
+        let file = self.kernel.module(module).ok_or_else(|| {
+            format!(
+                "the kernel's module {module}.ko is not there: install linux-modules-{}",
+                self.kernel.release
+            )
+        })?;
+        let copy = self.work.join("kernel.ko");
+        let program = match file.extension().and_then(|suffix| suffix.to_str()) {
+            Some("xz") => "xz -dc",
+            Some("zst") => "zstd -dcq",
+            Some("gz") => "gzip -dc",
+            _ => "cat",
+        };
+        let mut command = self.tools.program(self.work, "sh");
+        let script = format!("{program} <\"$1\" >kernel.ko");
+        command.args(["-euc", &script, "sh"]).arg(&file);
+        self.tools.run("unpacking a module", &mut command)?;
+        let object = self.kernel.build.join(format!("{module}.o"));
+        let read = |path: &Path| fs::read(path).map_err(in_file(path));
+        let (object, kernel) = (read(&object)?, read(&copy)?);
+        let (object, kernel) = (elf::File::parse(&object)?, elf::File::parse(&kernel)?);
+        locate::same_functions(&object, &kernel).map_err(|error| {
+            format!(
+                "{module}.ko: compiled here, it is not what the kernel has: {error}. Source, \
+                 configuration or compiler are not those of the kernel"
+            )
+        })?;
+        Ok(())
     }
 
     /// Compares the objects of each owner. The result is the object files for the module, and what
@@ -330,8 +372,16 @@ impl Build<'_> {
                 let changes = pair::changes(path, before, after, &output)?;
                 (self.progress)(Progress::Changed(&changes));
                 refusals.extend(pair::check_traceable(&changes, before)?);
+                if let Some(addresses) = locations.get(path) {
+                    refusals.extend(pair::check_weak(&changes, before, addresses)?);
+                }
                 all.push(changes);
             }
+            let of_vmlinux = match owner {
+                Owner::Vmlinux => &all[..],
+                Owner::Module(_) => &[],
+            };
+            refusals.extend(pair::check_references(image, of_vmlinux, &output)?);
             outputs.push((owner.clone(), output));
         }
         match refusals.is_empty() {

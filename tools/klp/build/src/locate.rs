@@ -16,7 +16,7 @@ use std::collections::{BTreeSet, HashMap};
 use object::elf;
 
 use crate::{
-    elf::{File, Relocation, Section, UNDEFINED},
+    elf::{File, Relocation, Section, Symbol, UNDEFINED},
     image::Image,
 };
 
@@ -67,6 +67,49 @@ pub(crate) fn locate(object: &File<'_>, image: &Image) -> Result<Location, Strin
         .map(|section| section.data.len())
         .sum();
     Ok(location)
+}
+
+/// Compares the functions of a module that was compiled anew with those of the kernel's module: code
+/// and, of functions of one name, order.
+///
+/// # Errors
+///
+/// What differs.
+pub(crate) fn same_functions(object: &File<'_>, module: &File<'_>) -> Result<(), String> {
+    let mut theirs: HashMap<&str, Vec<&Symbol<'_>>> = HashMap::new();
+    for symbol in module.definitions().filter(|symbol| symbol.is_function()) {
+        theirs.entry(symbol.name).or_default().push(symbol);
+    }
+    let mut seen: HashMap<&str, usize> = HashMap::new();
+    for symbol in object.definitions().filter(|symbol| symbol.is_function()) {
+        let number = seen.entry(symbol.name).or_default();
+        let same = theirs.get(symbol.name).and_then(|all| all.get(*number));
+        *number += 1;
+        let Some(same) = same else {
+            return Err(format!("it has no function {}", symbol.name));
+        };
+        if fixed_code(object, symbol) != fixed_code(module, same) {
+            return Err(format!("the code of {} differs", symbol.name));
+        }
+    }
+    Ok(())
+}
+
+/// The code of a function, with zeros in the places of addresses.
+fn fixed_code(file: &File<'_>, symbol: &Symbol<'_>) -> Option<Vec<u8>> {
+    let section = file.sections.get(symbol.section)?;
+    let start = usize::try_from(symbol.value).ok()?;
+    let end = start.checked_add(usize::try_from(symbol.size).ok()?)?;
+    let mut code = section.data.get(start..end)?.to_vec();
+    for relocation in &section.relocations {
+        let Some(place) = (relocation.offset as usize).checked_sub(start) else {
+            continue;
+        };
+        for byte in code.iter_mut().skip(place).take(width(relocation)) {
+            *byte = 0;
+        }
+    }
+    Some(code)
 }
 
 struct Search<'a> {
@@ -169,7 +212,7 @@ impl Search<'_> {
             ));
         }
         for relocation in &section.relocations {
-            let Some(target) = self.target(section, base, relocation) else {
+            let Some(target) = self.target(base, relocation) else {
                 continue;
             };
             let symbol = &self.object.symbols[relocation.symbol];
@@ -199,9 +242,9 @@ impl Search<'_> {
         Ok(())
     }
 
-    /// The address of the symbol that a relocation in the section at `base` refers to, as it is in
-    /// the kernel.
-    fn target(&self, section: &Section<'_>, base: u64, relocation: &Relocation) -> Option<u64> {
+    /// The address of the symbol that a relocation in the section at `base` refers to, as it
+    /// is in the kernel.
+    fn target(&self, base: u64, relocation: &Relocation) -> Option<u64> {
         let place = base.wrapping_add(relocation.offset);
         let word = |size| self.image.bytes(place, size);
         let short = || Some(i64::from(i32::from_le_bytes(word(4)?.try_into().ok()?)));
@@ -211,9 +254,7 @@ impl Search<'_> {
             elf::R_X86_64_64 => u64::from_le_bytes(word(8)?.try_into().ok()?),
             _ => return None,
         };
-        // What alternatives and static branches have rewritten is not an address any more.
-        (section.data.len() as u64 >= relocation.offset)
-            .then(|| value.wrapping_add_signed(relocation.addend.wrapping_neg()))
+        Some(value.wrapping_add_signed(relocation.addend.wrapping_neg()))
     }
 
     /// A place in a section, for people.

@@ -354,12 +354,7 @@ fn translate(error: &str) -> Option<Refusal> {
         ));
     }
     if let Some((name, _)) = error.split_once(": can't patch or reference init code/data") {
-        return Some(Refusal::new(
-            name,
-            "it is in an init section",
-            "this code and data were only there while the kernel started, and are gone",
-            "change what is done at run time; a callback can repeat what initialisation did",
-        ));
+        return Some(init(name));
     }
     if error.contains("would create an undeclared module dependency") {
         let (name, what) = error.split_once(": ")?;
@@ -409,6 +404,86 @@ pub(crate) fn changes(
         new: (&after - &before).iter().filter(taken).cloned().collect(),
         removed: (&before - &after).into_iter().collect(),
     })
+}
+
+/// Refuses what the kernel would not find, or find several times, or would have given up. The
+/// objects that were not compiled cannot tell objtool of it, but the kernel's symbols can.
+pub(crate) fn check_references(
+    image: &Image,
+    changes: &[Changes],
+    output: &Path,
+) -> Result<Vec<Refusal>> {
+    let data = fs::read(output).map_err(in_file(output))?;
+    let file = File::parse(&data)?;
+    let mut refusals = Vec::new();
+    for symbol in &file.symbols {
+        // objtool has looked at static ones, and has given them their positions.
+        let reference = symbol.name.strip_prefix(".klp.sym.vmlinux.");
+        let Some((name, "0")) = reference.and_then(|reference| reference.rsplit_once(',')) else {
+            continue;
+        };
+        match image.symbols(name) {
+            [known] if image.is_init(known.address) => refusals.push(init(name)),
+            [_] => (),
+            known => refusals.push(several(name, known.len())),
+        }
+    }
+    for changes in changes {
+        for name in &changes.changed {
+            let known = image.symbols(name);
+            let definitions = file.definitions();
+            let global = definitions
+                .filter(|symbol| symbol.name == name)
+                .any(|symbol| !symbol.local);
+            if global && known.len() != 1 {
+                refusals.push(several(&format!("{}: {name}", changes.object), known.len()));
+            }
+        }
+    }
+    Ok(refusals)
+}
+
+fn init(place: &str) -> Refusal {
+    Refusal::new(
+        place,
+        "it is in an init section",
+        "this code and data were only there while the kernel started, and are gone",
+        "change what is done at run time; a callback can repeat what initialisation did",
+    )
+}
+
+fn several(place: &str, count: usize) -> Refusal {
+    Refusal::new(
+        place,
+        format!("the kernel has {count} symbols of this name"),
+        "objtool gives no position to a symbol that is not static, and without one the kernel \
+         refuses a name that is not unique",
+        "write the patch by hand and give the position (klp new, klp convert)",
+    )
+}
+
+/// Refuses functions of which the kernel has another definition.
+pub(crate) fn check_weak(
+    changes: &Changes,
+    before: &Path,
+    addresses: &HashMap<String, u64>,
+) -> Result<Vec<Refusal>> {
+    let data = fs::read(before).map_err(in_file(before))?;
+    let file = File::parse(&data)?;
+    let weak = file.definitions().filter(|symbol| {
+        symbol.weak
+            && !addresses.contains_key(symbol.name)
+            && changes.changed.iter().any(|name| name == symbol.name)
+    });
+    let refusals = weak.map(|symbol| {
+        Refusal::new(
+            format!("{}: {}", changes.object, symbol.name),
+            "the kernel has another definition of it",
+            "it is weak, and a definition elsewhere has taken its place",
+            "patch the definition that the kernel has",
+        )
+    });
+    Ok(refusals.collect())
 }
 
 /// Refuses functions that ftrace cannot intercept.
