@@ -194,9 +194,19 @@ test_refused() {
 	refused lib 'lib/uuid.c: it is in lib/'
 	refused vdso 'arch/x86/entry/vdso/common/vclock_gettime.c: it is in a vDSO'
 	refused new-member 'fs/aio.o: struct kioctx: its layout changes (new: klp_events)'
+	grep -qxF 'klp build: the patches change no function of this kernel' \
+		"$TEST_FILES/refused-no-function.log"
 	refused syscall 'kernel/sys.o: __do_sys_sysinfo: it cannot be intercepted'
 	grep -q '^klp build: include/linux/sched.h: [0-9]* files include it: ' \
 		"$TEST_FILES/refused-header.log"
+}
+
+# The kernel's fs/aio.c was once mended by giving a field another meaning.
+test_noted() {
+	grep -q '^note: fs/aio.c: the patch sets reqs_available in another way\. Instances that exist' \
+		"$TEST_FILES/noted-field.log"
+	test -e "$TEST_FILES/klp-test-noted-field.ko"
+	not grep -q '^note: ' "$TEST_FILES/strings.log"
 }
 
 run_tests

@@ -48,16 +48,15 @@ impl Object {
     fn read(kernel: &Kernel, path: &str) -> Result<Self> {
         let file = kernel.build.join(command_file(path));
         let text = fs::read_to_string(&file).map_err(in_file(&file))?;
-        Self::parse(kernel, path, &text)
-            .ok_or_else(|| {
-                Refusal::new(
-                    path,
-                    "it is in several modules, or was not compiled from C",
-                    "a changed object belongs to one module, which is compared as a whole",
-                    "write the patch by hand (klp new)",
-                )
-                .into()
-            })
+        Self::parse(kernel, path, &text).ok_or_else(|| {
+            Refusal::new(
+                path,
+                "it is in several modules, or was not compiled from C",
+                "a changed object belongs to one module, which is compared as a whole",
+                "write the patch by hand (klp new)",
+            )
+            .into()
+        })
     }
 
     fn parse(kernel: &Kernel, path: &str, text: &str) -> Option<Self> {
@@ -103,7 +102,9 @@ impl Object {
     /// and from another tree of the source if one is given.
     fn command(&self, kernel: &Kernel, output: &Path, source: Option<&Path>) -> String {
         let words = self.command.split(' ');
-        let command: Vec<_> = words.filter(|word| !word.starts_with("-Wp,-MMD,")).collect();
+        let command: Vec<_> = words
+            .filter(|word| !word.starts_with("-Wp,-MMD,"))
+            .collect();
         let mut command = command.join(" ").replace(
             &format!(" -o {} ", self.path),
             &format!(" {SECTIONS} -o '{}' ", output.display()),
@@ -149,10 +150,7 @@ pub(crate) fn kbuild(tools: &Tools, kernel: &Kernel, objects: &[String]) -> Resu
             said.contains(&format!("No rule to make target '{path}'"))
                 || said.contains(&format!("No rule to make target '{path}',"))
         };
-        if let Some(path) = objects
-            .iter()
-            .find(|path| missing(path) && !unknown(path))
-        {
+        if let Some(path) = objects.iter().find(|path| missing(path) && !unknown(path)) {
             let lines: Vec<_> = said.lines().take(20).collect();
             return Err(Error::Failed(format!(
                 "{path} cannot be compiled\n{}",

@@ -152,6 +152,8 @@ impl<'a> File<'a> {
         let undefined = self.symbols.iter().filter(|symbol| {
             symbol.section == UNDEFINED && symbol.kind != elf::STT_FILE && !symbol.name.is_empty()
         });
-        undefined.filter(|symbol| !symbol.local).map(|symbol| symbol.name)
+        undefined
+            .filter(|symbol| !symbol.local)
+            .map(|symbol| symbol.name)
     }
 }

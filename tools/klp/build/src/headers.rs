@@ -104,8 +104,14 @@ fn collect(source: &Path, directory: &Path, text: &mut String) -> Result<()> {
         let Some(name) = path.strip_prefix(source).ok().and_then(Path::to_str) else {
             continue;
         };
-        let other = name.strip_prefix("arch/").is_some_and(|rest| !rest.starts_with("x86"));
-        if other || ELSEWHERE.iter().any(|there| format!("{name}/").starts_with(there)) {
+        let other = name
+            .strip_prefix("arch/")
+            .is_some_and(|rest| !rest.starts_with("x86"));
+        if other
+            || ELSEWHERE
+                .iter()
+                .any(|there| format!("{name}/").starts_with(there))
+        {
             continue;
         }
         if path.is_symlink() {
@@ -128,7 +134,10 @@ fn collect(source: &Path, directory: &Path, text: &mut String) -> Result<()> {
 
 /// What a line includes.
 fn included(line: &[u8]) -> Option<String> {
-    let line = line.trim_ascii_start().strip_prefix(b"#")?.trim_ascii_start();
+    let line = line
+        .trim_ascii_start()
+        .strip_prefix(b"#")?
+        .trim_ascii_start();
     let rest = line.strip_prefix(b"include")?.trim_ascii_start();
     let (open, rest) = rest.split_first()?;
     let close = match open {

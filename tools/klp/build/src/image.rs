@@ -160,7 +160,10 @@ fn find_tokens(data: &[u8]) -> Option<(Vec<&[u8]>, usize, usize)> {
         let mut table = digits;
         for _ in 0..b'0' {
             let before = data.get(..table.checked_sub(1)?)?;
-            table = before.iter().rposition(|byte| *byte == 0).map_or(0, |nul| nul + 1);
+            table = before
+                .iter()
+                .rposition(|byte| *byte == 0)
+                .map_or(0, |nul| nul + 1);
         }
         let mut tokens = Vec::new();
         let mut position = table;
@@ -202,19 +205,22 @@ fn find_names(data: &[u8], end: usize) -> Option<(usize, usize)> {
     }
     let latest = markers.checked_sub(last)?;
     let earliest = latest.saturating_sub(LONGEST);
-    (earliest..=latest).rev().filter(|start| start % 4 == 0).find_map(|start| {
-        let symbols = word(start.checked_sub(4)?)?;
-        if symbols.div_ceil(MARKED) != count {
-            return None;
-        }
-        // The names behind the last marker end where the markers begin.
-        let mut position = start + last;
-        for _ in (count - 1) * MARKED..symbols {
-            let (name, length) = entry(data, position)?;
-            position = name + length;
-        }
-        (position.next_multiple_of(4) == markers).then_some((start, symbols))
-    })
+    (earliest..=latest)
+        .rev()
+        .filter(|start| start % 4 == 0)
+        .find_map(|start| {
+            let symbols = word(start.checked_sub(4)?)?;
+            if symbols.div_ceil(MARKED) != count {
+                return None;
+            }
+            // The names behind the last marker end where the markers begin.
+            let mut position = start + last;
+            for _ in (count - 1) * MARKED..symbols {
+                let (name, length) = entry(data, position)?;
+                position = name + length;
+            }
+            (position.next_multiple_of(4) == markers).then_some((start, symbols))
+        })
 }
 
 /// Where the tokens of a name begin, and how many there are.

@@ -51,9 +51,11 @@ impl Kernel {
             (Some(build), Some(source)) if !source.is_empty() => {
                 Self::open(Path::new(build), Path::new(source))
             }
-            _ => Err("the kernel's source is not known: a kernel that this machine runs must be one \
+            _ => Err(
+                "the kernel's source is not known: a kernel that this machine runs must be one \
                       of Debian's, or be prepared with KERNEL=build"
-                .into()),
+                    .into(),
+            ),
         }
     }
 
@@ -80,10 +82,9 @@ impl Kernel {
     fn check(&self) -> Result<()> {
         let release = &self.release;
         if let Some(option) = NEEDED.iter().find(|name| !self.is_set(name)) {
-            return Err(format!(
-                "{release} was built without {option}, which live patches need"
-            )
-            .into());
+            return Err(
+                format!("{release} was built without {option}, which live patches need").into(),
+            );
         }
         if let Some(option) = UNSUITABLE.iter().find(|name| self.is_set(name)) {
             return Err(Refusal::new(

@@ -8,8 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use gimli::{
-    AttributeValue, DebuggingInformationEntry, Dwarf, EndianSlice, LittleEndian, Unit,
-    UnitOffset,
+    AttributeValue, DebuggingInformationEntry, Dwarf, EndianSlice, LittleEndian, Unit, UnitOffset,
 };
 use object::elf;
 
@@ -62,6 +61,20 @@ pub(crate) fn compare(object: &str, before: &[u8], after: &[u8]) -> Result<Vec<R
     Ok(refusals)
 }
 
+/// The structures of an object that have a member of this name.
+///
+/// # Errors
+///
+/// The debugging information is damaged.
+pub(crate) fn with_member(object: &[u8], member: &str) -> Result<Vec<String>> {
+    let layouts = layouts(object)?.into_iter();
+    let with_member = layouts.filter(|(_, layouts)| {
+        let mut members = layouts.iter().flat_map(|layout| &layout.members);
+        members.any(|(_, name, _)| name == member)
+    });
+    Ok(with_member.map(|(name, _)| name).collect())
+}
+
 fn difference(old: &Layout, new: &Layout) -> String {
     let names = |layout: &Layout| -> BTreeSet<String> {
         let members = layout.members.iter();
@@ -88,7 +101,10 @@ fn difference(old: &Layout, new: &Layout) -> String {
         });
     }
     if old.size != new.size {
-        parts.push(format!("{} bytes, and {} with the patch", old.size, new.size));
+        parts.push(format!(
+            "{} bytes, and {} with the patch",
+            old.size, new.size
+        ));
     }
     format!("its layout changes ({})", parts.join("; "))
 }
@@ -123,7 +139,10 @@ fn relocated(file: &File<'_>, section: &crate::elf::Section<'_>) -> Vec<u8> {
     let mut data = section.data.to_vec();
     for relocation in &section.relocations {
         let symbol = &file.symbols[relocation.symbol];
-        let value = symbol.value.wrapping_add_signed(relocation.addend).to_le_bytes();
+        let value = symbol
+            .value
+            .wrapping_add_signed(relocation.addend)
+            .to_le_bytes();
         let width = match relocation.kind {
             elf::R_X86_64_64 => 8,
             elf::R_X86_64_32 | elf::R_X86_64_32S => 4,
@@ -156,7 +175,10 @@ fn collect(
         ) else {
             continue;
         };
-        let mut layout = Layout { size, members: Vec::new() };
+        let mut layout = Layout {
+            size,
+            members: Vec::new(),
+        };
         members(dwarf, unit, entry.offset(), 0, DEEPEST, &mut layout.members)?;
         let key = format!("{keyword} {name}");
         layouts.entry(key).or_default().insert(layout);
@@ -258,7 +280,9 @@ fn name(
 }
 
 fn number(entry: &Entry<'_, '_>, name: gimli::DwAt) -> Result<Option<u64>, gimli::Error> {
-    Ok(entry.attr_value(name)?.and_then(|value| value.udata_value()))
+    Ok(entry
+        .attr_value(name)?
+        .and_then(|value| value.udata_value()))
 }
 
 fn target(entry: &Entry<'_, '_>) -> Result<Option<UnitOffset>, gimli::Error> {

@@ -7,6 +7,7 @@
 mod compile;
 mod elf;
 mod error;
+mod fields;
 mod headers;
 mod image;
 mod kernel;
@@ -84,7 +85,10 @@ pub fn build(
 ) -> Result<Built> {
     let say = |text: &str| progress(Progress::Step(text));
     let name = module::name(&request.patches, request.output.as_deref());
-    let output = request.output.clone().unwrap_or_else(|| format!("{name}.ko").into());
+    let output = request
+        .output
+        .clone()
+        .unwrap_or_else(|| format!("{name}.ko").into());
     let tree = Tree::prepare(tools, kernel, &say)?;
     let work = tree.work()?;
 
@@ -102,12 +106,13 @@ pub fn build(
     let sources = build.compile(&objects, &patched)?;
     let image = tree.image()?;
     build.check_layouts(&sources)?;
+    build.note_fields(&objects, &sources, &patched)?;
     say("Comparing it with the kernel");
     let locations = build.locate(&objects, &image)?;
     say("Comparing original and patched objects");
     let (outputs, changes) = build.compare(&objects, &sources, &image, &locations)?;
-    if outputs.is_empty() {
-        return Err("the patches change no code of this kernel".into());
+    if changes.iter().all(|changes| changes.changed.is_empty()) {
+        return Err("the patches change no function of this kernel".into());
     }
     say(&format!("Building patch module: {}", output.display()));
     let files: Vec<_> = outputs
@@ -120,7 +125,10 @@ pub fn build(
     Ok(Built {
         module: output,
         changes,
-        patched: outputs.iter().map(|(owner, _)| patched_name(owner)).collect(),
+        patched: outputs
+            .iter()
+            .map(|(owner, _)| patched_name(owner))
+            .collect(),
         size,
     })
 }
@@ -254,6 +262,33 @@ impl Build<'_> {
         }
     }
 
+    /// Tells of fields that the patch sets in another way.
+    fn note_fields(
+        &self,
+        objects: &[Object],
+        compiled: &Compiled,
+        patched: &Patched,
+    ) -> Result<()> {
+        for (file, field) in fields::set_otherwise(&patched.diff) {
+            let Some(object) = objects.iter().find(|object| object.is_from(&file)) else {
+                continue;
+            };
+            let path = &compiled.before[&object.path];
+            let data = fs::read(path).map_err(in_file(path))?;
+            let place = match &layout::with_member(&data, &field)?[..] {
+                [structure] => format!("{field} of {structure}"),
+                _ => field,
+            };
+            (self.progress)(Progress::Note(&format!(
+                "{file}: the patch sets {place} in another way. Instances that exist when it is \
+                 loaded were set by the old code: if the value means something else now, mark new \
+                 instances with a shadow variable (samples/README.md), or convert the old ones in a \
+                 callback"
+            )));
+        }
+        Ok(())
+    }
+
     /// Finds the objects of the kernel itself in its image, and so the addresses of their symbols.
     fn locate(
         &self,
@@ -353,7 +388,9 @@ impl Build<'_> {
             let of_owner = |files: &Objects| -> Objects {
                 let objects = objects.iter().filter(|object| object.owner == *owner);
                 objects
-                    .filter_map(|object| Some((object.path.clone(), files.get(&object.path)?.clone())))
+                    .filter_map(|object| {
+                        Some((object.path.clone(), files.get(&object.path)?.clone()))
+                    })
                     .collect()
             };
             let (before, after) = (of_owner(&compiled.before), of_owner(&compiled.after));
@@ -406,7 +443,9 @@ impl Build<'_> {
             .arg(&makefile)
             .arg(format!("srctree={}", self.kernel.source.display()))
             .arg("objtree=.");
-        let output = self.tools.run("asking for objtool's arguments", &mut command)?;
+        let output = self
+            .tools
+            .run("asking for objtool's arguments", &mut command)?;
         let text = String::from_utf8_lossy(&output.stdout);
         Ok(text.split_ascii_whitespace().map(Into::into).collect())
     }

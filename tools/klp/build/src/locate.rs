@@ -178,9 +178,7 @@ impl Search<'_> {
     /// A section of code that is found, but not compared.
     fn unchecked(&self) -> Option<usize> {
         let mut found = self.bases.keys().copied();
-        found.find(|index| {
-            self.object.sections[*index].is_code() && !self.checked.contains(index)
-        })
+        found.find(|index| self.object.sections[*index].is_code() && !self.checked.contains(index))
     }
 
     /// The offset of the first byte that differs in the kernel, apart from addresses.
@@ -197,7 +195,8 @@ impl Search<'_> {
         }
         let pairs = section.data.iter().zip(there).zip(variable);
         let mut pairs = pairs.enumerate();
-        let (offset, _) = pairs.find(|(_, ((here, there), variable))| !variable && here != there)?;
+        let (offset, _) =
+            pairs.find(|(_, ((here, there), variable))| !variable && here != there)?;
         Some(offset)
     }
 

@@ -19,14 +19,21 @@ const NAME_LENGTH: usize = 55;
 
 /// The name of the module that is made from these patches, as the kernel's klp-build chooses it.
 pub(crate) fn name(patches: &[PathBuf], output: Option<&Path>) -> String {
-    let stem = |path: &Path| path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let stem = |path: &Path| {
+        path.file_stem()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned()
+    };
     let name = match (output, patches) {
         (Some(output), _) => stem(output),
         (None, [patch]) => format!("livepatch-{}", stem(patch)),
         (None, _) => "livepatch-patch".into(),
     };
     let valid = |char: char| char.is_ascii_alphanumeric() || matches!(char, '_' | '-');
-    let name = name.chars().map(|char| if valid(char) { char } else { '-' });
+    let name = name
+        .chars()
+        .map(|char| if valid(char) { char } else { '-' });
     name.take(NAME_LENGTH).collect()
 }
 
@@ -67,7 +74,10 @@ pub(crate) fn link(
         list.push(' ');
         list.push_str(path);
     }
-    write("Kbuild", &format!("obj-m := {name}.o\n{name}-y := {list}\n"))?;
+    write(
+        "Kbuild",
+        &format!("obj-m := {name}.o\n{name}-y := {list}\n"),
+    )?;
 
     let flags = match replace {
         true => "-ffunction-sections -fdata-sections",
@@ -84,7 +94,9 @@ pub(crate) fn link(
     let module = format!("{name}.ko");
     // Its types are not those of the whole kernel.
     let mut command = tools.program(&directory, "objcopy");
-    command.args(["--remove-section=.BTF", "--strip-debug"]).arg(&module);
+    command
+        .args(["--remove-section=.BTF", "--strip-debug"])
+        .arg(&module);
     tools.run("finishing the module", &mut command)?;
     let mut command = tools.program(&directory, tree.objtool());
     command.args(["klp", "post-link"]).arg(&module);

@@ -128,7 +128,16 @@ impl Pair<'_> {
         let list = directory.join("inputs");
         fs::write(&list, arguments).map_err(in_file(&list))?;
         let mut command = self.tools.program(directory, "ld");
-        command.args(["-m", "elf_x86_64", "-z", "noexecstack", "-r", "-o", name, "@inputs"]);
+        command.args([
+            "-m",
+            "elf_x86_64",
+            "-z",
+            "noexecstack",
+            "-r",
+            "-o",
+            name,
+            "@inputs",
+        ]);
         self.tools.run("linking the objects", &mut command)?;
         Ok(())
     }
@@ -175,7 +184,11 @@ impl Pair<'_> {
                 if files.len() <= number {
                     files.push(".data\nbase:\n".into());
                 }
-                let _ = writeln!(files[number], ".set \"{name}\", base + {:#x}", symbol.address);
+                let _ = writeln!(
+                    files[number],
+                    ".set \"{name}\", base + {:#x}",
+                    symbol.address
+                );
             }
         }
         let mut ids = format!(".section {SYMBOL_IDS},\"\",@progbits\n");
@@ -311,7 +324,8 @@ impl Supplements {
     }
 
     fn assemble(&self, tools: &Tools, work: &Path) -> Result<()> {
-        let mut text = String::from(".file \"klp-build\"\n.section .modinfo,\"a\",@progbits\n.byte 0\n");
+        let mut text =
+            String::from(".file \"klp-build\"\n.section .modinfo,\"a\",@progbits\n.byte 0\n");
         for namespace in &self.namespaces {
             let _ = writeln!(text, ".asciz \"import_ns={namespace}\"");
         }
@@ -331,7 +345,9 @@ impl Supplements {
 
 /// What an error of `objtool klp diff` means for the author of the patch.
 fn explain(said: &str) -> crate::Error {
-    let errors = said.lines().filter_map(|line| line.split_once("error: objtool: "));
+    let errors = said
+        .lines()
+        .filter_map(|line| line.split_once("error: objtool: "));
     let errors: Vec<_> = errors.map(|(_, error)| error).collect();
     let mut refusals = Vec::new();
     for error in &errors {
@@ -365,7 +381,8 @@ fn translate(error: &str) -> Option<Refusal> {
             "use only modules that the patched module uses already",
         ));
     }
-    if error.contains("unsupported static branch key") || error.contains("unsupported static call key")
+    if error.contains("unsupported static branch key")
+        || error.contains("unsupported static call key")
     {
         let (place, what) = error.split_once(": ")?;
         return Some(Refusal::new(
@@ -381,12 +398,7 @@ fn translate(error: &str) -> Option<Refusal> {
 
 /// Which functions are replaced, new and removed in each object, as the module that was made and the
 /// objects tell.
-pub(crate) fn changes(
-    object: &str,
-    before: &Path,
-    after: &Path,
-    output: &Path,
-) -> Result<Changes> {
+pub(crate) fn changes(object: &str, before: &Path, after: &Path, output: &Path) -> Result<Changes> {
     let read = |path: &Path| fs::read(path).map_err(in_file(path));
     let (before, after, output) = (read(before)?, read(after)?, read(output)?);
     let functions = |data: &[u8]| -> Result<BTreeSet<String>> {
@@ -495,7 +507,10 @@ pub(crate) fn check_traceable(changes: &Changes, before: &Path) -> Result<Vec<Re
         let Some(symbol) = file.definitions().find(|symbol| symbol.name == name) else {
             continue;
         };
-        let entries = file.sections.iter().filter(|section| section.name == "__mcount_loc");
+        let entries = file
+            .sections
+            .iter()
+            .filter(|section| section.name == "__mcount_loc");
         let mut places = entries.flat_map(|section| &section.relocations);
         let traceable = places.any(|place| {
             let target = &file.symbols[place.symbol];
@@ -504,7 +519,9 @@ pub(crate) fn check_traceable(changes: &Changes, before: &Path) -> Result<Vec<Re
                 && target.section != UNDEFINED
                 && (symbol.value..symbol.value + 16).contains(&address)
         });
-        let is_syscall = ["__do_sys_", "__se_sys_"].iter().any(|prefix| name.starts_with(prefix));
+        let is_syscall = ["__do_sys_", "__se_sys_"]
+            .iter()
+            .any(|prefix| name.starts_with(prefix));
         if !traceable && is_syscall {
             refusals.push(Refusal::new(
                 format!("{}: {name}", changes.object),

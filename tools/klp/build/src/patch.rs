@@ -148,7 +148,14 @@ pub(crate) fn apply(
         let patch = patch.canonicalize().map_err(in_file(patch))?;
         let mut command = tools.program(&work.join("b"), "patch");
         // No fuzz: what does not fit exactly is for a person to look at.
-        command.args(["-p1", "--fuzz=0", "--no-backup-if-mismatch", "-r", "-", "-i"]);
+        command.args([
+            "-p1",
+            "--fuzz=0",
+            "--no-backup-if-mismatch",
+            "-r",
+            "-",
+            "-i",
+        ]);
         tools.run(
             &format!("applying {}", patch.display()),
             command.arg(&patch),
@@ -190,12 +197,21 @@ fn refresh(tools: &Tools, kernel: &Kernel, work: &Path) -> Result<String> {
     let script = kernel.source.join("scripts/livepatch/fix-patch-lines");
     let mut command = tools.program(work, "sh");
     command
-        .args(["-euc", "gawk -f \"$1\" plain.patch >lines.patch; recountdiff lines.patch >fixed.patch"])
+        .args([
+            "-euc",
+            "gawk -f \"$1\" plain.patch >lines.patch; recountdiff lines.patch >fixed.patch",
+        ])
         .arg("sh")
         .arg(script);
     tools.run("keeping line numbers", &mut command)?;
     let mut command = tools.program(&work.join("patched"), "patch");
-    command.args(["-p1", "--fuzz=0", "--no-backup-if-mismatch", "-i", "../fixed.patch"]);
+    command.args([
+        "-p1",
+        "--fuzz=0",
+        "--no-backup-if-mismatch",
+        "-i",
+        "../fixed.patch",
+    ]);
     tools.run("applying the patches", &mut command)?;
     Ok(diff)
 }

@@ -60,7 +60,9 @@ impl Tools {
             (Some(cache), _, _) => PathBuf::from(cache),
             (None, Some(cache), _) => Path::new(&cache).join("livepatch"),
             (None, None, Some(home)) => Path::new(&home).join(".cache/livepatch"),
-            (None, None, None) => return Err("HOME is not set: LIVEPATCH_CACHE names a place".into()),
+            (None, None, None) => {
+                return Err("HOME is not set: LIVEPATCH_CACHE names a place".into())
+            }
         };
         Ok(directory)
     }
@@ -81,6 +83,13 @@ impl Tools {
         }
         // An outer make has settings of its own.
         command.env_remove("MAKEFLAGS").env_remove("MFLAGS");
+        command
+    }
+
+    /// The command that runs its arguments in the virtual machine of the tests, with the same kernel.
+    pub fn virtual_machine(&self) -> Command {
+        let mut command = self.script("vm");
+        command.arg("--");
         command
     }
 
@@ -125,10 +134,12 @@ impl Tools {
     ///
     /// It cannot be started.
     pub(crate) fn try_run(&self, what: &str, command: &mut Command) -> Result<Output> {
-        let output = command
-            .stdin(Stdio::null())
-            .output()
-            .map_err(|error| format!("{what}: {}: {error}", command.get_program().to_string_lossy()))?;
+        let output = command.stdin(Stdio::null()).output().map_err(|error| {
+            format!(
+                "{what}: {}: {error}",
+                command.get_program().to_string_lossy()
+            )
+        })?;
         let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((path, file)) = log.as_mut() {
             let mut write = || {

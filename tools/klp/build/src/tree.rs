@@ -46,11 +46,13 @@ impl Tree {
             hash.update(part);
             hash.update([0]);
         }
-        let key = hash.finalize()[..6].iter().fold(String::new(), |mut key, byte| {
-            // Writing to a string does not fail.
-            let _ = write!(key, "{byte:02x}");
-            key
-        });
+        let key = hash.finalize()[..6]
+            .iter()
+            .fold(String::new(), |mut key, byte| {
+                // Writing to a string does not fail.
+                let _ = write!(key, "{byte:02x}");
+                key
+            });
         let directory = tools.cache()?.join("klp-build").join(key);
         fs::create_dir_all(&directory).map_err(in_file(&directory))?;
         let tree = Self {
@@ -90,8 +92,12 @@ impl Tree {
         let mut command = tools.program(&self.directory, "sh");
         // The script names what it found on standard error, and misses a program it can do without.
         command
-            .args(["-euc", "if readelf -h \"$2\" >readelf 2>&1; then cat \"$2\"; \
-                else sh \"$1\" \"$2\"; fi >image.new; mv image.new image", "sh"])
+            .args([
+                "-euc",
+                "if readelf -h \"$2\" >readelf 2>&1; then cat \"$2\"; \
+                else sh \"$1\" \"$2\"; fi >image.new; mv image.new image",
+                "sh",
+            ])
             .arg(kernel.source.join("scripts/extract-vmlinux"))
             .arg(image);
         tools.run("unpacking the kernel's image", &mut command)?;
@@ -103,7 +109,11 @@ impl Tree {
         let mut command = tools.program(&self.directory, "sh");
         // Links to the files are enough, as patching replaces a file; they need the same file system.
         command
-            .args(["-euc", "cp -al \"$1\" \"$2\" || { rm -rf \"$2\"; cp -a \"$1\" \"$2\"; }", "sh"])
+            .args([
+                "-euc",
+                "cp -al \"$1\" \"$2\" || { rm -rf \"$2\"; cp -a \"$1\" \"$2\"; }",
+                "sh",
+            ])
             .arg(&kernel.source)
             .arg(&source);
         tools.run("making a second tree of the source", &mut command)?;

@@ -38,6 +38,11 @@ pub struct Arguments {
     #[arg(long, value_name = "DIRECTORY")]
     project: Option<PathBuf>,
 
+    /// When it is built, boot the virtual machine of livepatch's tests with this kernel, load the
+    /// patch there, run this command, and unload the patch.
+    #[arg(long, value_name = "COMMAND")]
+    test: Option<String>,
+
     /// Patches of the kernel's source, with paths as git diff writes them.
     #[arg(required = true, value_name = "PATCH")]
     patches: Vec<PathBuf>,
@@ -82,8 +87,36 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result {
         Progress::Changed(_) => (),
     };
     let built = klp_build::build(&tools, &kernel, &request, &progress)?;
+    if let Some(command) = &arguments.test {
+        test(&tools, &built, command)?;
+    }
     report(&built, context)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What is done in the virtual machine, with this program, the module and the command.
+const TEST: &str = "\"$1\" load \"$2\"; sh -c \"$3\"; \"$1\" unload \"$2\"";
+
+fn test(tools: &Tools, built: &Built, command: &str) -> Result<()> {
+    eprintln!("Testing the module in a virtual machine");
+    let status = tools
+        .virtual_machine()
+        .args(["sh", "-euc", TEST, "sh"])
+        .arg(std::env::current_exe()?)
+        .arg(built.module.canonicalize()?)
+        .arg(command)
+        // Standard output is for what was built.
+        .stdout(std::io::stderr())
+        .status()
+        .map_err(|error| format!("the virtual machine cannot be started: {error}"))?;
+    if !status.success() {
+        return Err(format!(
+            "{}: built, but its test failed ({status})",
+            built.module.display()
+        )
+        .into());
+    }
+    Ok(())
 }
 
 /// A line for each function, as kpatch-build prints them.
@@ -95,9 +128,7 @@ fn text(changes: &Changes) -> String {
     ];
     let lines = kinds.iter().flat_map(|(kind, functions)| {
         let functions = functions.iter();
-        functions.map(move |function| {
-            format!("{}: {kind} function: {function}\n", changes.object)
-        })
+        functions.map(move |function| format!("{}: {kind} function: {function}\n", changes.object))
     });
     lines.collect()
 }
