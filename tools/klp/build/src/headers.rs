@@ -171,3 +171,55 @@ pub(crate) fn too_many(header: &str, users: &BTreeSet<String>) -> Option<Refusal
          function there",
     ))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LINES: &str = "fs/a.c\tinternal.h\n\
+                         fs/proc/b.c\tinternal.h\n\
+                         fs/proc/c.c\t../internal.h\n\
+                         fs/internal.h\tlinux/few.h\n\
+                         kernel/d.c\tlinux/few.h\n\
+                         kernel/e.c\tother/few.h\n";
+
+    #[test]
+    fn users_of_a_header() {
+        let includes = Includes::parse(LINES);
+        // Which internal.h a file finds depends on the compiler's options, so all are possible.
+        let users = includes.users("fs/internal.h");
+        assert_eq!(
+            Vec::from_iter(users),
+            ["fs/a.c", "fs/proc/b.c", "fs/proc/c.c"]
+        );
+        let users = includes.users("include/linux/few.h");
+        assert_eq!(users.len(), 4);
+        assert!(users.contains("kernel/d.c") && !users.contains("kernel/e.c"));
+        assert!(includes.users("fs/none.h").is_empty());
+    }
+
+    #[test]
+    fn circles_end() {
+        let includes = Includes::parse("x/a.h\tb.h\nx/b.h\ta.h\nx/c.c\ta.h\n");
+        assert_eq!(Vec::from_iter(includes.users("x/b.h")), ["x/c.c"]);
+    }
+
+    #[test]
+    fn lines_that_include() {
+        assert_eq!(included(b"#include <a/b.h>").unwrap(), "a/b.h");
+        assert_eq!(included(b" # include \"b.h\" /* x */").unwrap(), "b.h");
+        assert_eq!(included(b"#include HEADER"), None);
+        assert_eq!(included(b"int include;"), None);
+    }
+
+    #[test]
+    fn too_many_users() {
+        let users = |count: usize| (0..count).map(|number| format!("{number:03}.c")).collect();
+        assert_eq!(too_many("x.h", &users(MOST)), None);
+        let refusal = too_many("x.h", &users(MOST + 1)).unwrap();
+        assert_eq!(
+            refusal.what,
+            "61 files include it: 000.c, 001.c, 002.c, 003.c, 004.c and 56 more"
+        );
+    }
+}

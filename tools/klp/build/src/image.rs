@@ -151,36 +151,34 @@ fn kallsyms(data: &[u8], address: u64) -> Option<HashMap<String, Vec<Symbol>>> {
 
 /// The tokens, where their table begins, and where its index ends.
 fn find_tokens(data: &[u8]) -> Option<(Vec<&[u8]>, usize, usize)> {
-    let digits = data
+    let mut digits = data
         .windows(DIGITS.len())
         .enumerate()
         .filter(|(_, window)| *window == DIGITS);
-    for (digits, _) in digits {
-        // The token of a digit is the one of its character code.
-        let mut table = digits;
-        for _ in 0..b'0' {
-            let before = data.get(..table.checked_sub(1)?)?;
-            table = before
-                .iter()
-                .rposition(|byte| *byte == 0)
-                .map_or(0, |nul| nul + 1);
-        }
-        let mut tokens = Vec::new();
-        let mut position = table;
-        let mut offsets = Vec::new();
-        for _ in 0..256 {
-            let length = data.get(position..)?.iter().position(|byte| *byte == 0)?;
-            tokens.push(&data[position..position + length]);
-            offsets.extend(u16::try_from(position - table).ok()?.to_le_bytes());
-            position += length + 1;
-        }
-        let index = position.next_multiple_of(4);
-        // What was taken for the first token may have begun with padding.
-        if data.get(index..index + offsets.len()) == Some(&offsets) {
-            return Some((tokens, table, index + offsets.len()));
-        }
+    digits.find_map(|(digits, _)| tokens_at(data, digits))
+}
+
+/// The same, if the table has its digits there.
+fn tokens_at(data: &[u8], digits: usize) -> Option<(Vec<&[u8]>, usize, usize)> {
+    // The token of a digit is the one of its character code.
+    let mut table = digits;
+    for _ in 0..b'0' {
+        let before = data.get(..table.checked_sub(1)?)?;
+        let nul = before.iter().rposition(|byte| *byte == 0);
+        table = nul.map_or(0, |nul| nul + 1);
     }
-    None
+    let mut tokens = Vec::new();
+    let mut position = table;
+    let mut offsets = Vec::new();
+    for _ in 0..256 {
+        let length = data.get(position..)?.iter().position(|byte| *byte == 0)?;
+        tokens.push(&data[position..position + length]);
+        offsets.extend(u16::try_from(position - table).ok()?.to_le_bytes());
+        position += length + 1;
+    }
+    let index = position.next_multiple_of(4);
+    let end = index + offsets.len();
+    (data.get(index..end)? == offsets).then_some((tokens, table, end))
 }
 
 /// Where the names begin, and how many there are, by the markers, which end at `end`.
@@ -231,4 +229,83 @@ fn entry(data: &[u8], position: usize) -> Option<(usize, usize)> {
     }
     let high = usize::from(*data.get(position + 1)?);
     Some((position + 2, low & 0x7f | high << 7))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A section of constants with a table of symbols in it, as `scripts/kallsyms.c` writes it:
+    /// address, type and name of each.
+    fn section(base: u64, symbols: &[(u64, &str)], padding: &[u8]) -> Vec<u8> {
+        let mut data = padding.to_vec();
+        let align = |data: &mut Vec<u8>| data.resize(data.len().next_multiple_of(4), 0);
+        align(&mut data);
+        data.extend((symbols.len() as u32).to_le_bytes());
+        let (names, mut markers) = (data.len(), Vec::new());
+        for (index, (_, name)) in symbols.iter().enumerate() {
+            if index % MARKED == 0 {
+                markers.extend(((data.len() - names) as u32).to_le_bytes());
+            }
+            match name.len() {
+                length @ 0..0x80 => data.push(length as u8),
+                length => data.extend([length as u8 & 0x7f | 0x80, (length >> 7) as u8]),
+            }
+            data.extend(name.bytes());
+        }
+        align(&mut data);
+        data.extend(markers);
+        // Each character is a token, and some are unused.
+        let (table, mut index) = (data.len(), Vec::new());
+        for character in 0..=255_u8 {
+            index.extend(((data.len() - table) as u16).to_le_bytes());
+            if character.is_ascii_graphic() {
+                data.push(character);
+            }
+            data.push(0);
+        }
+        align(&mut data);
+        data.extend(index);
+        for (address, _) in symbols {
+            let place = base + data.len() as u64;
+            data.extend((address.wrapping_sub(place) as u32).to_le_bytes());
+        }
+        data
+    }
+
+    const BASE: u64 = 0xffff_ffff_8220_0000;
+
+    #[test]
+    fn symbols_of_a_stripped_kernel() {
+        let long = format!("t{}", "x".repeat(300));
+        let mut list = vec![
+            (BASE - 0x200, "Tstart"),
+            (BASE - 0x80, "tsame"),
+            (BASE - 0x100, "tsame"),
+            (BASE - 0x40, long.as_str()),
+        ];
+        list.extend((0..600).map(|number| (BASE + number, "dmany")));
+        // Other constants look like the digits' tokens.
+        let data = section(BASE, &list, b"\0\00\01\02\03\04\05\06\07\08\09\0\0");
+        let symbols = kallsyms(&data, BASE).unwrap();
+        assert_eq!(symbols.len(), 4);
+        assert!(symbols["start"][0].is_global());
+        let same: Vec<_> = symbols["same"]
+            .iter()
+            .map(|symbol| symbol.address)
+            .collect();
+        assert_eq!(same, [BASE - 0x100, BASE - 0x80]);
+        assert!(!symbols["same"][0].is_global());
+        assert_eq!(symbols[&long[1..]][0].address, BASE - 0x40);
+        assert_eq!(symbols["many"].len(), 600);
+    }
+
+    #[test]
+    fn no_symbols() {
+        assert!(kallsyms(b"", BASE).is_none());
+        assert!(kallsyms(DIGITS, BASE).is_none());
+        let mut data = section(BASE, &[(BASE, "Tstart")], b"");
+        data[0] = 7;
+        assert!(kallsyms(&data, BASE).is_none());
+    }
 }

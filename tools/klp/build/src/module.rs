@@ -103,3 +103,22 @@ pub(crate) fn link(
     tools.run("making livepatch relocations", &mut command)?;
     Ok(directory.join(module))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_modules() {
+        let name = |patches: &[&str], output: Option<&str>| {
+            let patches: Vec<_> = patches.iter().map(PathBuf::from).collect();
+            super::name(&patches, output.map(Path::new))
+        };
+        assert_eq!(name(&["x/fix.patch"], None), "livepatch-fix");
+        assert_eq!(name(&["0001-a b.c.patch"], None), "livepatch-0001-a-b-c");
+        assert_eq!(name(&["a", "b"], None), "livepatch-patch");
+        assert_eq!(name(&["a"], Some("y/my-fix.ko")), "my-fix");
+        let long = "x".repeat(100);
+        assert_eq!(name(&[&long], None).len(), 55);
+    }
+}

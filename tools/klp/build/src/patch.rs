@@ -215,3 +215,68 @@ fn refresh(tools: &Tools, kernel: &Kernel, work: &Path) -> Result<String> {
     tools.run("applying the patches", &mut command)?;
     Ok(diff)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn paths_of(patch: &str) -> Result<Vec<String>> {
+        paths("x.patch", patch).map(|paths| paths.into_iter().collect())
+    }
+
+    #[test]
+    fn the_files_of_a_patch() {
+        let patch = "--- a/b/c.c\t2026-01-01\n+++ b/b/c.c\t2026-01-02\n@@ -1 +1 @@\n-x\n+y\n\
+                     --- a/a.h\n+++ b/a.h\n@@ -1 +1 @@\n--- x\n+++y\n";
+        assert_eq!(paths_of(patch).unwrap(), ["a.h", "b/c.c"]);
+    }
+
+    #[test]
+    fn files_that_come_or_go() {
+        for patch in [
+            "--- /dev/null\n+++ b/c.c\n",
+            "--- a/c.c\n+++ /dev/null\n",
+            "--- a/d.c\n+++ b/c.c\n",
+        ] {
+            let error = paths_of(patch).unwrap_err().to_string();
+            assert!(
+                error.contains(".c: it is added, removed or renamed\n"),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn no_patch() {
+        let error = paths_of("hello\n--- a/c.c\n").unwrap_err().to_string();
+        assert_eq!(error, "x.patch: no patch: it changes no file");
+    }
+
+    #[test]
+    fn files_that_cannot_be_patched() {
+        for (path, what) in [
+            ("arch/x86/entry/entry_64.S", "it is assembly"),
+            ("lib/string.c", "it is in lib/"),
+            ("arch/x86/entry/vdso/vma.c", "it is in a vDSO"),
+            (
+                "arch/x86/realmode/rm/wakemain.c",
+                "it only runs while a processor starts",
+            ),
+            (
+                "arch/x86/boot/main.c",
+                "it only runs while a processor starts",
+            ),
+            ("rust/kernel/lib.rs", "it is Rust"),
+            ("fs/Makefile", "it is neither C nor a header"),
+        ] {
+            let refusal = forbidden(path).unwrap();
+            assert_eq!(
+                (refusal.place.as_str(), refusal.what.as_str()),
+                (path, what)
+            );
+        }
+        for path in ["fs/proc/cmdline.c", "include/linux/fs.h", "fs/lib/x.c"] {
+            assert_eq!(forbidden(path), None);
+        }
+    }
+}
