@@ -63,8 +63,7 @@ impl Object {
         let command = text.lines().next()?.split_once(":= ")?.1;
         // What follows works on the finished object.
         let command = command.split(" ; ").next()?.trim();
-        // As make has to read it.
-        let command = command.replace("$(pound)", "#").replace("$$", "$");
+        let command = unescape(command);
         let modfile = command
             .split_once("-DKBUILD_MODFILE='\"")
             .and_then(|(_, rest)| rest.split_once('"'))
@@ -117,6 +116,13 @@ impl Object {
         }
         command
     }
+}
+
+/// A command as the shell gets it, which is written down so that make reads it.
+fn unescape(command: &str) -> String {
+    let dollars = command.split("$$");
+    let parts: Vec<_> = dollars.map(|part| part.replace("$(pound)", "#")).collect();
+    parts.join("$")
 }
 
 /// Where the build system keeps the command of an object.
@@ -236,4 +242,65 @@ fn compile(
     };
     tools.run(&what, &mut command)?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(path: &str, flags: &str, more: &str) -> Option<Object> {
+        let text = format!(
+            "savedcmd_{path} := gcc -Wp,-MMD,x/.y.o.d -I/source/include {flags} -DX='\"$$(pound)\"' \
+             -c -o {path} /source/x/y.c {more}\n\nsource_{path} := /source/x/y.c\n\n\
+             deps_{path} := \\\n  /source/include/linux/a.h \\\n    $(wildcard include/config/A) \\\n"
+        );
+        let kernel = Kernel::of("");
+        Object::parse(&kernel, path, &text)
+    }
+
+    #[test]
+    fn owners() {
+        let owner = |flags, more| parse("x/y.o", flags, more).map(|object| object.owner);
+        let module = |path: &str| Some(Owner::Module(path.into()));
+        assert_eq!(
+            owner("-DKBUILD_MODFILE='\"x/y\"'", ""),
+            Some(Owner::Vmlinux)
+        );
+        assert_eq!(
+            owner("-DMODULE -DKBUILD_MODFILE='\"x/z\"'", ""),
+            module("x/z")
+        );
+        assert_eq!(
+            owner("-DMODULE", " ; objtool --link --module x/y.o"),
+            module("x/y")
+        );
+        // In several modules.
+        assert_eq!(owner("-DMODULE", ""), None);
+    }
+
+    #[test]
+    fn sources() {
+        let object = parse("x/y.o", "", "").unwrap();
+        assert!(object.is_from("x/y.c") && object.is_from("include/linux/a.h"));
+        assert!(!object.is_from("include/linux/b.h"));
+    }
+
+    #[test]
+    fn commands() {
+        let kernel = Kernel::of("");
+        let object = parse("x/y.o", "-O2", " ; objtool x/y.o").unwrap();
+        assert_eq!(
+            object.command(&kernel, Path::new("/out/y.o"), None),
+            "gcc -I/source/include -O2 -DX='\"$(pound)\"' -c -ffunction-sections -fdata-sections \
+             -o '/out/y.o' /source/x/y.c"
+        );
+        let command = object.command(&kernel, Path::new("/out/y.o"), Some(Path::new("/patched")));
+        assert!(command.contains("-I/patched/include") && command.ends_with(" /patched/x/y.c"));
+    }
+
+    #[test]
+    fn files_of_commands() {
+        assert_eq!(command_file("x/y/z.o"), "x/y/.z.o.cmd");
+        assert_eq!(command_file("z.o"), ".z.o.cmd");
+    }
 }

@@ -92,6 +92,29 @@ impl Image {
         })
     }
 
+    /// A kernel of these sections and symbols, for tests.
+    #[cfg(test)]
+    pub(crate) fn of(sections: &[(u64, &[u8])], symbols: &[(u64, u8, &str)]) -> Self {
+        let mut image = Self {
+            data: Vec::new(),
+            sections: Vec::new(),
+            symbols: HashMap::new(),
+        };
+        for (address, contents) in sections {
+            let (size, offset) = (contents.len() as u64, image.data.len());
+            image.sections.push((*address, size, Some(offset)));
+            image.data.extend(*contents);
+        }
+        for (address, kind, name) in symbols {
+            let same = image.symbols.entry((*name).into()).or_default();
+            same.push(Symbol {
+                address: *address,
+                kind: *kind,
+            });
+        }
+        image
+    }
+
     /// The symbols of a name, by ascending address: livepatch counts them in this order, from 1.
     pub(crate) fn symbols(&self, name: &str) -> &[Symbol] {
         self.symbols.get(name).map_or(&[], Vec::as_slice)

@@ -79,6 +79,17 @@ impl Kernel {
         Ok(kernel)
     }
 
+    /// A kernel with this configuration, for tests.
+    #[cfg(test)]
+    pub(crate) fn of(config: &str) -> Self {
+        Self {
+            build: "/build".into(),
+            source: "/source".into(),
+            release: "7.3.4-test".into(),
+            config: config.into(),
+        }
+    }
+
     fn check(&self) -> Result<()> {
         let release = &self.release;
         if let Some(option) = NEEDED.iter().find(|name| !self.is_set(name)) {
@@ -175,5 +186,32 @@ impl Kernel {
             compressed.map(|suffix| PathBuf::from(format!("{}{suffix}", place.display())))
         });
         files.find(|file| file.is_file())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = "CONFIG_LIVEPATCH=y\nCONFIG_KLP_BUILD=y\nCONFIG_X86_64=y\n";
+
+    #[test]
+    fn options() {
+        let kernel = Kernel::of("CONFIG_A=y\nCONFIG_AB=\"text\"\n# CONFIG_C is not set\n");
+        assert!(kernel.is_set("A") && !kernel.is_set("AB") && !kernel.is_set("C"));
+        assert_eq!(kernel.option("AB"), Some("text"));
+    }
+
+    #[test]
+    fn kernels_that_do_not_suit() {
+        assert!(Kernel::of(GOOD).check().is_ok());
+        let message = |config: &str| Kernel::of(config).check().unwrap_err().to_string();
+        let without = GOOD.replace("CONFIG_KLP_BUILD=y", "");
+        assert_eq!(
+            message(&without),
+            "7.3.4-test was built without KLP_BUILD, which live patches need"
+        );
+        let with = format!("{GOOD}CONFIG_GCC_PLUGIN_RANDSTRUCT=y\n");
+        assert!(message(&with).starts_with("7.3.4-test: it was built with GCC_PLUGIN_RANDSTRUCT\n"));
     }
 }

@@ -291,3 +291,82 @@ fn target(entry: &Entry<'_, '_>) -> Result<Option<UnitOffset>, gimli::Error> {
         _ => None,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, process::Command};
+
+    use super::*;
+
+    fn compile(source: &str) -> Vec<u8> {
+        let directory = tempfile::tempdir().unwrap();
+        let (input, output) = (directory.path().join("x.c"), directory.path().join("x.o"));
+        fs::write(&input, source).unwrap();
+        let status = Command::new("gcc")
+            .args(["-g", "-c", "-o"])
+            .arg(&output)
+            .arg(&input)
+            .status();
+        assert!(status.unwrap().success());
+        fs::read(output).unwrap()
+    }
+
+    /// What is said of a structure that is changed so.
+    fn said(before: &str, after: &str) -> Vec<String> {
+        let source = |members: &str| {
+            compile(&format!(
+                "struct inner {{ int x; }}; struct s {{ {members} }}; struct s variable;"
+            ))
+        };
+        let refusals = compare("x.o", &source(before), &source(after)).unwrap();
+        refusals
+            .into_iter()
+            .map(|refusal| format!("{}: {}", refusal.place, refusal.what))
+            .collect()
+    }
+
+    #[test]
+    fn changed_layouts() {
+        for (before, after, what) in [
+            (
+                "int a;",
+                "int a; int b;",
+                "new: b; 4 bytes, and 8 with the patch",
+            ),
+            (
+                "long a; int b;",
+                "long a;",
+                "removed: b; 16 bytes, and 8 with the patch",
+            ),
+            (
+                "int a; int b;",
+                "int b; int a;",
+                "a and 1 more are others or elsewhere",
+            ),
+            ("int a;", "unsigned a;", "a is another one or elsewhere"),
+            ("int a:3;", "int a:4;", "a is another one or elsewhere"),
+            ("int a[3]; int b;", "int a[2]; int c; int b;", "new: c"),
+            (
+                "union { int a; char b; };",
+                "union { int a; long b; };",
+                "b is another one or elsewhere; 4 bytes, and 8 with the patch",
+            ),
+        ] {
+            let expected = format!("x.o: struct s: its layout changes ({what})");
+            assert_eq!(said(before, after), [expected], "{before} {after}");
+        }
+    }
+
+    #[test]
+    fn the_same_layout() {
+        assert!(said("int a;", "signed int a;").is_empty());
+        assert!(said("struct inner *a; char b[4];", "void *a; char b[4];").is_empty());
+    }
+
+    #[test]
+    fn members() {
+        let object = compile("struct s { struct { int deep; }; } a; struct t { int other; } b;");
+        assert_eq!(with_member(&object, "deep").unwrap(), ["struct s"]);
+        assert!(with_member(&object, "none").unwrap().is_empty());
+    }
+}

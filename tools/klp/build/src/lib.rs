@@ -110,7 +110,7 @@ pub fn build(
     say("Comparing it with the kernel");
     let locations = build.locate(&objects, &image)?;
     say("Comparing original and patched objects");
-    let (outputs, changes) = build.compare(&objects, &sources, &image, &locations)?;
+    let Compared { outputs, changes } = build.compare(&objects, &sources, &image, &locations)?;
     if changes.iter().all(|changes| changes.changed.is_empty()) {
         return Err("the patches change no function of this kernel".into());
     }
@@ -159,6 +159,14 @@ struct Build<'a> {
     tree: &'a Tree,
     work: &'a Path,
     progress: &'a dyn Fn(Progress<'_>),
+}
+
+/// What the comparison has found.
+struct Compared {
+    /// The object files for the module, and what is patched.
+    outputs: Vec<(Owner, PathBuf)>,
+    /// What changes in which object.
+    changes: Vec<Changes>,
 }
 
 /// The files of all objects, compiled with sections.
@@ -364,15 +372,14 @@ impl Build<'_> {
         Ok(())
     }
 
-    /// Compares the objects of each owner. The result is the object files for the module, and what
-    /// changes in which object.
+    /// Compares the objects of each owner, before and after.
     fn compare(
         &self,
         objects: &[Object],
         compiled: &Compiled,
         image: &Image,
         locations: &BTreeMap<String, HashMap<String, u64>>,
-    ) -> Result<(Vec<(Owner, PathBuf)>, Vec<Changes>)> {
+    ) -> Result<Compared> {
         let arguments = self.objtool_arguments()?;
         let pair = Pair {
             tools: self.tools,
@@ -422,7 +429,10 @@ impl Build<'_> {
             outputs.push((owner.clone(), output));
         }
         match refusals.is_empty() {
-            true => Ok((outputs, all)),
+            true => Ok(Compared {
+                outputs,
+                changes: all,
+            }),
             false => Err(Error::Refused(refusals)),
         }
     }

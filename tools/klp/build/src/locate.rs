@@ -25,8 +25,6 @@ use crate::{
 pub(crate) struct Location {
     /// The addresses of its functions and variables, by name.
     pub(crate) addresses: HashMap<String, u64>,
-    /// How many bytes of code are the same.
-    pub(crate) code: usize,
 }
 
 /// Finds an object in the kernel. `objtool` has to have worked on it as on the kernel.
@@ -61,11 +59,6 @@ pub(crate) fn locate(object: &File<'_>, image: &Image) -> Result<Location, Strin
             }
         }
     }
-    let code = search.checked.iter().map(|index| &object.sections[*index]);
-    location.code = code
-        .filter(|section| section.is_code())
-        .map(|section| section.data.len())
-        .sum();
     Ok(location)
 }
 
@@ -274,5 +267,148 @@ fn width(relocation: &Relocation) -> usize {
         elf::R_X86_64_NONE => 0,
         elf::R_X86_64_64 | elf::R_X86_64_PC64 => 8,
         _ => 4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CODE: u64 = 0xffff_ffff_8100_0000;
+    const DATA: u64 = 0xffff_ffff_8200_0000;
+
+    fn section(name: &'static str, code: bool, data: &'static [u8]) -> Section<'static> {
+        let executable = if code { elf::SHF_EXECINSTR } else { 0 };
+        Section {
+            name,
+            flags: u64::from(elf::SHF_ALLOC | executable),
+            data,
+            relocations: Vec::new(),
+        }
+    }
+
+    fn symbol(name: &'static str, kind: u8, section: usize, value: u64) -> Symbol<'static> {
+        Symbol {
+            name,
+            kind,
+            local: section != UNDEFINED,
+            weak: false,
+            section,
+            value,
+            size: 8,
+        }
+    }
+
+    /// Two functions, of which the second refers to a variable and to a function elsewhere.
+    fn object() -> File<'static> {
+        let mut code = section(".text", true, b"AAAAAAAABB____CC____DDDD");
+        let relocation = |offset, symbol| Relocation {
+            offset,
+            kind: elf::R_X86_64_PC32,
+            symbol,
+            addend: -4,
+        };
+        code.relocations = vec![relocation(10, 3), relocation(16, 4)];
+        let mut same = symbol("same", elf::STT_FUNC, 1, 8);
+        same.size = 16;
+        File {
+            sections: vec![
+                section("", false, b""),
+                code,
+                section(".data", false, b"12345678"),
+            ],
+            symbols: vec![
+                symbol("", elf::STT_NOTYPE, UNDEFINED, 0),
+                symbol("first", elf::STT_FUNC, 1, 0),
+                same,
+                symbol("variable", elf::STT_OBJECT, 2, 0),
+                symbol("elsewhere", elf::STT_NOTYPE, UNDEFINED, 0),
+            ],
+        }
+    }
+
+    /// The kernel with this object at an offset in its code, changed as asked for.
+    fn image(change: impl Fn(&mut Vec<u8>)) -> Image {
+        let mut code = vec![0x90; 256];
+        let place = 64;
+        code[place..place + 24].copy_from_slice(b"AAAAAAAABB____CC____DDDD");
+        let mut put = |offset: usize, target: u64| {
+            let next = CODE + (place + offset + 4) as u64;
+            let distance = target.wrapping_sub(next) as u32;
+            code[place + offset..place + offset + 4].copy_from_slice(&distance.to_le_bytes());
+        };
+        put(10, DATA + 32);
+        put(16, CODE);
+        change(&mut code);
+        let symbols = [
+            (CODE, b'T', "elsewhere"),
+            (CODE + 16, b't', "same"),
+            (CODE + 64, b't', "first"),
+            (CODE + 72, b't', "same"),
+            (DATA, b'd', "variable"),
+            (DATA + 32, b'd', "variable"),
+        ];
+        Image::of(&[(CODE, &code), (DATA, &[0; 64])], &symbols)
+    }
+
+    #[test]
+    fn namesakes_are_told_apart() {
+        let location = locate(&object(), &image(|_| ())).unwrap();
+        assert_eq!(location.addresses["first"], CODE + 64);
+        assert_eq!(location.addresses["same"], CODE + 72);
+        assert_eq!(location.addresses["variable"], DATA + 32);
+    }
+
+    #[test]
+    fn other_code() {
+        let error = |change: fn(&mut Vec<u8>)| locate(&object(), &image(change)).unwrap_err();
+        assert_eq!(
+            error(|code| code[64 + 15] = b'X'),
+            "the code of the kernel differs at same+0x7"
+        );
+        assert_eq!(
+            error(|code| code[64 + 16] ^= 1),
+            "same+0x8 does not refer to elsewhere in the kernel"
+        );
+    }
+
+    #[test]
+    fn other_symbols() {
+        let mut other = object();
+        other.symbols[1].name = "none";
+        assert_eq!(
+            locate(&other, &image(|_| ())).unwrap_err(),
+            "the kernel has no function none"
+        );
+        let mut other = object();
+        other.symbols[2].value = 12;
+        assert_eq!(
+            locate(&other, &image(|_| ())).unwrap_err(),
+            "same is elsewhere in the kernel, seen from what comes before it"
+        );
+    }
+
+    #[test]
+    fn weak_definitions_give_way() {
+        let mut object = object();
+        object.symbols[2].weak = true;
+        object.symbols[2].value = 12;
+        let location = locate(&object, &image(|_| ())).unwrap();
+        assert!(!location.addresses.contains_key("same"));
+        assert_eq!(location.addresses["variable"], DATA + 32);
+    }
+
+    #[test]
+    fn functions_of_modules() {
+        assert!(same_functions(&object(), &object()).is_ok());
+        let mut other = object();
+        other.sections[1].data = b"AAAAAAAABB....CC....DDDD";
+        assert!(same_functions(&object(), &other).is_ok());
+        other.sections[1].data = b"AAAAAAAxBB____CC____DDDD";
+        let error = same_functions(&object(), &other).unwrap_err();
+        assert_eq!(error, "the code of first differs");
+        other.symbols.remove(1);
+        let error = same_functions(&object(), &other).unwrap_err();
+        assert_eq!(error, "it has no function first");
     }
 }

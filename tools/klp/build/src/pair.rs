@@ -543,3 +543,50 @@ pub(crate) fn check_traceable(changes: &Changes, before: &Path) -> Result<Vec<Re
     }
     Ok(refusals)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_of_objtool() {
+        for (error, place, what) in [
+            ("changed data: table", "table", "its initial value changes"),
+            (
+                "start: can't patch or reference init code/data",
+                "start",
+                "it is in an init section",
+            ),
+            (
+                "f: new reference to g (exported by m) would create an undeclared module dependency",
+                "f",
+                "new reference to g (exported by m) would create an undeclared module dependency",
+            ),
+            (
+                "f+0x1: unsupported static branch key k.  Use static_key_enabled() instead",
+                "f+0x1",
+                "unsupported static branch key k.  Use static_key_enabled() instead",
+            ),
+        ] {
+            let refusal = translate(error).unwrap();
+            assert_eq!((refusal.place.as_str(), refusal.what.as_str()), (place, what));
+        }
+        assert_eq!(translate("hello"), None);
+    }
+
+    #[test]
+    fn all_errors_are_told() {
+        let said = "vmlinux.o: warning: objtool: x\n\
+                    vmlinux.o: error: objtool: changed data: a\n\
+                    vmlinux.o: error: objtool: changed data: b\n";
+        let crate::Error::Refused(refusals) = explain(said) else {
+            panic!("not refused");
+        };
+        assert_eq!(refusals.len(), 2);
+        let unknown = explain("error: objtool: strange\n").to_string();
+        assert_eq!(
+            unknown,
+            "objtool cannot compare the objects\nerror: objtool: strange"
+        );
+    }
+}
