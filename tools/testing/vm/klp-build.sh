@@ -209,4 +209,21 @@ test_noted() {
 	not grep -q '^note: ' "$TEST_FILES/strings.log"
 }
 
+test_answers() {
+	local log=$TEST_FILES/several-files.log
+	grep -qxF 'fs/proc/version.o: changed function: version_proc_show' "$log"
+	grep -qxF 'fs/proc/version.o: new function: klp_show' "$log"
+	grep -qxF 'Patched objects: vmlinux' "$log"
+	grep -qE '^SUCCESS: .*/klp-test-several-files\.ko, [0-9]+ KiB$' "$log"
+	python3 - "$TEST_FILES/several-files.json" <<-'END'
+		import json, os, sys
+		answer = json.load(open(sys.argv[1], encoding="utf-8"))
+		assert answer["size"] == os.path.getsize(answer["module"])
+		assert answer["patched"] == ["vmlinux"]
+		loadavg, version = answer["objects"]
+		assert loadavg["object"] == "fs/proc/loadavg.o" and not loadavg["removed"]
+		assert version["changed"] == ["version_proc_show"] and version["new"] == ["klp_show"]
+	END
+}
+
 run_tests

@@ -309,7 +309,8 @@ mod tests {
         ];
         list.extend((0..600).map(|number| (BASE + number, "dmany")));
         // Other constants look like the digits' tokens.
-        let data = section(BASE, &list, b"\0\00\01\02\03\04\05\06\07\08\09\0\0");
+        let decoy = [b"\0", DIGITS, b"\0"].concat();
+        let data = section(BASE, &list, &decoy);
         let symbols = kallsyms(&data, BASE).unwrap();
         assert_eq!(symbols.len(), 4);
         assert!(symbols["start"][0].is_global());

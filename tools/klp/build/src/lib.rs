@@ -2,7 +2,56 @@
 
 //! Builds live patches from source patches, without building a kernel.
 //!
-//! TEMPORARY
+//! The kernel's own way (`scripts/livepatch/klp-build`) builds the whole kernel twice, before and after
+//! a patch, and lets `objtool klp diff` find out which functions differ and write them into an object
+//! file, with the references to the rest of the kernel as livepatch relocations. Only the second build
+//! is quick, and the first one has to be of the very kernel that runs. This crate drives the same
+//! programs on the objects that a patch changes, and nothing else:
+//!
+//! 1. The patches are applied to copies of the files that they change (module `patch`), and the lines of all
+//!    other code keep their numbers (`scripts/livepatch/fix-patch-lines`).
+//! 2. The kernel's build system compiles the objects that these files go into, as they are
+//!    (module `compile`). For a header, these are the objects that include it (module `headers`); for a module,
+//!    all of its objects.
+//! 3. The same commands, with a section for each function and variable, compile them twice: as they
+//!    are, and as they will be.
+//! 4. Structures whose layout changes are refused (module `layout`), and fields that are set in another way
+//!    are pointed out (module `fields`).
+//! 5. The objects of step 2 are found in the kernel's image and compared with it, byte by byte
+//!    (module `locate`); modules are compared with the kernel's modules.
+//! 6. The objects of step 3 are linked into the two files that `objtool klp diff` compares, with what it
+//!    expects of a whole kernel (module `pair`).
+//! 7. The result is linked into a module with the kernel's `scripts/livepatch/init.c` (module `module`).
+//!
+//! # Why this is sound, and where that ends
+//!
+//! What the comparison of whole kernels knows and this one has to find out otherwise:
+//!
+//! * *That the objects are those of the kernel.* A build of the whole kernel is not compared with the
+//!   one that runs. Here it is: all code of an object that the patch changes must be in the image,
+//!   with other addresses only, and refer to the symbols that it should refer to. Initial data is not
+//!   compared. That functions and variables in sections of their own do not change the code is an
+//!   assumption that the kernel's klp-build makes as well.
+//! * *Which of several symbols of a name is meant.* An object's sections are found in the image as a
+//!   whole, so each static symbol has an address, and the kernel's own table of symbols gives its
+//!   position. `objtool` is handed both. A symbol that is not static gets no position from `objtool`: if
+//!   its name is not unique, it is refused, since the kernel would refuse the module.
+//! * *What the rest of the kernel defines.* It counts as defined by the kernel if the table of symbols
+//!   has it as global. What the table cannot tell is checked afterwards: references into init
+//!   sections, and weak functions of which the kernel has another definition.
+//! * *The kind of such a symbol*, function or variable. `objtool` only looks at it to refuse keys of
+//!   static branches and calls that are in modules. Modules are compiled as a whole, so their keys are
+//!   as in the kernel's way.
+//! * *Objects that change though the patch does not name their files.* Without link-time optimisation,
+//!   which is refused, these are the objects that include a changed file. The files are searched for
+//!   lines `#include`; the compiler then says which ones are really in an object. Not seen are files
+//!   that are only included by a macro that stands for their name, and assembly that includes a header.
+//!
+//! Whether a patch is right is another question: that it changes no function's meaning for callers that
+//! are not replaced, that it is safe while some tasks run old code and some new, that data means the
+//! same to both. No comparison of code tells.
+//!
+//! [`Built::module`] is where a check of the finished module against the kernel can follow.
 
 mod compile;
 mod elf;

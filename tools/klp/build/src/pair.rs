@@ -12,7 +12,7 @@
 //! * for each static symbol whose name the kernel has several times, another one of its name, so
 //!   that `objtool` writes it into `.klp.symid`;
 //! * a `vmlinux` with the kernel's symbols of these names, and with the addresses that belong to
-//!   `.klp.symid`, as [`crate::locate`] has found them.
+//!   `.klp.symid`, as the module `locate` has found them.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
