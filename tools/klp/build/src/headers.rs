@@ -60,15 +60,16 @@ impl Includes {
         includes
     }
 
-    /// The C files that include a file, directly or through others.
-    pub(crate) fn users(&self, file: &str) -> BTreeSet<String> {
+    /// The C files that include a file, directly or through others, in a source that has the files
+    /// that `exists` tells.
+    pub(crate) fn users(&self, file: &str, exists: &dyn Fn(&str) -> bool) -> BTreeSet<String> {
         let mut users = BTreeSet::new();
         let mut seen = BTreeSet::from([file.to_owned()]);
         let mut next = vec![file.to_owned()];
         while let Some(file) = next.pop() {
             let (_, name) = file.rsplit_once('/').unwrap_or(("", &file));
             for (user, included) in self.0.get(name).into_iter().flatten() {
-                if !means(user, included, &file) || !seen.insert(user.clone()) {
+                if !means(user, included, &file, exists) || !seen.insert(user.clone()) {
                     continue;
                 }
                 if user.ends_with(".c") {
@@ -82,7 +83,16 @@ impl Includes {
 }
 
 /// Whether `#include` of `included` in `user` can mean `file`.
-fn means(user: &str, included: &str, file: &str) -> bool {
+fn means(user: &str, included: &str, file: &str, exists: &dyn Fn(&str) -> bool) -> bool {
+    // The compiler looks into the own directory first. Headers of the kernel as a whole, which are
+    // included by their whole path, need not be looked for there.
+    let own = beside(user, included);
+    if own == file {
+        return true;
+    }
+    if !file.starts_with("include/") && exists(&own) {
+        return false;
+    }
     // With directories, the end of the path must be the same; without, it can be the own directory,
     // or one that the compiler is told to look into.
     let plain = included.trim_start_matches("../").trim_start_matches("./");
@@ -96,6 +106,22 @@ fn means(user: &str, included: &str, file: &str) -> bool {
         return path == plain || user.starts_with("include/");
     }
     true
+}
+
+/// The path of what `#include` of `included` in `user` means, if it is beside it.
+fn beside(user: &str, included: &str) -> String {
+    let mut parts: Vec<_> = user.split('/').collect();
+    parts.pop();
+    for part in included.split('/') {
+        match part {
+            "." => (),
+            ".." => {
+                parts.pop();
+            }
+            part => parts.push(part),
+        }
+    }
+    parts.join("/")
 }
 
 fn collect(source: &Path, directory: &Path, text: &mut String) -> Result<()> {
@@ -183,25 +209,33 @@ mod tests {
                          kernel/d.c\tlinux/few.h\n\
                          kernel/e.c\tother/few.h\n";
 
+    fn users(lines: &str, file: &str, there: &[&str]) -> Vec<String> {
+        let users = Includes::parse(lines).users(file, &|path| there.contains(&path));
+        Vec::from_iter(users)
+    }
+
     #[test]
     fn users_of_a_header() {
-        let includes = Includes::parse(LINES);
-        // Which internal.h a file finds depends on the compiler's options, so all are possible.
-        let users = includes.users("fs/internal.h");
+        // Which internal.h a file finds can depend on the compiler's options.
+        let all = ["fs/a.c", "fs/proc/b.c", "fs/proc/c.c"];
+        assert_eq!(users(LINES, "fs/internal.h", &[]), all);
+        // One in the own directory is found first.
+        let there = ["fs/internal.h", "fs/proc/internal.h"];
         assert_eq!(
-            Vec::from_iter(users),
-            ["fs/a.c", "fs/proc/b.c", "fs/proc/c.c"]
+            users(LINES, "fs/internal.h", &there),
+            ["fs/a.c", "fs/proc/c.c"]
         );
-        let users = includes.users("include/linux/few.h");
-        assert_eq!(users.len(), 4);
-        assert!(users.contains("kernel/d.c") && !users.contains("kernel/e.c"));
-        assert!(includes.users("fs/none.h").is_empty());
+        assert_eq!(users(LINES, "fs/proc/internal.h", &there), ["fs/proc/b.c"]);
+
+        let few = users(LINES, "include/linux/few.h", &there);
+        assert_eq!(few, ["fs/a.c", "fs/proc/c.c", "kernel/d.c"]);
+        assert!(users(LINES, "fs/none.h", &there).is_empty());
     }
 
     #[test]
     fn circles_end() {
-        let includes = Includes::parse("x/a.h\tb.h\nx/b.h\ta.h\nx/c.c\ta.h\n");
-        assert_eq!(Vec::from_iter(includes.users("x/b.h")), ["x/c.c"]);
+        let lines = "x/a.h\tb.h\nx/b.h\ta.h\nx/c.c\ta.h\n";
+        assert_eq!(users(lines, "x/b.h", &[]), ["x/c.c"]);
     }
 
     #[test]

@@ -133,6 +133,11 @@ pub fn build(
     progress: &dyn Fn(Progress<'_>),
 ) -> Result<Built> {
     let say = |text: &str| progress(Progress::Step(text));
+    if let Some(output) = &request.output {
+        if output.extension().is_none_or(|suffix| suffix != "ko") {
+            return Err(format!("{}: a module's name ends in .ko", output.display()).into());
+        }
+    }
     let name = module::name(&request.patches, request.output.as_deref());
     let output = request
         .output
@@ -170,7 +175,10 @@ pub fn build(
         .collect();
     let module = module::link(tools, kernel, &tree, &work, &name, &files, request.replace)?;
     let size = fs::metadata(&module).map_err(in_file(&module))?.len();
-    fs::copy(&module, &output).map_err(in_file(&output))?;
+    // At once, or not at all.
+    let new = output.with_extension("ko.new");
+    fs::copy(&module, &new).map_err(in_file(&new))?;
+    fs::rename(&new, &output).map_err(in_file(&output))?;
     Ok(Built {
         module: output,
         changes,
@@ -236,7 +244,10 @@ impl Build<'_> {
             if includes.is_none() {
                 includes = Some(Includes::read(self.tree, &self.kernel.source)?);
             }
-            let users = includes.as_ref().map(|includes| includes.users(file));
+            let exists = |path: &str| self.kernel.source.join(path).is_file();
+            let users = includes
+                .as_ref()
+                .map(|includes| includes.users(file, &exists));
             let users = users.unwrap_or_default();
             match headers::too_many(file, &users) {
                 Some(refusal) => refusals.push(refusal),
