@@ -77,7 +77,7 @@ test: cached-modules
 
 klp-test: SETUP = --tests
 klp-test: cached-modules
-	tools/testing/run vm-klp vm-klp-boot vm-klp-package vm-klp-status vm-klp-new
+	tools/testing/run vm-klp vm-klp-boot vm-klp-package vm-klp-status vm-klp-new vm-klp-build
 
 selftests: cached-modules
 	tools/testing/selftests --ktap $(KTAP) $(SCRIPT)

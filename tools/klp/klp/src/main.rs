@@ -40,6 +40,7 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     BootOk(commands::boot_ok::Arguments),
+    Build(commands::build::Arguments),
     Completions(commands::completions::Arguments),
     Convert(commands::convert::Arguments),
     Doctor(commands::doctor::Arguments),
@@ -66,6 +67,7 @@ fn main() -> ExitCode {
     let Arguments { context, command } = Arguments::parse();
     let (name, result) = match command {
         Command::BootOk(arguments) => ("klp", commands::boot_ok::run(&arguments, &context)),
+        Command::Build(arguments) => ("klp build", commands::build::run(&arguments, &context)),
         Command::Completions(arguments) => (
             "klp",
             commands::completions::run(&arguments, Arguments::command()),
