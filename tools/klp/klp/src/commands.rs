@@ -3,6 +3,7 @@
 //! The subcommands, a module each.
 
 pub mod boot_ok;
+pub mod check;
 pub mod completions;
 pub mod convert;
 pub mod doctor;

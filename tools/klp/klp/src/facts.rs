@@ -1,0 +1,290 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What can be learned of a kernel on this machine, for `klp check`.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    fs,
+    path::{Path, PathBuf},
+};
+
+use klp_check::{Exports, Kernel as Known, Layout, Signatures, Symbols, Types};
+use klp_live::Machine;
+use klp_module::Module;
+
+use crate::{
+    commands::Result,
+    kernel::{module_name, read_module, Kernel},
+};
+
+/// Where tracefs has the functions that ftrace can intercept.
+const TRACEABLE: &str = "/sys/kernel/tracing/available_filter_functions_addrs";
+
+/// What the user names.
+pub struct Sources<'a> {
+    /// A vmlinux.
+    pub vmlinux: Option<&'a Path>,
+    /// A list of the kernel's symbols.
+    pub system_map: Option<&'a Path>,
+    /// Files of modules that are patched.
+    pub targets: &'a [PathBuf],
+    /// What other modules export.
+    pub exports: &'a [PathBuf],
+}
+
+/// What is known of a kernel, and where more can be found.
+pub struct Facts<'a> {
+    machine: &'a Machine,
+    named: &'a Kernel<'a>,
+    /// What was learned.
+    pub kernel: Known,
+}
+
+/// The error of a file, for the user.
+fn in_file(path: &Path, error: impl std::fmt::Display) -> String {
+    format!("{}: {error}", path.display())
+}
+
+impl<'a> Facts<'a> {
+    /// Learns what all patches need.
+    ///
+    /// # Errors
+    ///
+    /// What the user names cannot be read.
+    pub fn gather(
+        machine: &'a Machine,
+        named: &'a Kernel<'a>,
+        sources: &Sources<'_>,
+    ) -> Result<Self> {
+        let mut this = Self {
+            machine,
+            named,
+            kernel: Known {
+                release: Some(named.release().into()),
+                ..Known::default()
+            },
+        };
+        let config = named.config();
+        this.kernel.modules = named.modules();
+        this.kernel.built_in = named.built_in();
+        this.kernel.lax_namespaces = config
+            .as_ref()
+            .is_some_and(|config| config.contains("MODULE_ALLOW_MISSING_NAMESPACE_IMPORTS"));
+        this.kernel.vermagic = match named.vermagic() {
+            Some(magic) => Some(magic),
+            None => config.as_ref().map(|config| vermagic(named.release(), config)),
+        };
+        this.add_exports(sources.exports)?;
+        this.add_symbols(sources)?;
+        this.add_types(sources);
+        if named.is_running() {
+            this.kernel.loaded = this.loaded();
+            this.kernel.signatures = this.signatures();
+        } else if let Some(config) = &config {
+            // Secure boot may demand them later.
+            this.kernel.signatures = match config.contains("MODULE_SIG_FORCE") {
+                true => Signatures::Demanded,
+                false => Signatures::Optional,
+            };
+        }
+        for target in sources.targets {
+            let data = read_module(target).map_err(|error| in_file(target, error))?;
+            this.add_module(&module_name(target), target, &data)
+                .map_err(|error| in_file(target, error))?;
+        }
+        Ok(this)
+    }
+
+    /// The layout of a patch's lists.
+    pub fn layout(&self) -> Option<Layout> {
+        self.kernel.types.as_ref()?.layout()
+    }
+
+    /// Learns the symbols of an object that a patch needs, if they are to be found.
+    ///
+    /// # Errors
+    ///
+    /// The file of a module cannot be read.
+    pub fn learn(&mut self, object: &str) -> Result<()> {
+        if object == "vmlinux" || self.kernel.symbols.contains_key(object) {
+            return Ok(());
+        }
+        let Ok(path) = self.named.module(object) else {
+            return Ok(());
+        };
+        let data = read_module(&path).map_err(|error| in_file(&path, error))?;
+        self.add_module(object, &path, &data)
+            .map_err(|error| in_file(&path, error))?;
+        Ok(())
+    }
+
+    fn add_module(
+        &mut self,
+        name: &str,
+        path: &Path,
+        data: &[u8],
+    ) -> std::result::Result<(), String> {
+        let symbols = Symbols::of_module(&path.to_string_lossy(), data)?;
+        self.kernel.symbols.insert(name.into(), symbols);
+        if let Some(kernel) = &self.kernel.types {
+            if let Ok(Some(types)) = Types::of_module(data, kernel) {
+                self.kernel.module_types.insert(name.into(), types);
+            }
+        }
+        Ok(())
+    }
+
+    fn add_exports(&mut self, named: &[PathBuf]) -> Result<()> {
+        let found = self.named.module_symvers();
+        let mut exports = Exports::default();
+        match fs::read_to_string(&found) {
+            Ok(text) => exports.add(&text).map_err(|error| in_file(&found, error))?,
+            // Without those of the kernel, most symbols would seem not to be exported.
+            Err(_) => return Ok(()),
+        }
+        for path in named {
+            let text = fs::read_to_string(path).map_err(|error| in_file(path, error))?;
+            exports.add(&text).map_err(|error| in_file(path, error))?;
+        }
+        self.kernel.exports = Some(exports);
+        Ok(())
+    }
+
+    /// The symbols of the kernel, and of what is loaded.
+    fn add_symbols(&mut self, sources: &Sources<'_>) -> Result<()> {
+        let mut objects = BTreeMap::new();
+        // What the user names must be good, what is found may be of no use.
+        if let Some(path) = sources.system_map {
+            let text = fs::read_to_string(path).map_err(|error| in_file(path, error))?;
+            objects = Symbols::parse(&path.to_string_lossy(), &text)
+                .map_err(|error| in_file(path, error))?;
+            if !objects.get("vmlinux").is_some_and(Symbols::is_of_kernel) {
+                return Err(in_file(path, "no symbols of a kernel").into());
+            }
+        } else if self.named.is_running() {
+            objects = self.live_symbols();
+        }
+        if !objects.contains_key("vmlinux") {
+            let found = self.named.vmlinux();
+            if let Some(path) = sources.vmlinux.or(found.as_deref()) {
+                match vmlinux(path) {
+                    Ok(Some(symbols)) => _ = objects.insert("vmlinux".into(), symbols),
+                    Ok(None) => (),
+                    Err(_) if sources.vmlinux.is_none() => (),
+                    Err(error) => return Err(in_file(path, error).into()),
+                }
+            }
+        }
+        if !objects.contains_key("vmlinux") {
+            for path in self.named.symbol_lists() {
+                let Ok(text) = fs::read_to_string(&path) else {
+                    continue;
+                };
+                match Symbols::parse(&path.to_string_lossy(), &text) {
+                    Ok(found) if found.get("vmlinux").is_some_and(Symbols::is_of_kernel) => {
+                        objects.extend(found);
+                        break;
+                    }
+                    _ => (),
+                }
+            }
+        }
+        self.kernel.symbols = objects;
+        Ok(())
+    }
+
+    /// The symbols of the running kernel and its modules, with their places if those may be seen.
+    fn live_symbols(&self) -> BTreeMap<String, Symbols> {
+        const KALLSYMS: &str = "/proc/kallsyms";
+        let read = |path: &str| self.machine.read(path).ok().flatten();
+        let Some(text) = read(KALLSYMS) else {
+            return BTreeMap::new();
+        };
+        let mut objects = Symbols::parse(KALLSYMS, &text).unwrap_or_default();
+        objects.retain(|name, symbols| name != "vmlinux" || symbols.has_addresses());
+        if let Some(sites) = read(TRACEABLE) {
+            Symbols::set_sites(&mut objects, &sites);
+        }
+        objects
+    }
+
+    fn add_types(&mut self, sources: &Sources<'_>) {
+        if self.named.is_running() {
+            let path = |name: &str| self.machine.path(format!("/sys/kernel/btf/{name}"));
+            let Ok(data) = fs::read(path("vmlinux")) else {
+                return;
+            };
+            let Ok(kernel) = Types::parse(&data) else {
+                return;
+            };
+            let modules = self.kernel.symbols.keys();
+            let modules: HashMap<_, _> = modules
+                .filter_map(|name| {
+                    let data = fs::read(path(name)).ok()?;
+                    Some((name.clone(), Types::parse_module(&data, &kernel).ok()?))
+                })
+                .collect();
+            self.kernel.module_types = modules;
+            self.kernel.types = Some(kernel);
+            return;
+        }
+        let found = self.named.vmlinux();
+        if let Some(path) = sources.vmlinux.or(found.as_deref()) {
+            if let Ok(data) = fs::read(path) {
+                self.kernel.types = Types::of_file(&data).ok().flatten();
+            }
+        }
+    }
+
+    /// The names of the modules that are loaded.
+    fn loaded(&self) -> Option<HashSet<String>> {
+        let text = self.machine.read("/proc/modules").ok()??;
+        let names = text.lines().filter_map(|line| line.split(' ').next());
+        Some(names.map(Into::into).collect())
+    }
+
+    fn signatures(&self) -> Signatures {
+        let read = |path: &str| self.machine.read(path).ok().flatten();
+        let enforced = read("/sys/module/module/parameters/sig_enforce");
+        let lockdown = read("/sys/kernel/security/lockdown").unwrap_or_default();
+        let locked = lockdown.contains("[integrity]") || lockdown.contains("[confidentiality]");
+        match enforced.as_deref() {
+            Some("Y") => Signatures::Demanded,
+            _ if locked => Signatures::Demanded,
+            // A kernel without the parameter cannot check signatures.
+            Some(_) | None => Signatures::Optional,
+        }
+    }
+}
+
+/// The symbols of a vmlinux; [`None`] if it has others only, such as one with types alone.
+fn vmlinux(path: &Path) -> std::result::Result<Option<Symbols>, String> {
+    let file = fs::File::open(path).map_err(|error| error.to_string())?;
+    let cache = object::ReadCache::new(file);
+    let symbols = Symbols::of_vmlinux(&path.to_string_lossy(), &cache)?;
+    Ok(Some(symbols).filter(Symbols::is_of_kernel))
+}
+
+/// What a kernel with these options demands in a module's `vermagic`.
+fn vermagic(release: &str, config: &HashSet<String>) -> String {
+    let has = |option: &str| config.contains(option);
+    let mut words = vec![release];
+    words.extend(has("SMP").then_some("SMP"));
+    if has("PREEMPT_RT") {
+        words.push("preempt_rt");
+    } else if has("PREEMPT_BUILD") {
+        words.push("preempt");
+    }
+    words.extend(has("MODULE_UNLOAD").then_some("mod_unload"));
+    words.extend(has("MODVERSIONS").then_some("modversions"));
+    words.join(" ")
+}
+
+impl Kernel<'_> {
+    /// What the kernel demands, as one of its own modules has it.
+    fn vermagic(&self) -> Option<String> {
+        let path = self.first_module()?;
+        let module = Module::parse(&read_module(&path).ok()?).ok()?;
+        module.info("vermagic").map(Into::into)
+    }
+}
