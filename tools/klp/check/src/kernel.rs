@@ -23,6 +23,7 @@ use object::{
 use crate::{
     exports::Exports,
     file::{File, Home, Place},
+    live::Live,
     types::Types,
 };
 
@@ -84,6 +85,10 @@ pub struct Kernel {
     pub types: Option<Types>,
     /// Those of modules, by their names.
     pub module_types: HashMap<String, Types>,
+    /// The files of modules whose symbols were read from files, for what else is in them.
+    pub files: HashMap<String, Vec<u8>>,
+    /// What goes on in it, if it is the running kernel.
+    pub live: Option<Live>,
     /// The modules that are loaded, if it is the running kernel.
     pub loaded: Option<HashSet<String>>,
     /// All modules that the kernel has, if there is a list.

@@ -12,6 +12,7 @@ mod declaration;
 mod exports;
 mod file;
 mod kernel;
+mod live;
 mod report;
 mod rules;
 mod types;
@@ -21,6 +22,7 @@ use klp_module::Module;
 pub use declaration::{Declaration, Func, Layout, Object, Replacement, Shape, State};
 pub use exports::Exports;
 pub use kernel::{Kernel, Signatures, Symbols};
+pub use live::{Hold, Holder, Installed, Live, Sitting};
 pub use report::{Finding, Level, Report, Rule, Subject, Verdict};
 pub use types::Types;
 
@@ -83,9 +85,18 @@ impl<'data> Patch<'data> {
     }
 }
 
-/// Goes through the rules that need no more than the module and what is known of the kernel.
+/// Goes through all rules.
 pub fn check(patch: &Patch<'_>, kernel: &Kernel) -> Report {
     let mut report = Report::default();
-    rules::check(patch, kernel, &mut report);
+    rules::check_quickly(patch, kernel, &mut report);
+    rules::check_types(patch, kernel, &mut report);
+    report
+}
+
+/// Goes through the rules that the kernel goes through when it loads a patch, and those that take no
+/// time.
+pub fn check_quickly(patch: &Patch<'_>, kernel: &Kernel) -> Report {
+    let mut report = Report::default();
+    rules::check_quickly(patch, kernel, &mut report);
     report
 }

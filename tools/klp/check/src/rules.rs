@@ -4,6 +4,7 @@
 
 mod declared;
 mod functions;
+mod live;
 mod module;
 mod relocations;
 mod symbols;
@@ -13,13 +14,18 @@ use crate::{kernel::Kernel, report::Report, Patch};
 
 pub(crate) use relocations::referred_objects;
 
-/// Goes through all rules.
-pub(crate) fn check(patch: &Patch<'_>, kernel: &Kernel, report: &mut Report) {
+/// Goes through the rules that take no time.
+pub(crate) fn check_quickly(patch: &Patch<'_>, kernel: &Kernel, report: &mut Report) {
     module::check(patch, kernel, report);
     symbols::check(patch, kernel, report);
     relocations::check(patch, kernel, report);
     declared::check(patch, kernel, report);
     functions::check(patch, kernel, report);
+    live::check(patch, kernel, report);
+}
+
+/// Goes through the rules on what kernel and module must agree on.
+pub(crate) fn check_types(patch: &Patch<'_>, kernel: &Kernel, report: &mut Report) {
     types::check(patch, kernel, report);
 }
 

@@ -8,8 +8,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use klp_check::{Exports, Kernel as Known, Layout, Signatures, Symbols, Types};
-use klp_live::Machine;
+use klp_check::{
+    Exports, Hold, Holder, Installed, Kernel as Known, Layout, Live, Patch, Signatures, Sitting,
+    State, Symbols, Types,
+};
+use klp_live::{store::Store, Escaped, Machine, PatchStatus};
 use klp_module::Module;
 
 use crate::{
@@ -30,6 +33,8 @@ pub struct Sources<'a> {
     pub targets: &'a [PathBuf],
     /// What other modules export.
     pub exports: &'a [PathBuf],
+    /// Whether only what is quickly known is wanted.
+    pub quick: bool,
 }
 
 /// What is known of a kernel, and where more can be found.
@@ -80,6 +85,7 @@ impl<'a> Facts<'a> {
         if named.is_running() {
             this.kernel.loaded = this.loaded();
             this.kernel.signatures = this.signatures();
+            this.kernel.live = Some(this.live(sources.quick)?);
         } else if let Some(config) = &config {
             // Secure boot may demand them later.
             this.kernel.signatures = match config.contains("MODULE_SIG_FORCE") {
@@ -131,6 +137,7 @@ impl<'a> Facts<'a> {
                 self.kernel.module_types.insert(name.into(), types);
             }
         }
+        self.kernel.files.insert(name.into(), data.into());
         Ok(())
     }
 
@@ -234,6 +241,120 @@ impl<'a> Facts<'a> {
                 self.kernel.types = Types::of_file(&data).ok().flatten();
             }
         }
+    }
+
+    /// What goes on in the running kernel.
+    fn live(&self, quick: bool) -> Result<Live> {
+        let mut live = Live {
+            holders: self.holders()?,
+            tasks: if quick { None } else { Some(self.tasks()?) },
+            ..Live::default()
+        };
+        let read = |path: &str| self.machine.read(path).ok().flatten();
+        let mut obstacle = |text: &str, advice: &str| {
+            live.obstacles.push((text.into(), advice.into()));
+        };
+        if read("/proc/sys/kernel/modules_disabled").as_deref() == Some("1") {
+            obstacle(
+                "no module can be loaded any more (kernel.modules_disabled)",
+                "reboot",
+            );
+        }
+        if read("/proc/sys/kernel/ftrace_enabled").as_deref() == Some("0") {
+            obstacle(
+                "ftrace is switched off, so that no patch can be enabled",
+                "sysctl kernel.ftrace_enabled=1",
+            );
+        }
+        match self.machine.status() {
+            Ok(status) => {
+                let mut patches = status.patches;
+                patches.sort_by_key(|patch| patch.stack_order);
+                live.patches = patches.iter().map(|patch| self.installed(patch)).collect();
+            }
+            Err(klp_live::Error::NoLivepatch(_)) => obstacle(
+                "this kernel has no live patching",
+                "boot a kernel with CONFIG_LIVEPATCH=y",
+            ),
+            Err(error) => return Err(error.into()),
+        }
+        Ok(live)
+    }
+
+    /// Who changes or follows calls of functions.
+    fn holders(&self) -> Result<Option<Vec<Holder>>> {
+        let Some(functions) = self.machine.enabled_functions()? else {
+            return Ok(None);
+        };
+        let mut holders = vec![];
+        for function in functions {
+            let holds = [
+                (function.ipmodify, Hold::Redirected),
+                (function.direct, Hold::Direct),
+            ];
+            for (_, hold) in holds.into_iter().filter(|(is, _)| *is) {
+                holders.push(Holder {
+                    object: function.object.clone(),
+                    func: function.name.clone(),
+                    hold,
+                });
+            }
+        }
+        // A kprobe that keeps a patch from loading is among those above.
+        for probe in self.machine.probes()?.unwrap_or_default() {
+            holders.push(Holder {
+                object: probe.object,
+                func: probe.name,
+                hold: Hold::Probe,
+            });
+        }
+        Ok(Some(holders))
+    }
+
+    /// Which tasks have which functions on their stacks.
+    fn tasks(&self) -> Result<Vec<Sitting>> {
+        let mut sitting = vec![];
+        for tid in self.machine.tids()? {
+            let Some(task) = self.machine.task(tid)? else {
+                continue;
+            };
+            for frame in task.stack.iter().flatten() {
+                sitting.push(Sitting {
+                    task: format!("{} {}", task.tid, Escaped(&task.comm)),
+                    object: frame.module.clone().unwrap_or_else(|| "vmlinux".into()),
+                    func: frame.func.clone(),
+                });
+            }
+        }
+        Ok(sitting)
+    }
+
+    fn installed(&self, patch: &PatchStatus) -> Installed {
+        let funcs = patch.objects.iter().flat_map(|object| {
+            let funcs = object.funcs.iter();
+            funcs.map(|func| (object.name.clone(), func.name.clone(), func.position.max(1)))
+        });
+        Installed {
+            name: patch.name.clone(),
+            funcs: funcs.collect(),
+            states: self.states(&patch.name),
+            in_transition: patch.transition.is_some(),
+            forced: patch.forced == Some(true),
+        }
+    }
+
+    /// The states that an installed patch declares, from its file if that is to be found, and is
+    /// that of the module that is loaded.
+    fn states(&self, name: &str) -> Option<Vec<State>> {
+        let found = Store::new(self.machine).find(self.named.release(), name);
+        let data = fs::read(found.ok()??.path).ok()?;
+        let patch = Patch::parse(&data, self.layout()).ok()?;
+        let note = format!("/sys/module/{name}/notes/.note.gnu.build-id");
+        let loaded = fs::read(self.machine.path(note)).ok()?;
+        if patch.module().build_id_note()? != loaded {
+            return None;
+        }
+        patch.declaration().ok()?.states.clone()
     }
 
     /// The names of the modules that are loaded.

@@ -21,6 +21,8 @@ const EXISTS: &str = "the core cannot add both to sysfs (EEXIST)";
 pub(super) fn check(patch: &Patch<'_>, kernel: &Kernel, report: &mut Report) {
     let declaration = match &patch.declaration {
         Ok(declaration) => declaration,
+        // A module that is no patch need not declare one.
+        Err(_) if patch.module.info("livepatch").is_none() => return,
         Err(reason) => {
             report.add(
                 Finding::unknown(

@@ -109,11 +109,19 @@ fn prototypes(
             None => Some(types),
             Some(name) => kernel.module_types.get(name),
         };
+        let from_file = object.name.as_ref().and_then(|name| {
+            let names = object.funcs.iter().flatten();
+            let names = names.filter_map(|func| func.name.as_deref()).collect();
+            ModuleTypes::read(kernel.files.get(name)?, kernel.types.as_ref(), &names).ok()
+        });
         for func in object.funcs.iter().flatten() {
             let (Some(name), Some(replacement)) = (&func.name, &func.replacement) else {
                 continue;
             };
-            let original = types.map(|types| types.functions(name)).unwrap_or_default();
+            let mut original = types.map(|types| types.functions(name)).unwrap_or_default();
+            if let (true, Some(file)) = (original.is_empty(), &from_file) {
+                original = file.functions.get(name).cloned().unwrap_or_default();
+            }
             let found = replacement.name.as_ref();
             let found = found.and_then(|name| module.functions.get(name));
             let found = found.map_or(&[][..], Vec::as_slice);
@@ -135,7 +143,7 @@ fn compare(
 ) {
     let subject = || Subject::symbol(object, name);
     let reason = match (original, replacement) {
-        ([], _) => "the kernel's type information does not have the function",
+        ([], _) => "the type information of the function's object does not have it",
         (_, []) => "the module's type information does not have the replacement",
         _ => "",
     };

@@ -330,6 +330,10 @@ impl<'data> View<'_, 'data> {
         let (Some(name), Some(size)) = (self.name(entry)?, size) else {
             return Ok(());
         };
+        // What bindgen makes of a structure that is only declared.
+        if self.rust && size <= 1 {
+            return Ok(());
+        }
         let members = if self.rust {
             None
         } else {

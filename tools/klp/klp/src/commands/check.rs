@@ -55,6 +55,10 @@ pub struct Arguments {
     #[arg(long, value_name = "FILE")]
     exports: Vec<PathBuf>,
 
+    /// Look only at what is quickly seen: not at types, inlined copies, and what tasks do.
+    #[arg(long)]
+    quick: bool,
+
     /// Do not take a patch for one that fits if anything could not be looked at.
     #[arg(long)]
     strict: bool,
@@ -100,11 +104,12 @@ fn check_all(arguments: &Arguments, context: &Context) -> Result {
         system_map: arguments.system_map.as_deref(),
         targets: &arguments.target,
         exports: &arguments.exports,
+        quick: arguments.quick,
     };
     let mut facts = Facts::gather(&machine, &kernel, &sources)?;
     let mut patches = vec![];
     for file in &arguments.files {
-        let report = check(&mut facts, file)?;
+        let report = check(&mut facts, file, arguments.quick)?;
         let verdict = report.verdict(arguments.strict);
         if !context.json {
             print(&text(file, &facts, &report, verdict, arguments.quiet)?)?;
@@ -136,7 +141,7 @@ fn check_all(arguments: &Arguments, context: &Context) -> Result {
 }
 
 /// Checks the patch in a file.
-fn check(facts: &mut Facts<'_>, file: &Path) -> Result<Report> {
+fn check(facts: &mut Facts<'_>, file: &Path, quick: bool) -> Result<Report> {
     let data = fs::read(file).map_err(|error| format!("{}: {error}", file.display()))?;
     let patch = match Patch::parse(&data, facts.layout()) {
         Ok(patch) => patch,
@@ -145,7 +150,11 @@ fn check(facts: &mut Facts<'_>, file: &Path) -> Result<Report> {
     for object in patch.objects() {
         facts.learn(&object)?;
     }
-    let mut report = klp_check::check(&patch, &facts.kernel);
+    let mut report = if quick {
+        klp_check::check_quickly(&patch, &facts.kernel)
+    } else {
+        klp_check::check(&patch, &facts.kernel)
+    };
     report.sort();
     Ok(report)
 }
