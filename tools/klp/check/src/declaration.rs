@@ -213,6 +213,8 @@ fn fixed(file: &File<'_>, place: Place, layout: Option<Layout>) -> Result<Declar
             break;
         }
         let funcs = match funcs {
+            // A list that begins with its last entry does not tell the size, and needs none.
+            Some(funcs) if is_end(&fixed_func(file, funcs)?) => Some(vec![]),
             Some(funcs) => {
                 let size = entry_size(file, funcs, func::POSITION, layout.map(|l| l.func)).ok_or(
                     "the size of struct klp_func is not known: name the kernel's type information",
@@ -259,13 +261,22 @@ fn entries(
 fn fixed_funcs(file: &File<'_>, start: Place, size: u64) -> Result<Vec<Func>, String> {
     let mut funcs = vec![];
     for entry in entries(file, start, size)? {
-        let func = func_at(file, entry, func::NAME, func::REPLACEMENT, func::POSITION)?;
-        if func.name.is_none() && func.replacement.is_none() && func.position == 0 {
+        let func = fixed_func(file, entry)?;
+        if is_end(&func) {
             return Ok(funcs);
         }
         funcs.push(func);
     }
     Err("a list of functions has no end".into())
+}
+
+fn fixed_func(file: &File<'_>, entry: Place) -> Result<Func, String> {
+    func_at(file, entry, func::NAME, func::REPLACEMENT, func::POSITION)
+}
+
+/// Whether an entry is the one at the end of a list, as the core sees it.
+fn is_end(func: &Func) -> bool {
+    func.name.is_none() && func.replacement.is_none() && func.position == 0
 }
 
 fn func_at(
