@@ -2,9 +2,11 @@
 
 //! What modules may use of the kernel and of each other.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use klp_convert::object_name;
+
+use crate::kernel::Symbols;
 
 /// A symbol that an object exports.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +58,28 @@ impl Exports {
             );
         }
         Ok(())
+    }
+
+    /// Adds those of the running kernel and its modules that are not known yet, by the entries of
+    /// their tables of exports. That tells no checksums and name spaces.
+    pub fn add_running(&mut self, objects: &BTreeMap<String, Symbols>) {
+        for (object, symbols) in objects {
+            let names = symbols.names();
+            for name in names.filter_map(|name| name.strip_prefix("__ksymtab_")) {
+                self.0.entry(name.into()).or_insert_with(|| Export {
+                    object: object.clone(),
+                    checksum: None,
+                    // The core's own are known to be so, and every patch uses one.
+                    gpl_only: name.starts_with("klp_"),
+                    namespace: None,
+                });
+            }
+        }
+    }
+
+    /// Whether there are any of the kernel itself; else most symbols would seem not to be exported.
+    pub fn has_kernel(&self) -> bool {
+        self.0.values().any(|export| export.object == "vmlinux")
     }
 
     /// The export of a symbol, if there is one.

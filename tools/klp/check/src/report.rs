@@ -108,6 +108,13 @@ rules! {
     Tasks = "tasks",
 }
 
+impl Rule {
+    /// Whether what stands in the way may go by itself.
+    pub fn may_pass(self) -> bool {
+        matches!(self, Self::Busy | Self::Held | Self::Tasks)
+    }
+}
+
 impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())

@@ -24,6 +24,7 @@ use crate::{
 const TRACEABLE: &str = "/sys/kernel/tracing/available_filter_functions_addrs";
 
 /// What the user names.
+#[derive(Default)]
 pub struct Sources<'a> {
     /// A vmlinux.
     pub vmlinux: Option<&'a Path>,
@@ -79,9 +80,11 @@ impl<'a> Facts<'a> {
             Some(magic) => Some(magic),
             None => config.as_ref().map(|config| vermagic(named.release(), config)),
         };
-        this.add_exports(sources.exports)?;
         this.add_symbols(sources)?;
-        this.add_types(sources);
+        this.add_exports(sources.exports)?;
+        if !sources.quick {
+            this.add_types(sources);
+        }
         if named.is_running() {
             this.kernel.loaded = this.loaded();
             this.kernel.signatures = this.signatures();
@@ -142,18 +145,16 @@ impl<'a> Facts<'a> {
     }
 
     fn add_exports(&mut self, named: &[PathBuf]) -> Result<()> {
-        let found = self.named.module_symvers();
+        let found = Some(self.named.module_symvers()).filter(|path| path.is_file());
         let mut exports = Exports::default();
-        match fs::read_to_string(&found) {
-            Ok(text) => exports.add(&text).map_err(|error| in_file(&found, error))?,
-            // Without those of the kernel, most symbols would seem not to be exported.
-            Err(_) => return Ok(()),
-        }
-        for path in named {
+        for path in found.iter().chain(named) {
             let text = fs::read_to_string(path).map_err(|error| in_file(path, error))?;
             exports.add(&text).map_err(|error| in_file(path, error))?;
         }
-        self.kernel.exports = Some(exports);
+        if self.named.is_running() {
+            exports.add_running(&self.kernel.symbols);
+        }
+        self.kernel.exports = Some(exports).filter(Exports::has_kernel);
         Ok(())
     }
 

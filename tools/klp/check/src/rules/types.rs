@@ -12,6 +12,9 @@ use crate::{
     Patch,
 };
 
+/// The most structures of which each is told.
+const TOLD: usize = 8;
+
 pub(super) fn check(patch: &Patch<'_>, kernel: &Kernel, report: &mut Report) {
     let Ok(declaration) = &patch.declaration else {
         return;
@@ -193,6 +196,7 @@ fn structures(
     used: &HashSet<String>,
     report: &mut Report,
 ) {
+    let mut differ = 0;
     for (name, found) in &module.structures {
         let kernel = types.structures(name);
         if kernel.is_empty() {
@@ -207,9 +211,19 @@ fn structures(
             if kernel.iter().any(|other| other.agrees(&one.structure)) {
                 continue;
             }
-            report.add(mismatch(name, &kernel, &one.structure));
+            differ += 1;
+            if differ <= TOLD {
+                report.add(mismatch(name, &kernel, &one.structure));
+            }
             break;
         }
+    }
+    if differ > TOLD {
+        report.add(Finding::error(
+            Rule::Structure,
+            Subject::module(),
+            format!("{} more structures have another layout", differ - TOLD),
+        ));
     }
 }
 

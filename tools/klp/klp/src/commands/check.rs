@@ -140,8 +140,12 @@ fn check_all(arguments: &Arguments, context: &Context) -> Result {
     Ok(ExitCode::from(status))
 }
 
-/// Checks the patch in a file.
-fn check(facts: &mut Facts<'_>, file: &Path, quick: bool) -> Result<Report> {
+/// Checks the patch in a file; `quick` leaves out what takes time.
+///
+/// # Errors
+///
+/// The file cannot be read, or that of a module that it patches.
+pub fn check(facts: &mut Facts<'_>, file: &Path, quick: bool) -> Result<Report> {
     let data = fs::read(file).map_err(|error| format!("{}: {error}", file.display()))?;
     let patch = match Patch::parse(&data, facts.layout()) {
         Ok(patch) => patch,
@@ -159,6 +163,21 @@ fn check(facts: &mut Facts<'_>, file: &Path, quick: bool) -> Result<Report> {
     Ok(report)
 }
 
+/// A finding as compilers tell it: what, where, why, and what to do.
+pub fn describe(file: &Path, finding: &Finding) -> String {
+    let mut text = format!("{}[{}]: {}", finding.level, finding.rule, finding.text);
+    let subject = finding.subject.to_string();
+    let colon = if subject.is_empty() { "" } else { ": " };
+    text += &format!("\n  --> {}{colon}{subject}", file.display());
+    for note in &finding.notes {
+        text += &format!("\n   = {note}");
+    }
+    if let Some(advice) = &finding.advice {
+        text += &format!("\n   = help: {advice}");
+    }
+    text
+}
+
 /// The answer for people.
 fn text(
     file: &Path,
@@ -172,17 +191,7 @@ fn text(
         !quiet || matches!(finding.level, Level::Error | Level::Unknown | Level::Warning)
     };
     for finding in report.findings.iter().filter(shown) {
-        writeln!(text, "{}[{}]: {}", finding.level, finding.rule, finding.text)?;
-        let subject = finding.subject.to_string();
-        let colon = if subject.is_empty() { "" } else { ": " };
-        writeln!(text, "  --> {}{colon}{subject}", file.display())?;
-        for note in &finding.notes {
-            writeln!(text, "   = {note}")?;
-        }
-        if let Some(advice) = &finding.advice {
-            writeln!(text, "   = help: {advice}")?;
-        }
-        writeln!(text)?;
+        writeln!(text, "{}\n", describe(file, finding))?;
     }
     let kernel = facts.kernel.release.as_deref().unwrap_or("the kernel");
     let file = file.display();
