@@ -23,6 +23,7 @@ use object::{
 use crate::{
     exports::Exports,
     file::{File, Home, Place},
+    inlined::Inlined,
     live::Live,
     types::Types,
 };
@@ -87,6 +88,8 @@ pub struct Kernel {
     pub module_types: HashMap<String, Types>,
     /// The files of modules whose symbols were read from files, for what else is in them.
     pub files: HashMap<String, Vec<u8>>,
+    /// Into which functions of an object the functions of a patch were inlined.
+    pub inlined: HashMap<String, Inlined>,
     /// What goes on in it, if it is the running kernel.
     pub live: Option<Live>,
     /// The modules that are loaded, if it is the running kernel.

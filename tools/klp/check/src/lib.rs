@@ -11,16 +11,20 @@
 mod declaration;
 mod exports;
 mod file;
+mod inlined;
 mod kernel;
 mod live;
 mod report;
 mod rules;
 mod types;
 
+use std::collections::HashSet;
+
 use klp_module::Module;
 
 pub use declaration::{Declaration, Func, Layout, Object, Replacement, Shape, State};
 pub use exports::Exports;
+pub use inlined::Inlined;
 pub use kernel::{Kernel, Signatures, Symbols};
 pub use live::{Hold, Holder, Installed, Live, Sitting};
 pub use report::{Finding, Level, Report, Rule, Subject, Verdict};
@@ -67,6 +71,17 @@ impl<'data> Patch<'data> {
     /// Why the file does not tell.
     pub fn declaration(&self) -> Result<&Declaration, &str> {
         self.declaration.as_ref().map_err(String::as_str)
+    }
+
+    /// The functions that are replaced in an object.
+    pub fn functions(&self, object: &str) -> HashSet<&str> {
+        let objects = self.declaration.iter();
+        let objects = objects.flat_map(|declaration| &declaration.objects);
+        objects
+            .filter(|declared| declared.name() == object)
+            .flat_map(|declared| declared.funcs.iter().flatten())
+            .filter_map(|func| func.name.as_deref())
+            .collect()
     }
 
     /// The objects whose symbols a check needs: those that are patched, and those that livepatch

@@ -4,6 +4,7 @@
 
 mod declared;
 mod functions;
+mod inlined;
 mod live;
 mod module;
 mod relocations;
@@ -24,9 +25,10 @@ pub(crate) fn check_quickly(patch: &Patch<'_>, kernel: &Kernel, report: &mut Rep
     live::check(patch, kernel, report);
 }
 
-/// Goes through the rules on what kernel and module must agree on.
+/// Goes through the rules on what the kernel does not look at, and only type information tells.
 pub(crate) fn check_types(patch: &Patch<'_>, kernel: &Kernel, report: &mut Report) {
     types::check(patch, kernel, report);
+    inlined::check(patch, kernel, report);
 }
 
 /// How the symbols of an object come to be known.

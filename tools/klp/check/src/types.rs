@@ -11,6 +11,7 @@ use std::{
 };
 
 pub use btf::Types;
+pub(crate) use dwarf::with_dwarf;
 
 /// What a function expects or returns, as far as it matters to a caller.
 #[derive(Clone, Debug, PartialEq, Eq)]

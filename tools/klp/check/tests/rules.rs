@@ -512,7 +512,7 @@ fn installed(state: Option<(u64, u64)>) -> Installed {
 fn what_fits() {
     let report = report(&Sample::default(), &kernel());
     assert_eq!(report.verdict(false), Verdict::Fits, "{report:#?}");
-    assert_eq!(report.without_information(), ["prototype", "structure"]);
+    assert_eq!(report.without_information(), ["inlined", "prototype", "structure"]);
     assert_eq!(report.verdict(true), Verdict::Unknown);
 }
 

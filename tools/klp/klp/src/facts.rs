@@ -9,7 +9,7 @@ use std::{
 };
 
 use klp_check::{
-    Exports, Hold, Holder, Installed, Kernel as Known, Layout, Live, Patch, Signatures, Sitting,
+    Exports, Hold, Holder, Inlined, Installed, Kernel as Known, Layout, Live, Patch, Signatures, Sitting,
     State, Symbols, Types,
 };
 use klp_live::{store::Store, Escaped, Machine, PatchStatus};
@@ -42,6 +42,8 @@ pub struct Sources<'a> {
 pub struct Facts<'a> {
     machine: &'a Machine,
     named: &'a Kernel<'a>,
+    /// A vmlinux that may have DWARF.
+    vmlinux: Option<PathBuf>,
     /// What was learned.
     pub kernel: Known,
 }
@@ -65,6 +67,7 @@ impl<'a> Facts<'a> {
         let mut this = Self {
             machine,
             named,
+            vmlinux: sources.vmlinux.map(Into::into).or_else(|| named.vmlinux()),
             kernel: Known {
                 release: Some(named.release().into()),
                 ..Known::default()
@@ -115,7 +118,14 @@ impl<'a> Facts<'a> {
     ///
     /// The file of a module cannot be read.
     pub fn learn(&mut self, object: &str) -> Result<()> {
-        if object == "vmlinux" || self.kernel.symbols.contains_key(object) {
+        if object == "vmlinux" || self.kernel.files.contains_key(object) {
+            return Ok(());
+        }
+        if self.kernel.symbols.contains_key(object) {
+            // What is loaded counts; its file tells more if it is the same.
+            if let Some(data) = self.file_of_loaded(object) {
+                self.kernel.files.insert(object.into(), data);
+            }
             return Ok(());
         }
         let Ok(path) = self.named.module(object) else {
@@ -124,6 +134,40 @@ impl<'a> Facts<'a> {
         let data = read_module(&path).map_err(|error| in_file(&path, error))?;
         self.add_module(object, &path, &data)
             .map_err(|error| in_file(&path, error))?;
+        Ok(())
+    }
+
+    /// The file of a module that is loaded, if it is that of the same build.
+    fn file_of_loaded(&self, module: &str) -> Option<Vec<u8>> {
+        let data = read_module(&self.named.module(module).ok()?).ok()?;
+        let note = format!("/sys/module/{module}/notes/.note.gnu.build-id");
+        let loaded = fs::read(self.machine.path(note)).ok()?;
+        let same = Module::parse(&data).ok()?.build_id_note()? == loaded;
+        same.then_some(data)
+    }
+
+    /// Learns into which functions those of a patch were inlined, if that is to be found.
+    ///
+    /// # Errors
+    ///
+    /// A file cannot be read, or its DWARF is of no use.
+    pub fn learn_inlined(&mut self, patch: &Patch<'_>) -> Result<()> {
+        self.kernel.inlined.clear();
+        let functions = patch.functions("vmlinux");
+        if let (Some(path), false) = (&self.vmlinux, functions.is_empty()) {
+            let file = fs::File::open(path).map_err(|error| in_file(path, error))?;
+            let cache = object::ReadCache::new(file);
+            let found = Inlined::in_vmlinux(&cache, &functions);
+            if let Some(found) = found.map_err(|error| in_file(path, error))? {
+                self.kernel.inlined.insert("vmlinux".into(), found);
+            }
+        }
+        for (name, data) in &self.kernel.files {
+            let found = Inlined::in_module(data, &patch.functions(name));
+            if let Some(found) = found.map_err(|error| format!("module {name}: {error}"))? {
+                self.kernel.inlined.insert(name.clone(), found);
+            }
+        }
         Ok(())
     }
 

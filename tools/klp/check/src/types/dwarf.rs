@@ -20,7 +20,7 @@ const STEPS: usize = 32;
 
 /// The relocations of a section, as DWARF of a relocatable file needs them.
 #[derive(Clone, Copy, Debug)]
-struct Relocations<'a>(&'a RelocationMap);
+pub(crate) struct Relocations<'a>(&'a RelocationMap);
 
 impl Relocate for Relocations<'_> {
     fn relocate_address(&self, offset: usize, value: u64) -> gimli::Result<u64> {
@@ -33,22 +33,21 @@ impl Relocate for Relocations<'_> {
     }
 }
 
-type Reader<'a> = RelocateReader<EndianSlice<'a, LittleEndian>, Relocations<'a>>;
+pub(crate) type Reader<'a> = RelocateReader<EndianSlice<'a, LittleEndian>, Relocations<'a>>;
 type Entry<'abbrev, 'unit, 'a> = DebuggingInformationEntry<'abbrev, 'unit, Reader<'a>>;
 
-/// The types of the module in `data`: those of `functions`, by the names of symbols, and all
-/// structures. [`None`] if there is no DWARF.
+/// Gives the DWARF of the module in `data` to `body`. Without any, nothing happens.
 ///
 /// # Errors
 ///
-/// What is wrong with the DWARF.
-pub(super) fn read(
+/// What is wrong with the DWARF, or what `body` says.
+pub(crate) fn with_dwarf(
     data: &[u8],
-    functions: &HashSet<&str>,
-) -> Result<Option<ModuleTypes>, String> {
+    body: impl FnOnce(&Dwarf<Reader<'_>>) -> Result<(), String>,
+) -> Result<(), String> {
     let file = ElfFile64::<Endianness>::parse(data).map_err(|error| error.to_string())?;
     if file.section_by_name(".debug_info").is_none() {
-        return Ok(None);
+        return Ok(());
     }
     let load = |id: gimli::SectionId| -> Result<(&[u8], RelocationMap), String> {
         let mut map = RelocationMap::default();
@@ -74,10 +73,28 @@ pub(super) fn read(
     let dwarf = sections.borrow(|(contents, map)| {
         RelocateReader::new(EndianSlice::new(contents, LittleEndian), Relocations(map))
     });
-    let mut types = ModuleTypes::default();
-    collect(&dwarf, functions, &mut types)
-        .map_err(|error| format!("the module's DWARF is damaged: {error}"))?;
-    Ok(Some(types))
+    body(&dwarf)
+}
+
+/// The types of the module in `data`: those of `functions`, by the names of symbols, and all
+/// structures. [`None`] if there is no DWARF.
+///
+/// # Errors
+///
+/// What is wrong with the DWARF.
+pub(super) fn read(
+    data: &[u8],
+    functions: &HashSet<&str>,
+) -> Result<Option<ModuleTypes>, String> {
+    let mut found = None;
+    with_dwarf(data, |dwarf| {
+        let mut types = ModuleTypes::default();
+        collect(dwarf, functions, &mut types)
+            .map_err(|error| format!("the module's DWARF is damaged: {error}"))?;
+        found = Some(types);
+        Ok(())
+    })?;
+    Ok(found)
 }
 
 fn collect(

@@ -157,6 +157,7 @@ pub fn check(facts: &mut Facts<'_>, file: &Path, quick: bool) -> Result<Report> 
     let mut report = if quick {
         klp_check::check_quickly(&patch, &facts.kernel)
     } else {
+        facts.learn_inlined(&patch)?;
         klp_check::check(&patch, &facts.kernel)
     };
     report.sort();
