@@ -349,8 +349,19 @@ const RELOCATIONS: &[Case] = &[
     ),
     (
         "a symbol of an object that nobody knows",
-        |sample, _| sample.livepatch = vec![("driver", ".klp.sym.stranger.it,0")],
+        |sample, kernel| {
+            kernel.loaded = None;
+            sample.livepatch = vec![("driver", ".klp.sym.stranger.it,0")];
+        },
         &[(Rule::Relocation, Level::Unknown)],
+    ),
+    (
+        "a symbol of an object that is not loaded",
+        |sample, kernel| {
+            kernel.loaded = Some(HashSet::from(["driver".into()]));
+            sample.livepatch = vec![("driver", ".klp.sym.stranger.it,0")];
+        },
+        &[(Rule::Relocation, Level::Error)],
     ),
     (
         "an object that is not patched",

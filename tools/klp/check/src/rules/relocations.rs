@@ -243,6 +243,23 @@ fn symbol(
             )),
         );
     }
+    if let Some(loaded) = &kernel.loaded {
+        let object = name.object;
+        let is_there = |object: &str| object == "vmlinux" || loaded.contains(object);
+        let user = users.iter().find(|user| **user != object && is_there(user));
+        if let (Some(user), false) = (user, is_there(object)) {
+            report.add(
+                error(format!(
+                    "{} of {object} is used by the relocations of {user}, and {object} is not \
+                     loaded",
+                    name.symbol
+                ))
+                .note("the core refuses the module (EINVAL)")
+                .advice(format!("load it first: modprobe {object}")),
+            );
+            return;
+        }
+    }
     resolve(kernel, &name, report);
 }
 
