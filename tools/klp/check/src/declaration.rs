@@ -112,9 +112,9 @@ pub(crate) fn read(file: &File<'_>, layout: Option<Layout>) -> Result<Declaratio
         return kpatch(file, section);
     }
     let mut found = candidates(file);
-    let first = found
-        .next()
-        .ok_or("no static struct klp_patch is in the file: code fills it in when the module runs")?;
+    let first = found.next().ok_or(
+        "no static struct klp_patch is in the file: code fills it in when the module runs",
+    )?;
     if found.next().is_some() {
         return Err("more than one struct klp_patch is in the file".into());
     }

@@ -148,9 +148,7 @@ impl<'data> File<'data> {
                 elf::SHN_UNDEF => Home::Undefined,
                 SHN_LIVEPATCH => Home::Livepatch,
                 index if index < elf::SHN_LORESERVE => {
-                    table
-                        .section(SectionIndex(index.into()))
-                        .map_err(damaged)?;
+                    table.section(SectionIndex(index.into())).map_err(damaged)?;
                     Home::Section(index.into())
                 }
                 _ => Home::Other,
@@ -223,7 +221,9 @@ impl<'data> File<'data> {
 
     /// The index of the section of this name.
     pub(crate) fn section(&self, name: &str) -> Option<usize> {
-        self.sections.iter().position(|section| section.name == name)
+        self.sections
+            .iter()
+            .position(|section| section.name == name)
     }
 
     /// The ordinary relocations of a section, in the order of their places.

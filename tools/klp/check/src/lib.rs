@@ -93,7 +93,9 @@ impl<'data> Patch<'data> {
                 .iter()
                 .map(|object| object.name().to_owned())
         });
-        let mut objects: Vec<_> = declared.chain(rules::referred_objects(&self.file)).collect();
+        let mut objects: Vec<_> = declared
+            .chain(rules::referred_objects(&self.file))
+            .collect();
         objects.sort();
         objects.dedup();
         objects

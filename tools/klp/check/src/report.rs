@@ -190,12 +190,7 @@ pub struct Finding {
 }
 
 impl Finding {
-    pub(crate) fn new(
-        rule: Rule,
-        level: Level,
-        subject: Subject,
-        text: impl Into<String>,
-    ) -> Self {
+    pub(crate) fn new(rule: Rule, level: Level, subject: Subject, text: impl Into<String>) -> Self {
         Self {
             rule,
             level,

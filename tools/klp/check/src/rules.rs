@@ -34,9 +34,11 @@ pub(crate) fn check_types(patch: &Patch<'_>, kernel: &Kernel, report: &mut Repor
 /// How the symbols of an object come to be known.
 fn how_to_know(object: &str) -> String {
     match object {
-        "vmlinux" => "run it as root on a machine that runs this kernel, or name a vmlinux that was \
+        "vmlinux" => {
+            "run it as root on a machine that runs this kernel, or name a vmlinux that was \
                       not stripped with --vmlinux"
-            .into(),
+                .into()
+        }
         module => format!("load {module}, or name its file with --target"),
     }
 }

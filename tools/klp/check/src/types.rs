@@ -126,8 +126,7 @@ impl Prototype {
                 worst = worst.max(difference);
             }
         };
-        for (number, (one, other)) in
-            (1..).zip(self.parameters.iter().zip(&replacement.parameters))
+        for (number, (one, other)) in (1..).zip(self.parameters.iter().zip(&replacement.parameters))
         {
             compare(format!("parameter {number}"), one, other);
         }

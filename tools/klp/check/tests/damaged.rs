@@ -36,11 +36,8 @@ fn look(data: &[u8]) {
 }
 
 fn sample() -> impl Strategy<Value = Sample> {
-    let declared = prop::sample::select(vec![
-        Declared::Static,
-        Declared::External,
-        Declared::Kpatch,
-    ]);
+    let declared =
+        prop::sample::select(vec![Declared::Static, Declared::External, Declared::Kpatch]);
     declared.prop_map(|declared| Sample {
         declared,
         states: vec![(1, 2)],

@@ -482,16 +482,9 @@ const LIVE: &[Case] = &[
 ];
 
 fn cases() -> impl Iterator<Item = &'static Case> {
-    [
-        MODULE,
-        SYMBOLS,
-        DECLARATION,
-        FUNCTIONS,
-        RELOCATIONS,
-        LIVE,
-    ]
-    .into_iter()
-    .flatten()
+    [MODULE, SYMBOLS, DECLARATION, FUNCTIONS, RELOCATIONS, LIVE]
+        .into_iter()
+        .flatten()
 }
 
 fn live(kernel: &mut Kernel) -> &mut Live {
@@ -523,7 +516,10 @@ fn installed(state: Option<(u64, u64)>) -> Installed {
 fn what_fits() {
     let report = report(&Sample::default(), &kernel());
     assert_eq!(report.verdict(false), Verdict::Fits, "{report:#?}");
-    assert_eq!(report.without_information(), ["inlined", "prototype", "structure"]);
+    assert_eq!(
+        report.without_information(),
+        ["inlined", "prototype", "structure"]
+    );
     assert_eq!(report.verdict(true), Verdict::Unknown);
 }
 

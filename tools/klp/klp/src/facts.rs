@@ -9,8 +9,8 @@ use std::{
 };
 
 use klp_check::{
-    Exports, Hold, Holder, Inlined, Installed, Kernel as Known, Layout, Live, Patch, Signatures, Sitting,
-    State, Symbols, Types,
+    Exports, Hold, Holder, Inlined, Installed, Kernel as Known, Layout, Live, Patch, Signatures,
+    Sitting, State, Symbols, Types,
 };
 use klp_live::{store::Store, Escaped, Machine, PatchStatus};
 use klp_module::Module;
@@ -81,7 +81,9 @@ impl<'a> Facts<'a> {
             .is_some_and(|config| config.contains("MODULE_ALLOW_MISSING_NAMESPACE_IMPORTS"));
         this.kernel.vermagic = match named.vermagic() {
             Some(magic) => Some(magic),
-            None => config.as_ref().map(|config| vermagic(named.release(), config)),
+            None => config
+                .as_ref()
+                .map(|config| vermagic(named.release(), config)),
         };
         this.add_symbols(sources)?;
         this.add_exports(sources.exports)?;

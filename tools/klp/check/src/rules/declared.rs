@@ -112,9 +112,11 @@ fn module_name(name: &str, kernel: &Kernel, report: &mut Report) {
         );
     } else if name.contains('-') {
         report.add(
-            error(format!("no loaded module has a name with a dash, such as {name}"))
-                .note(never)
-                .advice(format!("write {}", name.replace('-', "_"))),
+            error(format!(
+                "no loaded module has a name with a dash, such as {name}"
+            ))
+            .note(never)
+            .advice(format!("write {}", name.replace('-', "_"))),
         );
     } else if kernel.built_in.contains(name) {
         report.add(
@@ -164,9 +166,11 @@ fn one(object: &str, func: &Func, report: &mut Report) {
         Some(replacement) if !replacement.is_code => {
             let what = replacement.name.as_deref().unwrap_or("what replaces it");
             report.add(
-                error(format!("{what} replaces {name}, but is not in code that stays"))
-                    .note("it is in data, or in code that is freed after the initialisation")
-                    .advice("take __init, and other sections, off the replacement"),
+                error(format!(
+                    "{what} replaces {name}, but is not in code that stays"
+                ))
+                .note("it is in data, or in code that is freed after the initialisation")
+                .advice("take __init, and other sections, off the replacement"),
             );
         }
         Some(_) => (),

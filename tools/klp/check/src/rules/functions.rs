@@ -90,8 +90,10 @@ fn find<'a>(
             report.add(
                 error(
                     Rule::FunctionAmbiguous,
-                    format!("{object} has {count} symbols {name}, and the patch does not say \
-                             which"),
+                    format!(
+                        "{object} has {count} symbols {name}, and the patch does not say \
+                             which"
+                    ),
                 )
                 .advice(format!("set .old_sympos of {name}, from 1 to {count}")),
             );
@@ -101,8 +103,10 @@ fn find<'a>(
             report.add(
                 error(
                     Rule::FunctionPosition,
-                    format!("{object} has {count} symbols {name}, and the patch replaces number \
-                             {position}"),
+                    format!(
+                        "{object} has {count} symbols {name}, and the patch replaces number \
+                             {position}"
+                    ),
                 )
                 .advice("build the patch for this kernel: positions differ between builds"),
             );

@@ -38,9 +38,7 @@ pub(super) fn check(patch: &Patch<'_>, kernel: &Kernel, report: &mut Report) {
         names.sort_unstable();
         for name in names {
             // A function with recursion may be inlined into itself.
-            let copies = inlined
-                .into(name)
-                .filter(|into| !replaced.contains(into));
+            let copies = inlined.into(name).filter(|into| !replaced.contains(into));
             let copies: Vec<String> = copies.map(Into::into).collect();
             if copies.is_empty() {
                 continue;

@@ -59,13 +59,7 @@ fn busy(patch: &Patch<'_>, kernel: &Kernel, live: &Live, report: &mut Report) {
 fn funcs(declaration: &Declaration) -> impl Iterator<Item = (&str, &str, u64)> {
     declaration.objects.iter().flat_map(|object| {
         let funcs = object.funcs.iter().flatten();
-        funcs.filter_map(|func| {
-            Some((
-                object.name(),
-                func.name.as_deref()?,
-                func.position.max(1),
-            ))
-        })
+        funcs.filter_map(|func| Some((object.name(), func.name.as_deref()?, func.position.max(1))))
     })
 }
 
@@ -115,8 +109,10 @@ fn held(declaration: &Declaration, live: &Live, report: &mut Report) {
                     subject(),
                     format!("a BPF trampoline is attached to {func}"),
                 )
-                .note("a program of the kind fmod_ret that changes the result overrides the patch, \
-                       in whichever order they come"),
+                .note(
+                    "a program of the kind fmod_ret that changes the result overrides the patch, \
+                       in whichever order they come",
+                ),
             );
         }
         if holds.contains(&Hold::Probe) {
@@ -128,8 +124,10 @@ fn held(declaration: &Declaration, live: &Live, report: &mut Report) {
                     format!("a kprobe is in {func}"),
                 )
                 .note("one that is not at its start is not hit any more when the patch is there")
-                .note("one whose BPF program calls bpf_override_return() wins over the patch, and \
-                       nobody tells"),
+                .note(
+                    "one whose BPF program calls bpf_override_return() wins over the patch, and \
+                       nobody tells",
+                ),
             );
         }
     }
@@ -197,15 +195,19 @@ fn incompatible(
         (None, Some(true)) => Some(
             finding(
                 Level::Error,
-                format!("{name} has changed state {id:#x}, which the patch that replaces it does \
-                         not know"),
+                format!(
+                    "{name} has changed state {id:#x}, which the patch that replaces it does \
+                         not know"
+                ),
             )
             .advice("declare the state, and handle it in callbacks"),
         ),
         (None, None) => Some(finding(
             Level::Unknown,
-            format!("{name} has changed state {id:#x}, and whether the patch replaces it is not \
-                     known"),
+            format!(
+                "{name} has changed state {id:#x}, and whether the patch replaces it is not \
+                     known"
+            ),
         )),
     }
 }
@@ -215,9 +217,8 @@ fn stacked(declaration: &Declaration, live: &Live, report: &mut Report) {
     let own: Vec<_> = funcs(declaration).collect();
     for installed in &live.patches {
         let name = &installed.name;
-        let note = |text: String| {
-            Finding::new(Rule::Installed, Level::Note, Subject::module(), text)
-        };
+        let note =
+            |text: String| Finding::new(Rule::Installed, Level::Note, Subject::module(), text);
         if declaration.replace == Some(true) {
             let finding = note(format!("the patch replaces {name}"));
             report.add(if installed.forced {

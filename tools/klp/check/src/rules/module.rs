@@ -152,8 +152,10 @@ fn signature(module: &Module, kernel: &Kernel, report: &mut Report) {
                 Subject::module(),
                 "whether the kernel trusts the key that the module is signed with is not known",
             )
-            .advice("compare modinfo -F signer with what keyctl show %:.machine and \
-                     %:.secondary_trusted_keys list"),
+            .advice(
+                "compare modinfo -F signer with what keyctl show %:.machine and \
+                     %:.secondary_trusted_keys list",
+            ),
         ),
         (Signatures::Unknown, false) => report.add(Finding::new(
             Rule::Signature,

@@ -44,13 +44,11 @@ impl<'a> Name<'a> {
         let (object, rest) = object_in(name.strip_prefix(SYMBOL)?)?;
         let (symbol, rest) = rest.strip_prefix('.')?.split_once(',')?;
         let digits = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();
-        (1..=SYMBOL_LENGTH)
-            .contains(&symbol.len())
-            .then_some(Self {
-                object,
-                symbol,
-                position: rest[..digits].parse().ok()?,
-            })
+        (1..=SYMBOL_LENGTH).contains(&symbol.len()).then_some(Self {
+            object,
+            symbol,
+            position: rest[..digits].parse().ok()?,
+        })
     }
 }
 
@@ -135,9 +133,13 @@ fn section(patch: &Patch<'_>, object: &str, index: usize, target: usize, report:
                 error(format!(
                     "{name} is for {object}, of which the patch replaces nothing"
                 ))
-                .note("the core writes relocations of objects that are patched only: these would \
-                       stay as they are, and the code that they are in would use address 0")
-                .advice(format!("declare the object {object}, perhaps without functions")),
+                .note(
+                    "the core writes relocations of objects that are patched only: these would \
+                       stay as they are, and the code that they are in would use address 0",
+                )
+                .advice(format!(
+                    "declare the object {object}, perhaps without functions"
+                )),
             );
         }
     }
@@ -213,9 +215,10 @@ fn symbol(
     }
     let Some(name) = Name::parse(text) else {
         report.add(
-            error(format!("{text} is no name of a livepatch symbol"))
-                .note("it must be .klp.sym.OBJECT.NAME,POSITION; the core refuses the module \
-                       (EINVAL)"),
+            error(format!("{text} is no name of a livepatch symbol")).note(
+                "it must be .klp.sym.OBJECT.NAME,POSITION; the core refuses the module \
+                       (EINVAL)",
+            ),
         );
         return;
     };
@@ -303,8 +306,10 @@ fn resolve(kernel: &Kernel, name: &Name<'_>, report: &mut Report) {
             );
         }
         (count, 0) if count > 1 => report.add(
-            error(format!("{object} has {count} symbols {symbol}, and the relocation does not \
-                           say which"))
+            error(format!(
+                "{object} has {count} symbols {symbol}, and the relocation does not \
+                           say which"
+            ))
             .advice(format!(
                 "convert the module with --position {object}:{symbol}=N"
             )),

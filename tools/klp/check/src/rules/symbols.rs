@@ -39,8 +39,10 @@ pub(super) fn check(patch: &Patch<'_>, kernel: &Kernel, report: &mut Report) {
                     "which symbols the kernel exports is not known",
                 )
                 .note("there is no Module.symvers of this kernel")
-                .advice("install the headers of this kernel, or name its build directory with \
-                         --kernel"),
+                .advice(
+                    "install the headers of this kernel, or name its build directory with \
+                         --kernel",
+                ),
             );
         }
         return;
@@ -116,7 +118,10 @@ fn usable(
             let (level, note) = if kernel.lax_namespaces {
                 (Level::Warning, "this kernel only warns of that")
             } else {
-                (Level::Error, "the module loader refuses the module (EINVAL)")
+                (
+                    Level::Error,
+                    "the module loader refuses the module (EINVAL)",
+                )
             };
             report.add(
                 Finding::new(
@@ -137,7 +142,10 @@ fn usable(
                     Finding::error(
                         Rule::Symbol,
                         subject(),
-                        format!("{name} is exported by {}, which is not loaded", export.object),
+                        format!(
+                            "{name} is exported by {}, which is not loaded",
+                            export.object
+                        ),
                     )
                     .note("the module loader refuses the patch (ENOENT) until it is")
                     .advice(format!(
@@ -175,8 +183,7 @@ impl Versions {
             word.copy_from_slice(bytes);
             u32::from_le_bytes(word)
         };
-        if let (Some(sums), Some(names)) =
-            (data("__version_ext_crcs"), data("__version_ext_names"))
+        if let (Some(sums), Some(names)) = (data("__version_ext_crcs"), data("__version_ext_names"))
         {
             let names = names.split(|byte| *byte == 0);
             let names = names.map(|name| String::from_utf8_lossy(name).into_owned());

@@ -22,7 +22,10 @@ pub(super) fn check(patch: &Patch<'_>, kernel: &Kernel, report: &mut Report) {
     own_layout(patch, declaration, kernel, report);
     let Some(types) = &kernel.types else {
         for rule in [Rule::Prototype, Rule::Structure] {
-            report.add(no_information(rule, "the kernel has no type information (BTF)"));
+            report.add(no_information(
+                rule,
+                "the kernel has no type information (BTF)",
+            ));
         }
         return;
     };
@@ -54,12 +57,7 @@ fn no_information(rule: Rule, reason: &str) -> Finding {
 }
 
 /// The structures of the kernel that the loader and the core themselves read in a module.
-fn own_layout(
-    patch: &Patch<'_>,
-    declaration: &Declaration,
-    kernel: &Kernel,
-    report: &mut Report,
-) {
+fn own_layout(patch: &Patch<'_>, declaration: &Declaration, kernel: &Kernel, report: &mut Report) {
     let Some(types) = &kernel.types else {
         return;
     };
@@ -81,7 +79,12 @@ fn own_layout(
     if let (Some(wanted), Some(index)) = (types.size_of("module"), this_module) {
         let size = patch.file.sections[index].size;
         if size != wanted {
-            differ("module", wanted, size, "the module loader refuses it (ENOEXEC)");
+            differ(
+                "module",
+                wanted,
+                size,
+                "the module loader refuses it (ENOEXEC)",
+            );
         }
     }
     if declaration.shape != Shape::Static {
@@ -190,12 +193,7 @@ fn compare(
 }
 
 /// Compares the layouts of structures that both kernel and module have.
-fn structures(
-    types: &Types,
-    module: &ModuleTypes,
-    used: &HashSet<String>,
-    report: &mut Report,
-) {
+fn structures(types: &Types, module: &ModuleTypes, used: &HashSet<String>, report: &mut Report) {
     let mut differ = 0;
     for (name, found) in &module.structures {
         let kernel = types.structures(name);
@@ -236,6 +234,8 @@ fn mismatch(name: &str, kernel: &[Structure], module: &Structure) -> Finding {
     )
     .notes(differences.take(super::LISTED))
     .note("the patch would read and write other members than it means to")
-    .advice("build the patch with the headers of this kernel; data that is added to what exists \
-             belongs in shadow variables (klp_shadow_alloc())")
+    .advice(
+        "build the patch with the headers of this kernel; data that is added to what exists \
+             belongs in shadow variables (klp_shadow_alloc())",
+    )
 }

@@ -41,8 +41,7 @@ impl Types {
     ///
     /// What is wrong with it.
     pub fn parse_module(data: &[u8], kernel: &Self) -> Result<Self, String> {
-        let btf =
-            Btf::from_split_bytes(data, &kernel.btf).map_err(|error| error.to_string())?;
+        let btf = Btf::from_split_bytes(data, &kernel.btf).map_err(|error| error.to_string())?;
         Ok(Self { btf })
     }
 

@@ -82,10 +82,7 @@ pub(crate) fn with_dwarf(
 /// # Errors
 ///
 /// What is wrong with the DWARF.
-pub(super) fn read(
-    data: &[u8],
-    functions: &HashSet<&str>,
-) -> Result<Option<ModuleTypes>, String> {
+pub(super) fn read(data: &[u8], functions: &HashSet<&str>) -> Result<Option<ModuleTypes>, String> {
     let mut found = None;
     with_dwarf(data, |dwarf| {
         let mut types = ModuleTypes::default();
@@ -232,10 +229,7 @@ impl<'data> View<'_, 'data> {
     }
 
     /// The entry of the type of an entry; [`None`] for nothing.
-    fn referred(
-        &self,
-        entry: &Entry<'_, '_, 'data>,
-    ) -> Result<Option<UnitOffset>, gimli::Error> {
+    fn referred(&self, entry: &Entry<'_, '_, 'data>) -> Result<Option<UnitOffset>, gimli::Error> {
         Ok(match entry.attr_value(gimli::DW_AT_type)? {
             Some(AttributeValue::UnitRef(offset)) => Some(offset),
             _ => None,
@@ -394,8 +388,7 @@ impl<'data> View<'_, 'data> {
 
     /// Whether an entry was declared in a header that many files share.
     fn is_shared(&self, entry: &Entry<'_, '_, 'data>) -> Result<bool, gimli::Error> {
-        let Some(AttributeValue::FileIndex(index)) =
-            entry.attr_value(gimli::DW_AT_decl_file)?
+        let Some(AttributeValue::FileIndex(index)) = entry.attr_value(gimli::DW_AT_decl_file)?
         else {
             return Ok(false);
         };

@@ -205,7 +205,11 @@ impl Sample {
                     data.extend([0; 8]);
                 }
                 data.extend([0; 24]);
-                for _ in 0..if self.declared == Declared::Twice { 2 } else { 1 } {
+                for _ in 0..if self.declared == Declared::Twice {
+                    2
+                } else {
+                    1
+                } {
                     let patch = data.len();
                     data.resize(patch + 256, 0);
                     data[patch + 24] = self.replace.into();
@@ -228,8 +232,7 @@ impl Sample {
                     }
                     let at = objects.len();
                     objects.resize(at + 64, 0);
-                    objects[at + 56..at + 60]
-                        .copy_from_slice(&(funcs.len() as u32).to_le_bytes());
+                    objects[at + 56..at + 60].copy_from_slice(&(funcs.len() as u32).to_le_bytes());
                     if let Some(name) = object.name {
                         places.push((at as u64, strings_symbol, ABS64, names.add(name)));
                     }

@@ -189,7 +189,11 @@ fn text(
 ) -> std::result::Result<String, std::fmt::Error> {
     let mut text = String::new();
     let shown = |finding: &&Finding| {
-        !quiet || matches!(finding.level, Level::Error | Level::Unknown | Level::Warning)
+        !quiet
+            || matches!(
+                finding.level,
+                Level::Error | Level::Unknown | Level::Warning
+            )
     };
     for finding in report.findings.iter().filter(shown) {
         writeln!(text, "{}\n", describe(file, finding))?;
@@ -202,7 +206,10 @@ fn text(
             let without = report.without_information();
             let without = match &without[..] {
                 [] => String::new(),
-                rules => format!(", as far as is known: no information on {}", rules.join(", ")),
+                rules => format!(
+                    ", as far as is known: no information on {}",
+                    rules.join(", ")
+                ),
             };
             writeln!(text, "{file}: fits {kernel}{without}")?;
         }
