@@ -4,6 +4,7 @@
 
 pub mod boot_ok;
 pub mod build;
+pub mod check;
 pub mod completions;
 pub mod convert;
 pub mod doctor;

@@ -10,6 +10,7 @@ use std::{
 };
 
 use clap::Args;
+use klp_check::Level;
 use klp_live::{
     guard::{Guard, DEATHS},
     store::{Installed, Store},
@@ -18,10 +19,13 @@ use klp_live::{
 use klp_module::Module;
 use serde::Serialize;
 
-use super::{unload, Result};
+use super::{check, unload, Result};
 use crate::{
     context::Context,
-    explain, json,
+    explain,
+    facts::{Facts, Sources},
+    json,
+    kernel::Kernel,
     session::{self, Session, Step, Stop, Waits},
 };
 
@@ -43,6 +47,10 @@ pub struct Arguments {
     /// kpatch to kpatch.service if there is that unit, and go on if a patch cannot be loaded.
     #[arg(long, requires = "all")]
     boot: bool,
+
+    /// Do not look first whether a patch fits, as klp check does; at boot that is never done.
+    #[arg(long)]
+    no_check: bool,
 
     #[command(flatten)]
     waits: Waits,
@@ -83,16 +91,14 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result {
         None => "klp load --all".into(),
     };
     let mut patches = vec![];
-    let result = session::run(
-        context,
-        &name,
-        &arguments.waits,
-        |session| match &arguments.module {
+    let result = session::run(context, &name, &arguments.waits, |session| {
+        session.checks.set(!arguments.no_check && !arguments.boot);
+        match &arguments.module {
             Some(module) => by_name(session, module, &mut patches),
             None if arguments.boot => at_boot(session, &mut patches),
             None => all(session, &mut patches),
-        },
-    );
+        }
+    });
     if context.json {
         json::print("load", &Answer { patches })?;
     }
@@ -383,12 +389,52 @@ fn insert(session: &Session, path: &Path, file: &File, module: &Module) -> Step 
     if session.machine.has_patch_module(module.name())? {
         unload::remove(session, module.name(), true)?;
     }
+    if session.checks.get() {
+        check(session, path)?;
+    }
     session.say(format_args!("loading patch module: {}", path.display()));
     session.patiently(
         format_args!("failed to load module {}", path.display()),
         || session.kernel.load_module(file),
         |error| explain::loading(&session.machine, module, error),
     )
+}
+
+/// Refuses a patch that does not fit, and says why. What may pass by itself, such as a transition,
+/// is left to the kernel, and so is what cannot be told.
+fn check(session: &Session, path: &Path) -> Step {
+    let machine = &session.machine;
+    let release = machine.kernel_release()?;
+    let kernel = Kernel::of_release(machine, &release);
+    let sources = Sources {
+        quick: true,
+        ..Sources::default()
+    };
+    let report = Facts::gather(machine, &kernel, &sources)
+        .and_then(|mut facts| check::check(&mut facts, path, true));
+    let report = match report {
+        Ok(report) => report,
+        // Then the kernel says what is wrong.
+        Err(error) => {
+            session.warn(format_args!("{} is not checked: {error}", path.display()));
+            return Ok(());
+        }
+    };
+    let mut errors = report
+        .findings
+        .iter()
+        .filter(|finding| finding.level == Level::Error && !finding.rule.may_pass())
+        .peekable();
+    if errors.peek().is_none() {
+        return Ok(());
+    }
+    for error in errors {
+        session.warn(check::describe(path, error));
+    }
+    Err(Stop::Failed(format!(
+        "failed to load module {}: it does not fit this kernel; --no-check has the kernel try",
+        path.display()
+    )))
 }
 
 /// Turns a patch round that is being disabled, or enables it on old kernels, which keep those that
