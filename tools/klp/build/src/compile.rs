@@ -15,7 +15,7 @@ use std::{
 };
 
 use crate::{
-    error::{in_file, Error, Refusal, Result},
+    error::{in_file, Refusal, Result},
     kernel::Kernel,
     tools::Tools,
 };
@@ -133,39 +133,36 @@ fn command_file(path: &str) -> String {
     }
 }
 
-/// Lets the kernel's build system compile objects, with what they need; objects that this kernel does
-/// not have are left out.
+/// Lets the kernel's build system compile objects, with what they need.
+///
+/// # Errors
+///
+/// One of them cannot be compiled.
 pub(crate) fn kbuild(tools: &Tools, kernel: &Kernel, objects: &[String]) -> Result<Vec<Object>> {
-    let objects: BTreeSet<_> = objects.iter().collect();
-    let missing = |path: &&&String| {
+    let missing = |path: &String| {
         !kernel.build.join(path).is_file() || !kernel.build.join(command_file(path)).is_file()
     };
-    if objects.iter().any(|path| missing(&path)) {
-        let mut command = tools.script("kmake");
-        command
-            .args(["-s", "-k", "-j", &jobs().to_string()])
-            .arg("-C")
-            .arg(&kernel.source)
-            .arg(format!("O={}", kernel.build.display()))
-            .arg(format!("LOCALVERSION={}", kernel.local_version()?))
-            .args(&objects);
-        let output = tools.try_run("compiling", &mut command)?;
-        let said = String::from_utf8_lossy(&output.stderr);
-        // The build system has no rule for what is not configured.
-        let unknown = |path: &String| {
-            said.contains(&format!("No rule to make target '{path}'"))
-                || said.contains(&format!("No rule to make target '{path}',"))
-        };
-        if let Some(path) = objects.iter().find(|path| missing(path) && !unknown(path)) {
-            let lines: Vec<_> = said.lines().take(20).collect();
-            return Err(Error::Failed(format!(
-                "{path} cannot be compiled\n{}",
-                lines.join("\n")
-            )));
-        }
+    if objects.iter().any(missing) {
+        build(tools, kernel, "compiling the original source", objects)?;
     }
-    let there = objects.into_iter().filter(|path| !missing(&path));
-    there.map(|path| Object::read(kernel, path)).collect()
+    objects
+        .iter()
+        .map(|path| Object::read(kernel, path))
+        .collect()
+}
+
+/// Lets the kernel's build system make files in its build directory.
+fn build(tools: &Tools, kernel: &Kernel, what: &str, files: &[String]) -> Result<()> {
+    let mut command = tools.script("kmake");
+    command
+        .args(["-s", "-j", &jobs().to_string()])
+        .arg("-C")
+        .arg(&kernel.source)
+        .arg(format!("O={}", kernel.build.display()))
+        .arg(format!("LOCALVERSION={}", kernel.local_version()?))
+        .args(files);
+    tools.run(what, &mut command)?;
+    Ok(())
 }
 
 /// The objects of the module at this path, without suffix.
@@ -173,15 +170,13 @@ pub(crate) fn of_module(tools: &Tools, kernel: &Kernel, module: &str) -> Result<
     let object = format!("{module}.o");
     let list = kernel.build.join(format!("{module}.mod"));
     if !list.is_file() || !kernel.build.join(&object).is_file() {
-        let mut command = tools.script("kmake");
-        command
-            .args(["-s", "-j", &jobs().to_string()])
-            .arg("-C")
-            .arg(&kernel.source)
-            .arg(format!("O={}", kernel.build.display()))
-            .arg(format!("LOCALVERSION={}", kernel.local_version()?))
-            .args([&object, &format!("{module}.mod")]);
-        tools.run(&format!("compiling the module {module}"), &mut command)?;
+        let files = [object, format!("{module}.mod")];
+        build(
+            tools,
+            kernel,
+            &format!("compiling the module {module}"),
+            &files,
+        )?;
     }
     let text = fs::read_to_string(&list).map_err(in_file(&list))?;
     Ok(text.split_ascii_whitespace().map(Into::into).collect())
