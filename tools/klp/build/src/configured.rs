@@ -17,6 +17,8 @@ use crate::{
 struct Lists {
     objects: Vec<String>,
     directories: Vec<String>,
+    /// The objects of modules, each linked of its own.
+    modules: Vec<String>,
 }
 
 /// Finds out which objects are configured.
@@ -48,6 +50,24 @@ impl<'a> Configured<'a> {
             }
         }
         Ok(false)
+    }
+
+    /// The path, without suffix, of the module of this name that an object is linked into. None if it
+    /// is linked into several.
+    pub(crate) fn module(&mut self, object: &str, name: &str) -> Result<Option<String>> {
+        for directory in ancestors(object) {
+            let modules = self.lists(directory)?.modules;
+            let mut paths = modules.iter().filter_map(|path| path.strip_suffix(".o"));
+            let module = paths.find(|path| {
+                let (_, last) = path.rsplit_once('/').unwrap_or(("", path));
+                // As the build system makes an identifier of it.
+                last.replace(['-', ','], "_") == name
+            });
+            if let Some(module) = module {
+                return Ok(Some(module.into()));
+            }
+        }
+        Ok(None)
     }
 
     /// Whether the build system comes to a directory.
@@ -86,6 +106,7 @@ impl<'a> Configured<'a> {
         let text = "include $(srctree)/scripts/Makefile.build\n\
                     $(info objects $(real-obj-y) $(real-obj-m) $(lib-y))\n\
                     $(info directories $(subdir-ym))\n\
+                    $(info modules $(obj-m))\n\
                     klp-lists: ;\n";
         fs::write(&makefile, text).map_err(in_file(&makefile))?;
         let source = self.kernel.source.display();
@@ -119,6 +140,7 @@ fn parse(text: &str) -> Lists {
     Lists {
         objects: list("objects "),
         directories: list("directories "),
+        modules: list("modules "),
     }
 }
 
@@ -142,9 +164,10 @@ mod tests {
 
     #[test]
     fn lists_of_a_makefile() {
-        let lists = parse("objects fs/a.o  fs/b.o \ndirectories fs/c\n");
+        let lists = parse("objects fs/a.o  fs/b.o \ndirectories fs/c\nmodules fs/d.o\n");
         assert_eq!(lists.objects, ["fs/a.o", "fs/b.o"]);
         assert_eq!(lists.directories, ["fs/c"]);
+        assert_eq!(lists.modules, ["fs/d.o"]);
         assert!(parse("objects \n").objects.is_empty());
     }
 }

@@ -271,7 +271,7 @@ impl Build<'_> {
             }
         }
         let candidates = there;
-        let mut objects = compile::kbuild(self.tools, self.kernel, &candidates)?;
+        let mut objects = compile::kbuild(self.tools, self.kernel, &mut configured, &candidates)?;
         objects.retain(|object| patched.files.iter().any(|file| object.is_from(file)));
         for file in &patched.files {
             if !objects.iter().any(|object| object.is_from(file)) {
@@ -294,7 +294,8 @@ impl Build<'_> {
         for module in modules {
             let mut all = compile::of_module(self.tools, self.kernel, &module)?;
             all.retain(|path| !objects.iter().any(|object| object.path == *path));
-            objects.extend(compile::kbuild(self.tools, self.kernel, &all)?);
+            let all = compile::kbuild(self.tools, self.kernel, &mut configured, &all)?;
+            objects.extend(all);
         }
         Ok(objects)
     }
