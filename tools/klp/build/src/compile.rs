@@ -15,7 +15,8 @@ use std::{
 };
 
 use crate::{
-    error::{in_file, Error, Refusal, Result},
+    configured::Configured,
+    error::{in_file, Refusal, Result},
     kernel::Kernel,
     tools::Tools,
 };
@@ -45,51 +46,52 @@ pub(crate) struct Object {
 
 impl Object {
     /// Reads what the build system has written down about an object.
-    fn read(kernel: &Kernel, path: &str) -> Result<Self> {
+    fn read(kernel: &Kernel, configured: &mut Configured<'_>, path: &str) -> Result<Self> {
         let file = kernel.build.join(command_file(path));
         let text = fs::read_to_string(&file).map_err(in_file(&file))?;
-        Self::parse(kernel, path, &text).ok_or_else(|| {
-            Refusal::new(
-                path,
-                "it is in several modules, or was not compiled from C",
-                "a changed object belongs to one module, which is compared as a whole",
-                "write the patch by hand (klp new)",
-            )
-            .into()
-        })
+        let (mut object, module) = Self::parse(kernel, path, &text)
+            .ok_or_else(|| format!("{}: not the command of a compiler", file.display()))?;
+        if let Some(name) = module {
+            let module = configured.module(path, &name)?.ok_or_else(|| {
+                Refusal::new(
+                    path,
+                    "it is linked into several modules",
+                    "a changed object belongs to one module, which is compared as a whole",
+                    "write the patch by hand (klp new)",
+                )
+            })?;
+            object.owner = Owner::Module(module);
+        }
+        Ok(object)
     }
 
-    fn parse(kernel: &Kernel, path: &str, text: &str) -> Option<Self> {
+    /// An object as if it were of the kernel itself, and the name of the module that it is of.
+    fn parse(kernel: &Kernel, path: &str, text: &str) -> Option<(Self, Option<String>)> {
         let command = text.lines().next()?.split_once(":= ")?.1;
         // What follows works on the finished object.
-        let command = command.split(" ; ").next()?.trim();
-        let command = unescape(command);
-        let modfile = command
-            .split_once("-DKBUILD_MODFILE='\"")
+        let command = unescape(command.split(" ; ").next()?.trim());
+        let name = command
+            .split_once("-DKBUILD_MODNAME='\"")
             .and_then(|(_, rest)| rest.split_once('"'))
-            .map(|(modfile, _)| modfile);
+            .map(|(name, _)| name.into());
         let is_module = command.split(' ').any(|word| word == "-DMODULE");
-        let owner = match (is_module, modfile) {
-            (false, _) => Owner::Vmlinux,
-            (true, Some(modfile)) => Owner::Module(modfile.into()),
-            // A module of one object. One that is in several modules has a name in none.
-            (true, None) if text.lines().next()?.ends_with(&format!(" --module {path}")) => {
-                Owner::Module(path.strip_suffix(".o")?.into())
-            }
-            (true, None) => return None,
-        };
         let prefix = format!("{}/", kernel.source.display());
         let sources = text
             .split_ascii_whitespace()
             .filter_map(|word| word.strip_prefix(&prefix))
             .map(Into::into)
             .collect();
-        Some(Self {
+        let object = Self {
             path: path.into(),
-            owner,
+            owner: Owner::Vmlinux,
             command,
             sources,
-        })
+        };
+        match (is_module, name) {
+            (false, _) => Some((object, None)),
+            (true, Some(name)) => Some((object, Some(name))),
+            (true, None) => None,
+        }
     }
 
     /// Whether a file of the source was compiled into it.
@@ -133,39 +135,41 @@ fn command_file(path: &str) -> String {
     }
 }
 
-/// Lets the kernel's build system compile objects, with what they need; objects that this kernel does
-/// not have are left out.
-pub(crate) fn kbuild(tools: &Tools, kernel: &Kernel, objects: &[String]) -> Result<Vec<Object>> {
-    let objects: BTreeSet<_> = objects.iter().collect();
-    let missing = |path: &&&String| {
+/// Lets the kernel's build system compile objects, with what they need.
+///
+/// # Errors
+///
+/// One of them cannot be compiled.
+pub(crate) fn kbuild(
+    tools: &Tools,
+    kernel: &Kernel,
+    configured: &mut Configured<'_>,
+    objects: &[String],
+) -> Result<Vec<Object>> {
+    let missing = |path: &String| {
         !kernel.build.join(path).is_file() || !kernel.build.join(command_file(path)).is_file()
     };
-    if objects.iter().any(|path| missing(&path)) {
-        let mut command = tools.script("kmake");
-        command
-            .args(["-s", "-k", "-j", &jobs().to_string()])
-            .arg("-C")
-            .arg(&kernel.source)
-            .arg(format!("O={}", kernel.build.display()))
-            .arg(format!("LOCALVERSION={}", kernel.local_version()?))
-            .args(&objects);
-        let output = tools.try_run("compiling", &mut command)?;
-        let said = String::from_utf8_lossy(&output.stderr);
-        // The build system has no rule for what is not configured.
-        let unknown = |path: &String| {
-            said.contains(&format!("No rule to make target '{path}'"))
-                || said.contains(&format!("No rule to make target '{path}',"))
-        };
-        if let Some(path) = objects.iter().find(|path| missing(path) && !unknown(path)) {
-            let lines: Vec<_> = said.lines().take(20).collect();
-            return Err(Error::Failed(format!(
-                "{path} cannot be compiled\n{}",
-                lines.join("\n")
-            )));
-        }
+    if objects.iter().any(missing) {
+        build(tools, kernel, "compiling the original source", objects)?;
     }
-    let there = objects.into_iter().filter(|path| !missing(&path));
-    there.map(|path| Object::read(kernel, path)).collect()
+    let objects = objects.iter();
+    objects
+        .map(|path| Object::read(kernel, configured, path))
+        .collect()
+}
+
+/// Lets the kernel's build system make files in its build directory.
+fn build(tools: &Tools, kernel: &Kernel, what: &str, files: &[String]) -> Result<()> {
+    let mut command = tools.script("kmake");
+    command
+        .args(["-s", "-j", &jobs().to_string()])
+        .arg("-C")
+        .arg(&kernel.source)
+        .arg(format!("O={}", kernel.build.display()))
+        .arg(format!("LOCALVERSION={}", kernel.local_version()?))
+        .args(files);
+    tools.run(what, &mut command)?;
+    Ok(())
 }
 
 /// The objects of the module at this path, without suffix.
@@ -173,15 +177,13 @@ pub(crate) fn of_module(tools: &Tools, kernel: &Kernel, module: &str) -> Result<
     let object = format!("{module}.o");
     let list = kernel.build.join(format!("{module}.mod"));
     if !list.is_file() || !kernel.build.join(&object).is_file() {
-        let mut command = tools.script("kmake");
-        command
-            .args(["-s", "-j", &jobs().to_string()])
-            .arg("-C")
-            .arg(&kernel.source)
-            .arg(format!("O={}", kernel.build.display()))
-            .arg(format!("LOCALVERSION={}", kernel.local_version()?))
-            .args([&object, &format!("{module}.mod")]);
-        tools.run(&format!("compiling the module {module}"), &mut command)?;
+        let files = [object, format!("{module}.mod")];
+        build(
+            tools,
+            kernel,
+            &format!("compiling the module {module}"),
+            &files,
+        )?;
     }
     let text = fs::read_to_string(&list).map_err(in_file(&list))?;
     Ok(text.split_ascii_whitespace().map(Into::into).collect())
@@ -248,7 +250,7 @@ fn compile(
 mod tests {
     use super::*;
 
-    fn parse(path: &str, flags: &str, more: &str) -> Option<Object> {
+    fn parse(path: &str, flags: &str, more: &str) -> Option<(Object, Option<String>)> {
         let text = format!(
             "savedcmd_{path} := gcc -Wp,-MMD,x/.y.o.d -I/source/include {flags} -DX='\"$$(pound)\"' \
              -c -o {path} /source/x/y.c {more}\n\nsource_{path} := /source/x/y.c\n\n\
@@ -259,28 +261,17 @@ mod tests {
     }
 
     #[test]
-    fn owners() {
-        let owner = |flags, more| parse("x/y.o", flags, more).map(|object| object.owner);
-        let module = |path: &str| Some(Owner::Module(path.into()));
-        assert_eq!(
-            owner("-DKBUILD_MODFILE='\"x/y\"'", ""),
-            Some(Owner::Vmlinux)
-        );
-        assert_eq!(
-            owner("-DMODULE -DKBUILD_MODFILE='\"x/z\"'", ""),
-            module("x/z")
-        );
-        assert_eq!(
-            owner("-DMODULE", " ; objtool --link --module x/y.o"),
-            module("x/y")
-        );
-        // In several modules.
-        assert_eq!(owner("-DMODULE", ""), None);
+    fn modules() {
+        let module = |flags| parse("x/y.o", flags, " ; objtool x/y.o").map(|(_, module)| module);
+        assert_eq!(module("-DKBUILD_MODNAME='\"y\"'"), Some(None));
+        let of_z = module("-DMODULE -DKBUILD_MODNAME='\"z\"'");
+        assert_eq!(of_z, Some(Some("z".into())));
+        assert_eq!(module("-DMODULE"), None);
     }
 
     #[test]
     fn sources() {
-        let object = parse("x/y.o", "", "").unwrap();
+        let (object, _) = parse("x/y.o", "", "").unwrap();
         assert!(object.is_from("x/y.c") && object.is_from("include/linux/a.h"));
         assert!(!object.is_from("include/linux/b.h"));
     }
@@ -288,7 +279,7 @@ mod tests {
     #[test]
     fn commands() {
         let kernel = Kernel::of("");
-        let object = parse("x/y.o", "-O2", " ; objtool x/y.o").unwrap();
+        let (object, _) = parse("x/y.o", "-O2", " ; objtool x/y.o").unwrap();
         assert_eq!(
             object.command(&kernel, Path::new("/out/y.o"), None),
             "gcc -I/source/include -O2 -DX='\"$(pound)\"' -c -ffunction-sections -fdata-sections \

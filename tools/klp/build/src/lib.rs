@@ -54,6 +54,7 @@
 //! [`Built::module`] is where a check of the finished module against the kernel can follow.
 
 mod compile;
+mod configured;
 mod elf;
 mod error;
 mod fields;
@@ -80,6 +81,7 @@ pub use pair::Changes;
 pub use tools::Tools;
 
 use compile::{Object, Owner};
+use configured::Configured;
 use error::in_file;
 use headers::Includes;
 use image::Image;
@@ -261,8 +263,15 @@ impl Build<'_> {
         if !refusals.is_empty() {
             return Err(Error::Refused(refusals));
         }
-        let candidates: Vec<_> = candidates.into_iter().collect();
-        let mut objects = compile::kbuild(self.tools, self.kernel, &candidates)?;
+        let mut configured = Configured::new(self.tools, self.kernel, self.work);
+        let mut there = Vec::new();
+        for candidate in candidates {
+            if configured.has_object(&candidate)? {
+                there.push(candidate);
+            }
+        }
+        let candidates = there;
+        let mut objects = compile::kbuild(self.tools, self.kernel, &mut configured, &candidates)?;
         objects.retain(|object| patched.files.iter().any(|file| object.is_from(file)));
         for file in &patched.files {
             if !objects.iter().any(|object| object.is_from(file)) {
@@ -285,7 +294,8 @@ impl Build<'_> {
         for module in modules {
             let mut all = compile::of_module(self.tools, self.kernel, &module)?;
             all.retain(|path| !objects.iter().any(|object| object.path == *path));
-            objects.extend(compile::kbuild(self.tools, self.kernel, &all)?);
+            let all = compile::kbuild(self.tools, self.kernel, &mut configured, &all)?;
+            objects.extend(all);
         }
         Ok(objects)
     }
