@@ -6,13 +6,13 @@
 //!
 //! | shape | made by | where |
 //! | --- | --- | --- |
-//! | static | C, `rust/klp` | `struct klp_patch` with lists of `struct klp_object` and `struct klp_func`, in data |
+//! | static | C, `rust/klp` | `struct klp_patch`, `klp_object` and `klp_func`, in data |
 //! | external | klp-build | `struct klp_object_ext` in `.init.klp_objects`, `struct klp_func_ext` |
 //! | kpatch | kpatch-build | `struct kpatch_patch_func` in `.kpatch.funcs` |
 //!
 //! A static declaration is found by its first field, the pointer to the module itself, and followed
-//! by its pointers, which are relocations in a file. The sizes of its entries depend on the kernel's
-//! configuration: they are taken from the kernel's type information, or else follow from where a
+//! along its pointers, which are relocations in a file. The sizes of its entries depend on the
+//! kernel's configuration: they are taken from the kernel's type information, or else follow from where a
 //! list's relocations are.
 
 use ::object::elf;
@@ -52,6 +52,9 @@ pub struct Declaration {
     pub states: Option<Vec<State>>,
     /// The sizes of entries that the lists of a static declaration have, if they tell.
     pub sizes: Option<Layout>,
+    /// Whether code of the module refers to the lists, and so may change them before the core gets
+    /// them.
+    pub touched: bool,
 }
 
 /// An object: the kernel, or a module.
@@ -166,8 +169,8 @@ mod state {
 /// Smaller than any entry, whose kobject and list heads alone have so many bytes.
 const LEAST_ENTRY: u64 = 128;
 
-/// The places of what looks like a `struct klp_patch`: a pointer to the module, and one to data that
-/// points on.
+/// The places of what looks like a `struct klp_patch`: a pointer to the module, and one to data
+/// that points on.
 fn candidates<'a>(file: &'a File<'_>) -> impl Iterator<Item = Place> + 'a {
     let data = file.sections.iter().enumerate().filter(|(_, section)| {
         section.is_loaded() && !section.is_code() && section.name != ".gnu.linkonce.this_module"
@@ -194,11 +197,13 @@ fn candidates<'a>(file: &'a File<'_>) -> impl Iterator<Item = Place> + 'a {
 fn fixed(file: &File<'_>, place: Place, layout: Option<Layout>) -> Result<Declaration, String> {
     let cut = || "struct klp_patch is cut off".to_owned();
     let at = |offset| place.plus(offset).ok_or_else(cut);
-    let objects = file.pointer(at(patch::OBJECTS)?).ok_or_else(cut)?;
+    let at_objects = at(patch::OBJECTS)?;
+    let objects = file.pointer(at_objects).ok_or_else(cut)?;
     let object_size = entry_size(file, objects, object::LAST, layout.map(|l| l.object))
         .ok_or("the size of struct klp_object is not known: name the kernel's type information")?;
     let mut func_size = None;
     let mut list = vec![];
+    let mut lists = vec![objects];
     for entry in entries(file, objects, object_size)? {
         let pointer = |offset| entry.plus(offset).and_then(|place| file.pointer(place));
         let name = match pointer(object::NAME) {
@@ -216,6 +221,7 @@ fn fixed(file: &File<'_>, place: Place, layout: Option<Layout>) -> Result<Declar
             // A list that begins with its last entry does not tell the size, and needs none.
             Some(funcs) if is_end(&fixed_func(file, funcs)?) => Some(vec![]),
             Some(funcs) => {
+                lists.push(funcs);
                 let size = entry_size(file, funcs, func::POSITION, layout.map(|l| l.func)).ok_or(
                     "the size of struct klp_func is not known: name the kernel's type information",
                 )?;
@@ -233,13 +239,46 @@ fn fixed(file: &File<'_>, place: Place, layout: Option<Layout>) -> Result<Declar
     Ok(Declaration {
         shape: Shape::Static,
         objects: list,
-        replace: file.number::<1>(at(patch::REPLACE)?).map(|flag| flag != 0),
+        // Code that refers to a field of the patch behind the first one may set this one.
+        replace: file
+            .number::<1>(at(patch::REPLACE)?)
+            .map(|flag| flag != 0)
+            .filter(|_| !is_touched(file, at_objects, patch::REPLACE)),
         states: Some(states),
         sizes: func_size.map(|func| Layout {
             func,
             object: object_size,
         }),
+        touched: lists
+            .iter()
+            .any(|list| is_touched(file, *list, data_size(file, *list))),
     })
+}
+
+/// Whether code refers to one of `size` bytes from a place on.
+fn is_touched(file: &File<'_>, start: Place, size: u64) -> bool {
+    let range = start.offset..start.offset.saturating_add(size);
+    let code = file.sections.iter().enumerate();
+    let code = code.filter(|(_, section)| section.is_code());
+    let mut relocs = code.flat_map(|(index, _)| file.relocs(index));
+    relocs.any(|reloc| {
+        // A distance is counted from the end of the instruction: after itself, and a number that
+        // may follow it.
+        let behind: &[u64] = match reloc.kind {
+            elf::R_X86_64_PC32 | elf::R_X86_64_PLT32 => &[4, 5, 6, 8],
+            _ => &[0],
+        };
+        let mut places = behind.iter();
+        file.referent_of_code(reloc).is_some_and(|referent| {
+            referent.section == start.section
+                && places.any(|bytes| range.contains(&referent.offset.wrapping_add(*bytes)))
+        })
+    })
+}
+
+/// The bytes of the data that begins at a place.
+fn data_size(file: &File<'_>, place: Place) -> u64 {
+    file.symbol_at(place).map_or(1, |symbol| symbol.size.max(1))
 }
 
 /// The entries of a list up to the end of its section.
@@ -421,6 +460,7 @@ fn external(file: &File<'_>, section: usize) -> Result<Declaration, String> {
         // That code has no states.
         states: Some(vec![]),
         sizes: None,
+        touched: false,
     })
 }
 
@@ -458,5 +498,6 @@ fn kpatch(file: &File<'_>, section: usize) -> Result<Declaration, String> {
         replace: None,
         states: None,
         sizes: None,
+        touched: false,
     })
 }

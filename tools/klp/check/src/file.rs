@@ -78,6 +78,8 @@ pub(crate) struct Reloc {
     pub(crate) offset: u64,
     /// The index of the symbol.
     pub(crate) symbol: usize,
+    /// How it is written, which depends on the architecture.
+    pub(crate) kind: u32,
     pub(crate) addend: i64,
 }
 
@@ -189,13 +191,16 @@ impl<'data> File<'data> {
                 .map_err(|()| "relocations are not aligned")?;
             let mut relocs = Vec::with_capacity(count);
             for rela in relas {
-                let symbol = (rela.r_info.get(LE) >> 32) as usize;
+                let info = rela.r_info.get(LE);
+                let symbol = (info >> 32) as usize;
                 if symbol >= self.symbols.len() {
                     return Err("a relocation against a symbol that does not exist".into());
                 }
                 relocs.push(Reloc {
                     offset: rela.r_offset.get(LE),
                     symbol,
+                    // CAST: The type is in the lower half.
+                    kind: info as u32,
                     addend: rela.r_addend.get(LE),
                 });
             }
@@ -245,7 +250,7 @@ impl<'data> File<'data> {
         self.relocs_in(place, 1).first()
     }
 
-    /// The place in the file that a relocation refers to.
+    /// The place in the file that a relocation of data refers to.
     pub(crate) fn referent(&self, reloc: &Reloc) -> Option<Place> {
         let symbol = &self.symbols[reloc.symbol];
         let Home::Section(section) = symbol.home else {
@@ -254,6 +259,19 @@ impl<'data> File<'data> {
         Some(Place {
             section,
             offset: symbol.value.checked_add_signed(reloc.addend)?,
+        })
+    }
+
+    /// The place that a relocation of code refers to, less the distance that the processor adds:
+    /// it may be in front of the section, and is a number modulo 2^64 then.
+    pub(crate) fn referent_of_code(&self, reloc: &Reloc) -> Option<Place> {
+        let symbol = &self.symbols[reloc.symbol];
+        let Home::Section(section) = symbol.home else {
+            return None;
+        };
+        Some(Place {
+            section,
+            offset: symbol.value.wrapping_add_signed(reloc.addend),
         })
     }
 

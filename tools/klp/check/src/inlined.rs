@@ -61,8 +61,8 @@ impl Inlined {
         find(&dwarf, names).map(Some)
     }
 
-    /// Looks for copies of the functions of these names in the DWARF of a module; [`None`] if it has
-    /// none.
+    /// Looks for copies of the functions of these names in the DWARF of a module; [`None`] if it
+    /// has none.
     ///
     /// # Errors
     ///

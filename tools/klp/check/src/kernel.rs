@@ -4,10 +4,12 @@
 //!
 //! | file | symbols | sizes | init | ftrace |
 //! | --- | --- | --- | --- | --- |
-//! | `/proc/kallsyms`, System.map | the kernel; kallsyms: loaded modules, too | to the next symbol | between `_sinittext` and `_einittext` | no |
+//! | `/proc/kallsyms`, System.map | yes | to the next symbol | by address | no |
 //! | `available_filter_functions_addrs` | no | no | no | of `/proc/kallsyms` |
-//! | vmlinux, not stripped | the kernel | yes | by section | between `__start_mcount_loc` and `__stop_mcount_loc` |
-//! | a module's file | the module | yes | by section | `__mcount_loc`, `__patchable_function_entries` |
+//! | vmlinux, not stripped | yes | yes | by section | from `__start_mcount_loc` on |
+//! | a module's file | yes | yes | by section | `__mcount_loc` |
+//!
+//! `/proc/kallsyms` has the symbols of loaded modules, too, in the order of their symbol tables.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -227,7 +229,12 @@ impl Symbols {
             let address = words
                 .next()
                 .and_then(|word| u64::from_str_radix(word, 16).ok());
-            let object = words.nth(1).unwrap_or("[vmlinux]");
+            let name = words.next().unwrap_or_default();
+            let object = words.next().unwrap_or("[vmlinux]");
+            // Sites of functions that the linker left out.
+            if name.starts_with("__ftrace_invalid_address__") {
+                continue;
+            }
             if let Some(address) = address.filter(|address| *address != 0) {
                 let sites = all.entry(object.trim_matches(['[', ']'])).or_default();
                 sites.push(address);

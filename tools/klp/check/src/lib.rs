@@ -3,10 +3,11 @@
 //! Tells whether a live patch fits a kernel, before it is loaded.
 //!
 //! [`Patch::parse`] reads the module of a patch, whoever built it; a [`Kernel`] is filled with what
-//! is known of a kernel; [`check`] goes through the [rules](Rule) and reports what does not fit, and
-//! what could not be told. Nothing here looks at the machine: what is to be known is given.
+//! is known of a kernel; [`check`] goes through the [rules](Rule) and reports what does not fit,
+//! and what could not be told. Nothing here looks at the machine: what is to be known is given.
 //!
-//! Files may come from anywhere. Whatever is in them, nothing but an error or a finding comes of it.
+//! Files may come from anywhere. Whatever is in them, nothing but an error or a finding comes of
+//! it.
 
 mod declaration;
 mod exports;
@@ -110,8 +111,8 @@ pub fn check(patch: &Patch<'_>, kernel: &Kernel) -> Report {
     report
 }
 
-/// Goes through the rules that the kernel goes through when it loads a patch, and those that take no
-/// time.
+/// Goes through the rules that the kernel goes through when it loads a patch, and those that take
+/// no time.
 pub fn check_quickly(patch: &Patch<'_>, kernel: &Kernel) -> Report {
     let mut report = Report::default();
     rules::check_quickly(patch, kernel, &mut report);

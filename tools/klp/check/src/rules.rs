@@ -11,7 +11,11 @@ mod relocations;
 mod symbols;
 mod types;
 
-use crate::{kernel::Kernel, report::Report, Patch};
+use crate::{
+    kernel::{Kernel, Symbol},
+    report::Report,
+    Patch,
+};
 
 pub(crate) use relocations::referred_objects;
 
@@ -41,6 +45,14 @@ fn how_to_know(object: &str) -> String {
         }
         module => format!("load {module}, or name its file with --target"),
     }
+}
+
+/// Whether positions of symbols of one name are not the same before and after an object has been
+/// initialised.
+fn changes_positions(object: &str, found: &[Symbol]) -> bool {
+    object != "vmlinux"
+        && found.iter().any(|symbol| symbol.init)
+        && found.iter().any(|symbol| !symbol.init)
 }
 
 /// The most names that are listed of many.

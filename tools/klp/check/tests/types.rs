@@ -37,7 +37,13 @@ struct klp_object {
 	void *mod;
 	char dynamic, patched;
 };
-struct klp_patch { void *mod; struct klp_object *objs; void *states; char replace; char rest[199]; };
+struct klp_patch {
+	void *mod;
+	struct klp_object *objs;
+	void *states;
+	char replace;
+	char rest[199];
+};
 __attribute__((used, section(".modinfo"))) static const char info[] =
 	"license=GPL\0livepatch=Y\0vermagic=7.3.4 SMP mod_unload ";
 __attribute__((section(".gnu.linkonce.this_module"))) struct { char space[24], name[104]; }
@@ -124,7 +130,10 @@ fn kernel() -> Kernel {
     let mut kernel = sample::kernel();
     let mut exports = klp_check::Exports::default();
     exports
-        .add("0x0\tprintk\tvmlinux\tEXPORT_SYMBOL\t\n0x0\tklp_enable_patch\tvmlinux\tEXPORT_SYMBOL_GPL\t\n")
+        .add(concat!(
+            "0x0\tprintk\tvmlinux\tEXPORT_SYMBOL\t\n",
+            "0x0\tklp_enable_patch\tvmlinux\tEXPORT_SYMBOL_GPL\t\n",
+        ))
         .unwrap();
     kernel.exports = Some(exports);
     kernel.types = Some(Types::parse(&btf(16, 64)).unwrap());
@@ -161,6 +170,30 @@ fn a_patch_that_a_compiler_made() {
     };
     assert_eq!(sizes, Some(layout));
     assert_eq!(kernel().types.unwrap().layout(), Some(layout));
+}
+
+#[test]
+fn a_declaration_that_code_changes() {
+    let code = |text: &str| {
+        let replacement = format!(
+            "static struct klp_func funcs[]; static struct klp_object objs[]; \
+             static struct klp_patch patch; {RIGHT} void change(int which) {{ {text} }}"
+        );
+        findings(&patch(HEADER, &replacement), &kernel())
+    };
+    let unknown = [(Rule::Declaration, Level::Unknown)];
+    for text in ["funcs[0].old_sympos = which;", "objs[0].name = \"x\";"] {
+        let found: Vec<_> = code(text).into_iter().map(|one| (one.0, one.1)).collect();
+        assert_eq!(found, unknown, "{text}");
+    }
+    // A callback may look at the patch.
+    assert_eq!(code("printk(\"x\", &patch);"), []);
+    let data = patch(
+        HEADER,
+        &format!("static struct klp_patch patch; {RIGHT} void change(int which) {{ patch.replace = 1; }}"),
+    );
+    let found = Patch::parse(&data, None).unwrap();
+    assert_eq!(found.declaration().unwrap().replace, None);
 }
 
 #[test]

@@ -67,12 +67,13 @@ impl<'a> Facts<'a> {
         let mut this = Self {
             machine,
             named,
-            vmlinux: sources.vmlinux.map(Into::into).or_else(|| named.vmlinux()),
+            vmlinux: None,
             kernel: Known {
                 release: Some(named.release().into()),
                 ..Known::default()
             },
         };
+        this.choose_vmlinux(sources.vmlinux)?;
         let config = named.config();
         this.kernel.modules = named.modules();
         this.kernel.built_in = named.built_in();
@@ -88,7 +89,7 @@ impl<'a> Facts<'a> {
         this.add_symbols(sources)?;
         this.add_exports(sources.exports)?;
         if !sources.quick {
-            this.add_types(sources);
+            this.add_types();
         }
         if named.is_running() {
             this.kernel.loaded = this.loaded();
@@ -136,6 +137,30 @@ impl<'a> Facts<'a> {
         let data = read_module(&path).map_err(|error| in_file(&path, error))?;
         self.add_module(object, &path, &data)
             .map_err(|error| in_file(&path, error))?;
+        Ok(())
+    }
+
+    /// Takes the vmlinux that the user names, which must be that of the kernel if it runs, or one
+    /// that is found and is.
+    fn choose_vmlinux(&mut self, named: Option<&Path>) -> Result<()> {
+        let found = self.named.vmlinux();
+        let Some(path) = named.or(found.as_deref()) else {
+            return Ok(());
+        };
+        let running = self.machine.path("/sys/kernel/notes");
+        let other = self.named.is_running()
+            && match (fs::read(running), build_id(path)) {
+                // The notes of the kernel have others beside the build ID.
+                (Ok(notes), Some(id)) => !notes.windows(id.len()).any(|part| part == id),
+                _ => false,
+            };
+        match named {
+            Some(_) if other => {
+                return Err(in_file(path, "not of the kernel that runs, by its build ID").into())
+            }
+            None if other => (),
+            _ => self.vmlinux = Some(path.into()),
+        }
         Ok(())
     }
 
@@ -219,8 +244,7 @@ impl<'a> Facts<'a> {
             objects = self.live_symbols();
         }
         if !objects.contains_key("vmlinux") {
-            let found = self.named.vmlinux();
-            if let Some(path) = sources.vmlinux.or(found.as_deref()) {
+            if let Some(path) = &self.vmlinux {
                 match vmlinux(path) {
                     Ok(Some(symbols)) => _ = objects.insert("vmlinux".into(), symbols),
                     Ok(None) => (),
@@ -262,7 +286,7 @@ impl<'a> Facts<'a> {
         objects
     }
 
-    fn add_types(&mut self, sources: &Sources<'_>) {
+    fn add_types(&mut self) {
         if self.named.is_running() {
             let path = |name: &str| self.machine.path(format!("/sys/kernel/btf/{name}"));
             let Ok(data) = fs::read(path("vmlinux")) else {
@@ -282,8 +306,7 @@ impl<'a> Facts<'a> {
             self.kernel.types = Some(kernel);
             return;
         }
-        let found = self.named.vmlinux();
-        if let Some(path) = sources.vmlinux.or(found.as_deref()) {
+        if let Some(path) = &self.vmlinux {
             if let Ok(data) = fs::read(path) {
                 self.kernel.types = Types::of_file(&data).ok().flatten();
             }
@@ -431,6 +454,13 @@ fn vmlinux(path: &Path) -> std::result::Result<Option<Symbols>, String> {
     let cache = object::ReadCache::new(file);
     let symbols = Symbols::of_vmlinux(&path.to_string_lossy(), &cache)?;
     Ok(Some(symbols).filter(Symbols::is_of_kernel))
+}
+
+/// The build ID of a vmlinux, if it has one.
+fn build_id(path: &Path) -> Option<Vec<u8>> {
+    let cache = object::ReadCache::new(fs::File::open(path).ok()?);
+    let file = object::read::elf::ElfFile64::<object::Endianness, _>::parse(&cache).ok()?;
+    object::Object::build_id(&file).ok()?.map(Into::into)
 }
 
 /// What a kernel with these options demands in a module's `vermagic`.

@@ -44,6 +44,17 @@ pub(super) fn check(patch: &Patch<'_>, kernel: &Kernel, report: &mut Report) {
             "the patch replaces nothing",
         ));
     }
+    if declaration.touched {
+        report.add(
+            Finding::unknown(
+                Rule::Declaration,
+                Subject::module(),
+                "code of the module refers to the lists of functions, and may change them",
+            )
+            .note("what is told here is about the lists as they are in the file")
+            .advice("declare the patch in static structures that code leaves alone"),
+        );
+    }
     let mut seen = HashSet::new();
     for declared in &declaration.objects {
         if !seen.insert(declared.name()) {
@@ -57,12 +68,12 @@ pub(super) fn check(patch: &Patch<'_>, kernel: &Kernel, report: &mut Report) {
                 .advice("declare all its functions in one object"),
             );
         }
-        object(declared, kernel, report);
+        object(declared, declaration.touched, kernel, report);
     }
     states(declaration, report);
 }
 
-fn object(object: &Object, kernel: &Kernel, report: &mut Report) {
+fn object(object: &Object, touched: bool, kernel: &Kernel, report: &mut Report) {
     let name = object.name();
     if let Some(module) = &object.name {
         module_name(module, kernel, report);
@@ -81,7 +92,10 @@ fn object(object: &Object, kernel: &Kernel, report: &mut Report) {
     };
     let mut seen = HashSet::new();
     for func in funcs {
-        one(name, func, report);
+        // What is missing is filled in by the code.
+        if !touched || func.name.is_some() && func.replacement.is_some() {
+            one(name, func, report);
+        }
         if let Some(func_name) = &func.name {
             // A function without a position and the first of several have the same directory.
             if !seen.insert((func_name, func.position.max(1))) {

@@ -80,6 +80,19 @@ fn find<'a>(
             .note(format!("looked at {}", symbols.source))
             .note(REFUSED)
     };
+    if super::changes_positions(object, found) {
+        report.add(
+            error(
+                Rule::FunctionPosition,
+                format!("positions of {name} in {object} change when that is initialised"),
+            )
+            .note(
+                "some of the functions are gone then, and which one is meant depends on when the \
+                   patch comes",
+            ),
+        );
+        return None;
+    }
     match (found.len() as u64, func.position) {
         (0, _) => {
             report.add(missing(kernel, object, symbols, name));

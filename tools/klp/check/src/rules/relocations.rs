@@ -291,6 +291,12 @@ fn resolve(kernel: &Kernel, name: &Name<'_>, report: &mut Report) {
         Finding::error(Rule::Relocation, subject(), text)
             .note("the core refuses the module (EINVAL)")
     };
+    if super::changes_positions(object, found) {
+        report.add(error(format!(
+            "positions of {symbol} in {object} change when that is initialised"
+        )));
+        return;
+    }
     match (found.len() as u64, position) {
         (0, _) => {
             let others = kernel

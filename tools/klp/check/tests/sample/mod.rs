@@ -328,7 +328,8 @@ ffffffffc0000020 t remove	[driver]
 ffffffffc0000040 t stranger	[bpf]
 ";
 
-const SITES: &str = "\
+/// Where ftrace can intercept calls there.
+pub const SITES: &str = "\
 ffffffff81000014 do_nap
 ffffffff81000044 twin
 ffffffff81000094 twin
@@ -338,7 +339,8 @@ ffffffff83000014 start_up
 ffffffffc0000004 probe [driver]
 ";
 
-const SYMVERS: &str = "\
+/// What the kernel and the module export.
+pub const SYMVERS: &str = "\
 0x0000abcd\tprintk\tvmlinux\tEXPORT_SYMBOL_GPL\t
 0x00000001\tspaced\tvmlinux\tEXPORT_SYMBOL\tSPACE
 0x00000002\tfor_kvm\tvmlinux\tEXPORT_SYMBOL_GPL\tmodule:kvm,kvm-*

@@ -389,10 +389,10 @@ fn insert(session: &Session, path: &Path, file: &File, module: &Module) -> Step 
     if session.machine.has_patch_module(module.name())? {
         unload::remove(session, module.name(), true)?;
     }
+    session.say(format_args!("loading patch module: {}", path.display()));
     if session.checks.get() {
         check(session, path)?;
     }
-    session.say(format_args!("loading patch module: {}", path.display()));
     session.patiently(
         format_args!("failed to load module {}", path.display()),
         || session.kernel.load_module(file),
