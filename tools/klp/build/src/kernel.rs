@@ -4,6 +4,7 @@
 
 use std::{
     fs,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
@@ -171,6 +172,23 @@ impl Kernel {
         ];
         images.retain(|path| path.is_file());
         images
+    }
+
+    /// The size of the image and when it was written, which tell one that was built again.
+    pub(crate) fn image_age(&self) -> Vec<u8> {
+        let Some(image) = self.images().into_iter().next() else {
+            return Vec::new();
+        };
+        let Ok(image) = image.metadata() else {
+            return Vec::new();
+        };
+        [
+            image.size(),
+            image.mtime() as u64,
+            image.mtime_nsec() as u64,
+        ]
+        .map(u64::to_le_bytes)
+        .concat()
     }
 
     /// The file of a module by its path in the build directory, without suffix.

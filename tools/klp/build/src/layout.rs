@@ -164,26 +164,52 @@ fn collect(
     let mut entries = unit.entries();
     while let Some((_, entry)) = entries.next_dfs()? {
         let keyword = match entry.tag() {
-            gimli::DW_TAG_structure_type => "struct",
-            gimli::DW_TAG_union_type => "union",
+            gimli::DW_TAG_structure_type => "struct ",
+            gimli::DW_TAG_union_type => "union ",
+            gimli::DW_TAG_typedef => "",
             _ => continue,
         };
-        // Those without a name are looked into where they are members.
-        let (Some(name), Some(size)) = (
-            name(dwarf, unit, entry)?,
-            number(entry, gimli::DW_AT_byte_size)?,
-        ) else {
+        // Those without a name are looked into where they are members, or have that of a typedef.
+        let Some(name) = name(dwarf, unit, entry)? else {
+            continue;
+        };
+        let structure = match keyword {
+            "" => match nameless(dwarf, unit, target(entry)?)? {
+                Some(structure) => structure,
+                None => continue,
+            },
+            _ => entry.clone(),
+        };
+        let Some(size) = number(&structure, gimli::DW_AT_byte_size)? else {
             continue;
         };
         let mut layout = Layout {
             size,
             members: Vec::new(),
         };
-        members(dwarf, unit, entry.offset(), 0, DEEPEST, &mut layout.members)?;
-        let key = format!("{keyword} {name}");
+        let offset = structure.offset();
+        members(dwarf, unit, offset, 0, DEEPEST, &mut layout.members)?;
+        let key = format!("{keyword}{name}");
         layouts.entry(key).or_default().insert(layout);
     }
     Ok(())
+}
+
+/// The structure or union at this place, if it has no name of its own.
+fn nameless<'unit, 'data>(
+    dwarf: &Dwarf<Reader<'data>>,
+    unit: &'unit Unit<Reader<'data>>,
+    place: Option<UnitOffset>,
+) -> Result<Option<Entry<'unit, 'data>>, gimli::Error> {
+    let Some(place) = place else {
+        return Ok(None);
+    };
+    let entry = unit.entry(place)?;
+    let is_structure = matches!(
+        entry.tag(),
+        gimli::DW_TAG_structure_type | gimli::DW_TAG_union_type
+    );
+    Ok((is_structure && name(dwarf, unit, &entry)?.is_none()).then_some(entry))
 }
 
 fn members(
@@ -355,6 +381,21 @@ mod tests {
             let expected = format!("x.o: struct s: its layout changes ({what})");
             assert_eq!(said(before, after), [expected], "{before} {after}");
         }
+    }
+
+    #[test]
+    fn structures_that_only_a_typedef_names() {
+        let source =
+            |members: &str| compile(&format!("typedef struct {{ {members} }} s_t; s_t v;"));
+        let refusals = compare("x.o", &source("int a;"), &source("int a, b;")).unwrap();
+        assert_eq!(refusals.len(), 1);
+        assert_eq!(
+            (&refusals[0].place[..], &refusals[0].what[..]),
+            (
+                "x.o: s_t",
+                "its layout changes (new: b; 4 bytes, and 8 with the patch)"
+            )
+        );
     }
 
     #[test]

@@ -66,6 +66,7 @@ mod locate;
 mod module;
 mod pair;
 mod patch;
+mod tables;
 mod tools;
 mod tree;
 
@@ -324,7 +325,7 @@ impl Build<'_> {
         Ok(Compiled { before, after })
     }
 
-    /// Refuses structures whose layout changes.
+    /// Refuses structures whose layout changes, and what would be left out.
     fn check_layouts(&self, compiled: &Compiled) -> Result<()> {
         let mut refusals = Vec::new();
         for (path, before) in &compiled.before {
@@ -332,6 +333,7 @@ impl Build<'_> {
             if before != after {
                 let read = |path: &Path| fs::read(path).map_err(in_file(path));
                 refusals.extend(layout::compare(path, &read(before)?, &read(after)?)?);
+                refusals.extend(tables::additions(path, before, after)?);
             }
         }
         match refusals.is_empty() {
@@ -473,7 +475,10 @@ impl Build<'_> {
             let (before, after) = (of_owner(&compiled.before), of_owner(&compiled.after));
             let output = match owner {
                 Owner::Vmlinux => pair.vmlinux(image, &before, &after, locations)?,
-                Owner::Module(module) => pair.module(module, &before, &after)?,
+                Owner::Module(module) => {
+                    let order = compile::of_module(self.tools, self.kernel, module)?;
+                    pair.module(module, &order, &before, &after)?
+                }
             };
             let Some(output) = output else {
                 continue;

@@ -90,10 +90,12 @@ impl Pair<'_> {
         self.diff("vmlinux.o")
     }
 
-    /// The same of a module.
+    /// The same of a module, whose objects are given in the order in which they are linked: the
+    /// core counts functions of one name in that order.
     pub(crate) fn module(
         &self,
         module: &str,
+        order: &[String],
         before: &Objects,
         after: &Objects,
     ) -> Result<Option<PathBuf>> {
@@ -103,7 +105,8 @@ impl Pair<'_> {
             let directory = side.join(&name);
             let directory = directory.parent().unwrap_or(&side);
             fs::create_dir_all(directory).map_err(in_file(directory))?;
-            let inputs: Vec<_> = objects.values().cloned().collect();
+            let inputs = order.iter().filter_map(|path| objects.get(path)).cloned();
+            let inputs: Vec<_> = inputs.collect();
             self.link(&side, &name, &inputs, &BTreeSet::new())?;
             self.objtool(&side, &name, &["--link", "--module"])?;
         }

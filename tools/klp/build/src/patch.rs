@@ -40,7 +40,13 @@ pub(crate) fn paths(name: &str, patch: &str) -> Result<BTreeSet<String>> {
             continue;
         };
         match (path(old), path(new)) {
-            (Some(old), Some(new)) if old == new => paths.insert(new),
+            (Some(old), Some(new)) if old == new => {
+                // Nothing outside the copies of the source may be touched.
+                if !new.split('/').all(is_plain) {
+                    return Err(format!("{name}: {new} is no path of a file in the source").into());
+                }
+                paths.insert(new)
+            }
             (old, new) => {
                 return Err(Refusal::new(
                     new.or(old).unwrap_or_else(|| name.into()),
@@ -57,6 +63,11 @@ pub(crate) fn paths(name: &str, patch: &str) -> Result<BTreeSet<String>> {
         return Err(format!("{name}: no patch: it changes no file").into());
     }
     Ok(paths)
+}
+
+/// Whether a component of a path is a name.
+fn is_plain(component: &str) -> bool {
+    !matches!(component, "" | "." | "..")
 }
 
 /// The path in a header line; none for a file that is not there.
@@ -242,6 +253,18 @@ mod tests {
             assert!(
                 error.contains(".c: it is added, removed or renamed\n"),
                 "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn paths_that_lead_elsewhere() {
+        for path in ["/etc/x.c", "../x.c", "b/../../x.c", "./x.c", "b//x.c", ""] {
+            let patch = format!("--- a/{path}\n+++ b/{path}\n@@ -1 +1 @@\n-x\n+y\n");
+            let error = paths_of(&patch).unwrap_err().to_string();
+            assert_eq!(
+                error,
+                format!("x.patch: {path} is no path of a file in the source")
             );
         }
     }

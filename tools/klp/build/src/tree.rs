@@ -42,6 +42,9 @@ impl Tree {
             kernel.config().as_bytes(),
             kernel.source.as_os_str().as_encoded_bytes(),
             kernel.build.as_os_str().as_encoded_bytes(),
+            // A kernel that is built here again is another one.
+            &fs::read(kernel.build.join(".complete")).unwrap_or_default(),
+            &kernel.image_age(),
         ] {
             hash.update(part);
             hash.update([0]);
@@ -176,9 +179,9 @@ impl Tree {
     }
 }
 
-/// Replaces a file, and leaves other links to it alone.
+/// Replaces a file, at once, and leaves other links to it alone.
 fn replace(from: &Path, to: &Path) -> Result<()> {
-    fs::remove_file(to).map_err(in_file(to))?;
-    fs::copy(from, to).map_err(in_file(from))?;
-    Ok(())
+    let new = to.with_extension("klp-build-new");
+    fs::copy(from, &new).map_err(in_file(from))?;
+    fs::rename(&new, to).map_err(in_file(to))
 }
