@@ -194,14 +194,20 @@ impl Symbols {
     }
 
     fn mark_init(&mut self) {
-        // The second one holds the kernel's exit functions, too.
+        // The second one holds the kernel's exit functions, too, and the originals of the per-CPU
+        // variables, whose addresses stay meaningful.
+        let per_cpu = match (self.named("__per_cpu_start"), self.named("__per_cpu_end")) {
+            ([start], [end]) => start.address..end.address,
+            _ => 0..0,
+        };
         for (start, end) in [("_sinittext", "_einittext"), ("__init_begin", "__init_end")] {
             let ([start], [end]) = (self.named(start), self.named(end)) else {
                 continue;
             };
             let range = start.address..end.address;
             for symbol in self.table.values_mut().flatten() {
-                symbol.init |= range.contains(&symbol.address);
+                symbol.init |=
+                    range.contains(&symbol.address) && !per_cpu.contains(&symbol.address);
             }
         }
     }

@@ -260,6 +260,13 @@ impl Report {
         }
     }
 
+    /// The report on a patch, or a kernel, that cannot be looked at.
+    pub fn unreadable(reason: &str) -> Self {
+        Self {
+            findings: vec![Finding::unknown(Rule::Module, Subject::module(), reason)],
+        }
+    }
+
     /// Whether the patch fits. If `strict`, what could not be looked at for want of information
     /// counts too.
     pub fn verdict(&self, strict: bool) -> Verdict {

@@ -58,7 +58,15 @@ pub(super) fn check(patch: &Patch<'_>, kernel: &Kernel, report: &mut Report) {
             }
         }
     }
-    layout(&versions, exports, report);
+    layout(&versions, exports, demands_versions(kernel), report);
+}
+
+/// Whether the kernel wants a checksum for each symbol.
+fn demands_versions(kernel: &Kernel) -> bool {
+    kernel
+        .vermagic
+        .as_deref()
+        .is_some_and(|magic| magic.split(' ').any(|word| word == "modversions"))
 }
 
 fn not_exported(patch: &Patch<'_>, kernel: &Kernel, symbol: &Symbol<'_>) -> Finding {
@@ -213,10 +221,6 @@ fn version(
         return;
     };
     let name = &*symbol.name;
-    let demanded = kernel
-        .vermagic
-        .as_deref()
-        .is_some_and(|magic| magic.split(' ').any(|word| word == "modversions"));
     match versions.get(name) {
         Some(built) if *built == checksum => (),
         Some(built) => report.add(
@@ -231,7 +235,7 @@ fn version(
             .note("the module loader refuses the module (EINVAL)")
             .advice("build the patch for this kernel"),
         ),
-        None if demanded => report.add(
+        None if demands_versions(kernel) => report.add(
             Finding::error(
                 Rule::Modversions,
                 Subject::symbol(&export.object, name),
@@ -245,8 +249,19 @@ fn version(
 }
 
 /// The checksum for the layout of what the loader itself reads of modules.
-fn layout(versions: &Versions, exports: &Exports, report: &mut Report) {
+fn layout(versions: &Versions, exports: &Exports, demanded: bool, report: &mut Report) {
     let built = versions.0.as_ref().and_then(|all| all.get("module_layout"));
+    if built.is_none() && demanded {
+        report.add(
+            Finding::error(
+                Rule::Modversions,
+                Subject::module(),
+                "the module has no checksum for struct module, which this kernel demands",
+            )
+            .note("the module loader refuses the module (ENOEXEC)")
+            .advice("link it again with the Module.symvers of this kernel"),
+        );
+    }
     let export = exports.get("module_layout");
     if let (Some(built), Some(wanted)) = (built, export.and_then(|export| export.checksum)) {
         if *built != wanted {

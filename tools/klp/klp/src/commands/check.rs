@@ -4,7 +4,6 @@
 
 use std::{
     fmt::Write,
-    fs,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -18,7 +17,7 @@ use crate::{
     context::Context,
     facts::{Facts, Sources},
     json,
-    kernel::Kernel,
+    kernel::{read_module, Kernel},
 };
 
 /// Tell whether patches fit a kernel, before anything is loaded.
@@ -109,7 +108,10 @@ fn check_all(arguments: &Arguments, context: &Context) -> Result {
     let mut facts = Facts::gather(&machine, &kernel, &sources)?;
     let mut patches = vec![];
     for file in &arguments.files {
-        let report = check(&mut facts, file, arguments.quick)?;
+        let report = read_module(file)
+            .map_err(|error| format!("{}: {error}", file.display()).into())
+            .and_then(|data| check(&mut facts, &data, arguments.quick))
+            .unwrap_or_else(|error| Report::unreadable(&error.to_string()));
         let verdict = report.verdict(arguments.strict);
         if !context.json {
             print(&text(file, &facts, &report, verdict, arguments.quiet)?)?;
@@ -140,14 +142,13 @@ fn check_all(arguments: &Arguments, context: &Context) -> Result {
     Ok(ExitCode::from(status))
 }
 
-/// Checks the patch in a file; `quick` leaves out what takes time.
+/// Checks a patch, given the contents of its file; `quick` leaves out what takes time.
 ///
 /// # Errors
 ///
-/// The file cannot be read, or that of a module that it patches.
-pub fn check(facts: &mut Facts<'_>, file: &Path, quick: bool) -> Result<Report> {
-    let data = fs::read(file).map_err(|error| format!("{}: {error}", file.display()))?;
-    let patch = match Patch::parse(&data, facts.layout()) {
+/// The file of a module that it patches cannot be read.
+pub fn check(facts: &mut Facts<'_>, data: &[u8], quick: bool) -> Result<Report> {
+    let patch = match Patch::parse(data, facts.layout()) {
         Ok(patch) => patch,
         Err(error) => return Ok(Report::damaged(&error)),
     };

@@ -16,7 +16,7 @@ use klp_live::{
     store::{Installed, Store},
     Machine,
 };
-use klp_module::Module;
+use klp_module::{Architecture, Module};
 use serde::Serialize;
 
 use super::{check, unload, Result};
@@ -271,22 +271,23 @@ fn load_and_note(session: &Session, path: &Path, patches: &mut Vec<Patch>) -> St
 fn load(session: &Session, path: &Path) -> Step<Outcome> {
     session.machine.core()?;
     session.stop_if_asked(&format!("{} is not loaded", path.display()))?;
-    let (file, module) = open(path)?;
+    let opened = open(path)?;
+    let module = &opened.module;
     let name = module.name();
     let before = enabled(&session.machine)?;
     let mut outcome = Outcome::Loaded;
     match session.machine.patch(name) {
         Some(patch) if patch.is_enabled()? => {
-            check_build(session, &module)?;
+            check_build(session, module)?;
             session.say(format_args!(
                 "module named {name} already loaded and enabled"
             ));
             outcome = Outcome::AlreadyLoaded;
         }
         Some(patch) if patch.in_transition()? || !session.wait_until_forgotten(&patch)? => {
-            return enable_again(session, &patch, &module);
+            return enable_again(session, &patch, module);
         }
-        _ => insert(session, path, &file, &module)?,
+        _ => insert(session, path, &opened)?,
     }
     // It is gone again if another patch has replaced it meanwhile.
     if let Some(patch) = session.machine.patch(name) {
@@ -368,8 +369,15 @@ fn check_build(session: &Session, module: &Module) -> Step {
     Ok(())
 }
 
-/// The file and the live patch in it.
-fn open(path: &Path) -> Step<(File, Module)> {
+/// A file with a live patch.
+struct Opened {
+    file: File,
+    contents: Vec<u8>,
+    module: Module,
+}
+
+/// Opens the file and reads the live patch in it.
+fn open(path: &Path) -> Step<Opened> {
     let failed = |error: &dyn Display| Stop::Failed(format!("{}: {error}", path.display()));
     let mut file = File::open(path).map_err(|error| failed(&error))?;
     let mut contents = vec![];
@@ -380,29 +388,35 @@ fn open(path: &Path) -> Step<(File, Module)> {
     if !module.is_livepatch() {
         return Err(failed(&"the module is no live patch"));
     }
-    Ok((file, module))
+    Ok(Opened {
+        file,
+        contents,
+        module,
+    })
 }
 
 /// Has the kernel load a module.
-fn insert(session: &Session, path: &Path, file: &File, module: &Module) -> Step {
+fn insert(session: &Session, path: &Path, opened: &Opened) -> Step {
+    let module = &opened.module;
+    session.say(format_args!("loading patch module: {}", path.display()));
+    // Of other architectures, the check knows too little to be in the way.
+    if session.checks.get() && module.architecture() == Some(Architecture::X86_64) {
+        check(session, path, &opened.contents)?;
+    }
     // One that was loaded and disabled.
     if session.machine.has_patch_module(module.name())? {
         unload::remove(session, module.name(), true)?;
     }
-    session.say(format_args!("loading patch module: {}", path.display()));
-    if session.checks.get() {
-        check(session, path)?;
-    }
     session.patiently(
         format_args!("failed to load module {}", path.display()),
-        || session.kernel.load_module(file),
+        || session.kernel.load_module(&opened.file),
         |error| explain::loading(&session.machine, module, error),
     )
 }
 
 /// Refuses a patch that does not fit, and says why. What may pass by itself, such as a transition,
 /// is left to the kernel, and so is what cannot be told.
-fn check(session: &Session, path: &Path) -> Step {
+fn check(session: &Session, path: &Path, contents: &[u8]) -> Step {
     let machine = &session.machine;
     let release = machine.kernel_release()?;
     let kernel = Kernel::of_release(machine, &release);
@@ -411,7 +425,7 @@ fn check(session: &Session, path: &Path) -> Step {
         ..Sources::default()
     };
     let report = Facts::gather(machine, &kernel, &sources)
-        .and_then(|mut facts| check::check(&mut facts, path, true));
+        .and_then(|mut facts| check::check(&mut facts, contents, true));
     let report = match report {
         Ok(report) => report,
         // Then the kernel says what is wrong.
