@@ -83,10 +83,30 @@ void livepatch_preempt_enable(void);
 void livepatch_sched_switch_enable(void);
 void livepatch_sched_switch_disable(void);
 
+/*
+ * transition.rs: looks at the current task, which has been interrupted in the
+ * kernel where it could have been preempted. Returns whether it is worth looking again. In a hard
+ * interrupt.
+ */
+bool livepatch_look(void);
+
+/* Makes the looks usable; before all of the following. */
+void livepatch_looks_init(void);
+/* Notes that the CPU where @task is now is to be looked at. */
+void livepatch_looks_want(struct task_struct *task);
+/*
+ * Interrupts @cpu if that has been noted, and looks at what runs there; where that was the kernel,
+ * again after each of the next @times intervals. Process context, with interrupts enabled.
+ */
+void livepatch_looks_start(unsigned int cpu, unsigned int times);
+/* Ends the looks. Nobody may start any meanwhile. Sleeps. */
+void livepatch_looks_cancel(void);
+
 /* How a task has switched, for livepatch_trace_task_switched(). */
 enum livepatch_way {
 	LIVEPATCH_WAY_STACK,
 	LIVEPATCH_WAY_SCHEDULE,
+	LIVEPATCH_WAY_INTERRUPT,
 	LIVEPATCH_WAY_USER_EXIT,
 	LIVEPATCH_WAY_IDLE,
 	LIVEPATCH_WAY_OFFLINE,

@@ -161,6 +161,16 @@ pub(crate) unsafe extern "C" fn __klp_sched_try_switch() {
     transition::sched_try_switch();
 }
 
+/// Looks at the current task from an interrupt, for `helpers.c`.
+///
+/// # Safety
+///
+/// The caller must be a hard interrupt that has come where the current task could be preempted.
+#[no_mangle]
+unsafe extern "C" fn livepatch_look() -> bool {
+    transition::look()
+}
+
 /// Finds the latest version of a system state that an older patch has.
 ///
 /// # Safety
@@ -360,6 +370,7 @@ same_type! {
     klp_copy_process: unsafe extern "C" fn(*mut bindings::task_struct);
     klp_update_patch_state: unsafe extern "C" fn(*mut bindings::task_struct);
     __klp_sched_try_switch: unsafe extern "C" fn();
+    livepatch_look: unsafe extern "C" fn() -> bool;
     klp_get_prev_state: unsafe extern "C" fn(c_ulong) -> *mut bindings::klp_state;
     klp_apply_section_relocs: unsafe extern "C" fn(
         *mut bindings::module,

@@ -6,6 +6,8 @@
 #include <linux/cpumask.h>
 #include <linux/ftrace.h>
 #include <linux/hashtable.h>
+#include <linux/hrtimer.h>
+#include <linux/interrupt.h>
 #include <linux/jump_label.h>
 #include <linux/livepatch.h>
 #include <linux/module.h>
@@ -18,7 +20,10 @@
 #include <linux/sched/signal.h>
 #include <linux/sched/task.h>
 #include <linux/slab.h>
+#include <linux/smp.h>
 #include <linux/spinlock.h>
+
+#include <asm/irq_regs.h>
 
 #include "../../include/livepatch_helpers.h"
 
@@ -229,6 +234,89 @@ void livepatch_sched_switch_enable(void)
 void livepatch_sched_switch_disable(void)
 {
 	static_branch_disable(&klp_sched_try_switch_key);
+}
+
+/* Between two looks at what runs on a CPU: long enough not to be felt there. */
+#define LOOK_INTERVAL_NS (100 * NSEC_PER_USEC)
+
+struct looks {
+	struct hrtimer timer;
+	unsigned int left;
+	bool wanted;
+};
+
+static DEFINE_PER_CPU(struct looks, cpu_looks);
+
+/*
+ * Whether this hard interrupt has come in the kernel, and where the task could have been preempted:
+ * not in another interrupt, with preemption disabled, or on the way through the scheduler.
+ */
+static bool interrupted_preemptible(void)
+{
+	struct pt_regs *regs = get_irq_regs();
+
+	return IS_ENABLED(CONFIG_PREEMPT_COUNT) && regs && !user_mode(regs) &&
+	       preempt_count() == HARDIRQ_OFFSET;
+}
+
+/* A timer of a CPU that has gone offline goes on elsewhere, and at worst looks too seldom. */
+static enum hrtimer_restart look_again(struct hrtimer *timer)
+{
+	struct looks *looks = container_of(timer, struct looks, timer);
+	unsigned int left = READ_ONCE(looks->left);
+
+	if (interrupted_preemptible() && !livepatch_look())
+		return HRTIMER_NORESTART;
+	if (left <= 1)
+		return HRTIMER_NORESTART;
+	WRITE_ONCE(looks->left, left - 1);
+	hrtimer_forward_now(timer, ns_to_ktime(LOOK_INTERVAL_NS));
+	return HRTIMER_RESTART;
+}
+
+static void look_first(void *times)
+{
+	struct looks *looks = this_cpu_ptr(&cpu_looks);
+	struct pt_regs *regs = get_irq_regs();
+
+	/* It switches on its way back to user space. */
+	if (regs && user_mode(regs))
+		return;
+	if (interrupted_preemptible() && !livepatch_look())
+		return;
+	WRITE_ONCE(looks->left, *(unsigned int *)times);
+	if (looks->left)
+		hrtimer_start(&looks->timer, ns_to_ktime(LOOK_INTERVAL_NS),
+			      HRTIMER_MODE_REL_PINNED_HARD);
+}
+
+void livepatch_looks_init(void)
+{
+	unsigned int cpu;
+
+	for_each_possible_cpu(cpu)
+		hrtimer_setup(&per_cpu(cpu_looks, cpu).timer, look_again, CLOCK_MONOTONIC,
+			      HRTIMER_MODE_REL_PINNED_HARD);
+}
+
+void livepatch_looks_want(struct task_struct *task)
+{
+	WRITE_ONCE(per_cpu(cpu_looks, task_cpu(task)).wanted, true);
+}
+
+void livepatch_looks_start(unsigned int cpu, unsigned int times)
+{
+	/* A CPU that has gone offline is not interrupted: nothing runs there. */
+	if (xchg(&per_cpu(cpu_looks, cpu).wanted, false))
+		smp_call_function_single(cpu, look_first, &times, true);
+}
+
+void livepatch_looks_cancel(void)
+{
+	unsigned int cpu;
+
+	for_each_possible_cpu(cpu)
+		hrtimer_cancel(&per_cpu(cpu_looks, cpu).timer);
 }
 
 void livepatch_warn(const char *what)

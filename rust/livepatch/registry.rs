@@ -18,6 +18,7 @@ use crate::{
     kapi::{
         cpu,
         kobject::Kobject,
+        looks,
         module::{
             self,
             ModulePtr,
@@ -68,6 +69,9 @@ use kernel::{
     },
     time::msecs_to_jiffies, //
 };
+
+/// So many passes follow each other if all tasks switch during one.
+const PASSES_AT_ONCE: usize = 3;
 
 /// Resources of the core while it is in charge.
 pub(crate) struct Runtime {
@@ -160,6 +164,8 @@ mod lock {
         unsafe { FREE_WORK.init::<FreeRetired>() };
         // SAFETY: Called once and first, by the safety requirements.
         unsafe { transition::init_last_switch::<LastSwitch>() };
+        // SAFETY: Called once and first, by the safety requirements.
+        unsafe { looks::init() };
     }
 }
 use lock::{
@@ -285,11 +291,22 @@ impl Registry {
 
     /// Looks at the tasks, and does what comes next. Nothing outside a transition.
     fn run_pass(&mut self) {
+        // Where processors are busy, it takes a while until a work item runs.
+        for _ in 0..PASSES_AT_ONCE {
+            if !self.run_one_pass() {
+                return;
+            }
+        }
+        PASS.run_now();
+    }
+
+    /// Makes one pass, and returns whether all tasks that it left have switched meanwhile.
+    fn run_one_pass(&mut self) -> bool {
         let Some(parts) = self.parts_in_transition() else {
-            return;
+            return false;
         };
         let Some(running) = parts.running else {
-            return;
+            return false;
         };
         match running.transition.try_complete(parts.patch) {
             Progress::Remaining(step, wake_at) => {
@@ -298,11 +315,12 @@ impl Registry {
                 }
                 let delay = u32::try_from(step.retry_ms).unwrap_or(u32::MAX);
                 PASS.run_after(&parts.runtime.queue, msecs_to_jiffies(delay));
-                if wake_at.arm() {
-                    PASS.run_now();
-                }
+                wake_at.arm()
             }
-            Progress::Complete => self.complete(),
+            Progress::Complete => {
+                self.complete();
+                false
+            }
         }
     }
 
@@ -597,6 +615,7 @@ pub(crate) fn cancel_work() {
     transition::synchronize_last_switch();
     PASS.cancel();
     FREE_WORK.cancel();
+    looks::cancel();
 }
 
 /// Registers a patch and starts to enable it. Process context; sleeps.

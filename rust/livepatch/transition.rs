@@ -23,15 +23,16 @@
 //! * It sleeps, and its stack shows none of the functions: [`Transition::try_complete`].
 //! * It is about to sleep in `__schedule()`, and its stack shows none: [`sched_try_switch`]. This
 //!   is how kernel threads that hardly ever sleep get there.
+//! * It runs in the kernel, is interrupted for this, and its stack shows none: [`look`].
 //! * It is the idle task of a CPU that is offline: at once.
 //! * It is forked: it inherits its parent's state, [`copy_process`].
 //!
 //! # Contexts and concurrency
 //!
 //! The methods of [`Transition`] run in process context under the registry lock, which protects the
-//! patches that they get. [`update_patch_state`], [`sched_try_switch`] and [`copy_process`] run
-//! without it at any time, for the current task, and so does the ftrace handler. What keeps them
-//! apart:
+//! patches that they get. [`update_patch_state`], [`sched_try_switch`], [`look`] and
+//! [`copy_process`] run without it at any time, for the current task, and so does the ftrace
+//! handler. What keeps them apart:
 //!
 //! * A task's state is written by itself, or while it does not run (`task_call_func()`), or while
 //!   no function is in transition. The exception is [`Transition::force`].
@@ -50,8 +51,42 @@
 //! With `PREEMPT_RT`, holding `tasklist_lock` keeps the list as it is and `copy_process` out, but
 //! does not disable preemption. Nothing here relies on that: what needs it has a
 //! [`PreemptGuard`] of its own, such as the buffer for a stack, or the time between a look at a
-//! pending flag and the switch. Under the guard and under the scheduler's locks, only raw locks are
+//! pending flag and the switch, or between the copies of flag and state in [`copy_process`], where
+//! a look must not come. Under the guard and under the scheduler's locks, only raw locks are
 //! taken.
+//!
+//! # Tasks that do not stop running
+//!
+//! A pass cannot look at the stack of a task that runs. One that computes in user space on a
+//! processor without a tick does not come into the kernel by itself; a kernel thread that does not
+//! sleep may run at each pass, or be preempted in one of the functions, where most of its time
+//! goes. So the processors of the tasks that were runnable and could not be switched are
+//! interrupted at the end of the pass ([`looks::start`]), and no others:
+//!
+//! * In user space, that is all: the task's pending flag is set, so it switches on its way back
+//!   ([`update_patch_state`]). No signal is sent and no system call ends.
+//! * In the kernel, [`look`] examines the stack from the interrupt. If one of the functions is on
+//!   it, a timer of that processor has it look again, every 100 µs for 5 ms. A function that the
+//!   thread calls in a loop is hardly ever on the stack at all of them.
+//!
+//! The number of interrupts has a bound: one for each pass and processor, and in the first passes
+//! those of the timer ([`Backoff::looks`]). The timers end by themselves when the transition does,
+//! and are cancelled before the module goes ([`looks::cancel`]).
+//!
+//! A look is allowed where the interrupted task could have been preempted: its preemption counter
+//! is 0, and it is not in an interrupt or a softirq. Then its stack is what it would be if it had
+//! been preempted at that instruction: the frames of the interrupt on top, below them its
+//! registers, and its own frames. The reliable unwinder goes through both in the same way, and a
+//! pass would let that task switch. So nothing is looked at in a handler, which has preemption
+//! disabled, in `__schedule()`, in [`update_patch_state`] or in [`copy_process`]; and a task on the
+//! way from a handler to a function is held back as in a pass ([`mod@crate::stack`]). A kernel that
+//! does not count (without `PREEMPT_COUNT`) has no looks, only the interrupt of user space. If the
+//! interrupt itself runs one of the functions, its frames are on the stack, and the task waits.
+//!
+//! The task that is interrupted is the current one, so a look is the task itself writing its state,
+//! like [`sched_try_switch`], and the barriers are the same. It takes no lock, and runs with
+//! interrupts disabled, so that [`Transition::reverse`], which clears the pending flags and waits
+//! for all processors, waits for looks too.
 //!
 //! # Who is left
 //!
@@ -84,8 +119,8 @@
 //!   (acquire), then its task's state.
 //! * The target, written in [`Transition::init`] and [`Transition::reverse`], before pending flags:
 //!   (A), and (B) write barrier in `reverse`. [`update_patch_state`] reads the pending flag (test
-//!   and clear, a full barrier), then the target; [`sched_try_switch`] reads the pending flag, then
-//!   (C) read barrier, then the target.
+//!   and clear, a full barrier), then the target; [`sched_try_switch`] and [`look`] read the pending
+//!   flag, then (C) read barrier, then the target.
 //! * Transition flags, written in [`Transition::init`], before pending flags: (D) write barrier in
 //!   [`Transition::start`]. The handler, after [`update_patch_state`] on the same CPU, reads the
 //!   transition flag after the test and clear.
@@ -100,6 +135,7 @@ use crate::{
             PreemptGuard, //
         },
         irq_work::StaticTrigger,
+        looks,
         task::{
             self,
             Comm,
@@ -149,18 +185,24 @@ use crate::{
 use core::borrow::Borrow;
 use kernel::{
     prelude::*,
-    sync::atomic::{
-        Acquire,
-        Atomic,
-        Full,
-        Relaxed,
-        Release, //
+    str::CString,
+    sync::{
+        atomic::{
+            Acquire,
+            Atomic,
+            Full,
+            Relaxed,
+            Release, //
+        },
+        Arc, //
     },
     task::{
         Pid,
         Task, //
     },
     time::{
+        delay,
+        Delta,
         Instant,
         Monotonic, //
     },
@@ -290,9 +332,31 @@ impl WakeAt {
         // ORDERING: Full, as in `note_switched`: either that sees this value, or we see what it has
         // counted.
         WAKE_AT.xchg(self.0, Full);
+        self.is_reached()
+    }
+
+    /// Whether the last task has switched. A snapshot.
+    fn is_reached(&self) -> bool {
+        // ORDERING: `arm` has a barrier before this; others do not decide by it.
         self.0.wrapping_sub(SELF_SWITCHED.load(Relaxed)) as isize <= 0
     }
+
+    /// Gives tasks that have been interrupted in user space the time to leave the kernel.
+    fn wait_for_exits(&self) {
+        for _ in 0..EXIT_POLLS {
+            if self.is_reached() {
+                return;
+            }
+            delay::udelay(EXIT_POLL);
+        }
+    }
 }
+
+/// How often to look whether interrupted tasks have left the kernel: for 50 µs.
+const EXIT_POLLS: usize = 25;
+
+/// The time between two of those.
+const EXIT_POLL: Delta = Delta::from_micros(2);
 
 /// Result of a pass over the tasks.
 pub(crate) enum Progress {
@@ -438,6 +502,7 @@ impl Transition {
         let switched = SELF_SWITCHED.load(Relaxed);
         let mut left = 0;
         let mut first = None;
+        let mut busy = false;
         let mut note_left = |task: &Task| {
             left += 1;
             first.get_or_insert_with(|| Left::new(task));
@@ -447,6 +512,10 @@ impl Transition {
             Attempt::Now => Cost::Heavy,
             Attempt::Failed => {
                 note_left(task);
+                if task.is_runnable() {
+                    looks::want(task);
+                    busy = true;
+                }
                 Cost::Heavy
             }
         });
@@ -493,10 +562,12 @@ impl Transition {
                 first.pid
             );
         }
-        Progress::Remaining(
-            self.backoff.step(elapsed),
-            WakeAt(switched.wrapping_add(left)),
-        )
+        let wake_at = WakeAt(switched.wrapping_add(left));
+        if busy {
+            looks::start(self.backoff.looks());
+            wake_at.wait_for_exits();
+        }
+        Progress::Remaining(self.backoff.step(elapsed), wake_at)
     }
 
     /// Cleans up when all tasks have switched, and calls the patch back. `older` are the patches
@@ -613,23 +684,12 @@ enum Attempt {
     Failed,
 }
 
-/// Tries to switch a task by its stack.
+/// Tries to switch a task by its stack, and says in a debug message why it could not.
 #[doc(alias = "klp_try_switch_task")]
 fn try_switch(task: &Task, way: Way) -> Attempt {
-    let target = MIRROR.target();
-    if task.patch_state() == target {
-        return Attempt::Before;
-    }
     let preempt = PreemptGuard::new();
-    let result = obstacle::examine(task, &preempt, |task| {
-        task.clear_pending();
-        task.set_patch_state(target);
-    });
-    match result {
-        Ok(()) => {
-            tracepoint::task_switched(task, way);
-            return Attempt::Now;
-        }
+    match attempt(task, way, &preempt) {
+        Ok(attempt) => return attempt,
         Err(Obstacle::Running) => trace::running(task),
         Err(Obstacle::Unreliable) => trace::unreliable(task),
         Err(Obstacle::Function(name)) => trace::sleeping_on(task, name),
@@ -637,6 +697,24 @@ fn try_switch(task: &Task, way: Way) -> Attempt {
         Err(Obstacle::Unknown(errno)) => trace::unknown(task, errno),
     }
     Attempt::Failed
+}
+
+/// Tries to switch a task by its stack.
+fn attempt<'a>(
+    task: &Task,
+    way: Way,
+    preempt: &'a PreemptGuard,
+) -> Result<Attempt, Obstacle<&'a Arc<CString>>> {
+    let target = MIRROR.target();
+    if task.patch_state() == target {
+        return Ok(Attempt::Before);
+    }
+    obstacle::examine(task, preempt, |task| {
+        task.clear_pending();
+        task.set_patch_state(target);
+    })?;
+    tracepoint::task_switched(task, way);
+    Ok(Attempt::Now)
 }
 
 /// Gets tasks to move: user tasks leave the kernel as if they had a signal, kernel threads wake up.
@@ -722,13 +800,34 @@ pub(crate) fn sched_try_switch() {
     });
 }
 
+/// Switches the current task, which has been interrupted where it could have been preempted, if its
+/// stack allows. Returns whether there is a transition, so that it may be worth looking again at
+/// what runs on this CPU.
+///
+/// In a hard interrupt.
+pub(crate) fn look() -> bool {
+    task::with_current(|task| {
+        if task.is_pending() {
+            // ORDERING: Barrier (C): the target, and what the stack is checked against, are read
+            // after the flag; pairs with (A), (B) and (D).
+            cpu::read_barrier();
+            let preempt = PreemptGuard::new();
+            if let Ok(Attempt::Now) = attempt(task, Way::Interrupt, &preempt) {
+                note_switched();
+            }
+        }
+    });
+    is_running()
+}
+
 /// Gives `child`, which is being forked by the current task, its parent's state.
 ///
 /// `tasklist_lock` is held for writing, so nothing but the parent itself changes the parent's
 /// state; and it does so on its way out of the kernel or to sleep, so not here, even if it is
-/// preempted, which happens with `PREEMPT_RT`.
+/// preempted, which happens with `PREEMPT_RT`. Nor does an interrupt, since preemption is disabled.
 #[doc(alias = "klp_copy_process")]
 pub(crate) fn copy_process(child: &Task) {
+    let _preempt = PreemptGuard::new();
     task::with_current(|parent| {
         // The flag was copied earlier; the parent may have switched since.
         if parent.is_pending() {
