@@ -208,6 +208,18 @@ def threads(program: Path, sleeping: int, busy: int) -> Iterator[None]:
         process.communicate()
 
 
+@contextlib.contextmanager
+def computing(program: Path, count: int) -> Iterator[None]:
+    """Meanwhile there is a task that computes on each of the last processors, which have no tick."""
+    tickless = Path("/sys/devices/system/cpu/nohz_full").read_text().strip()
+    with contextlib.ExitStack() as tasks:
+        for processor in report.processors(tickless)[-count:]:
+            os.sched_setaffinity(0, {processor})
+            tasks.enter_context(threads(program, 0, 1))
+        os.sched_setaffinity(0, set(range(os.cpu_count() or 1)) - set(report.processors(tickless)))
+        yield
+
+
 class Driver:
     """Carries out a plan."""
 
@@ -257,6 +269,11 @@ class Driver:
             for crowd in plan.crowds():
                 with threads(Path(plan.directory) / "threads", *crowd[1:]):
                     self.repeat(report.case(Figure("complete", *crowd)), partial(self.crowd_again, crowd))
+        if "spinning" in plan.parts:
+            self.repeat(report.case(Figure("complete", 1, spinning=plan.spinning)), lambda _: self.spinning())
+        if "tickless" in plan.parts:
+            with computing(Path(plan.directory) / "threads", plan.tickless):
+                self.repeat(report.case(Figure("complete", 1, tickless=plan.tickless)), lambda _: self.tickless())
         if "calls" in plan.parts:
             self.repeat("calls", lambda _: self.calls())
 
@@ -345,6 +362,26 @@ class Driver:
             nanoseconds = int(Path("/proc/klp_bench_lock").read_text())
             self.report(Figure("lock", count, sleeping, busy), nanoseconds / 1e9)
             self.modules.unload("klp_bench_lock")
+        self.modules.unload(patch)
+        self.modules.unload(target)
+
+    def spinning(self) -> None:
+        """A transition with kernel threads that call the function all the time."""
+        target, patch = "klp_bench_spin", "klp_bench_spin_patch"
+        self.modules.load(target, f"threads={self.plan.spinning}")
+        _, complete = self.enable(patch)
+        self.report(Figure("complete", 1, spinning=self.plan.spinning), complete)
+        self.report(Figure("disable", 1, spinning=self.plan.spinning), self.disable(patch))
+        self.modules.unload(patch)
+        self.modules.unload(target)
+
+    def tickless(self) -> None:
+        """A transition with tasks that do not come into the kernel by themselves."""
+        target, patch = "klp_bench_target_1", "klp_bench_patch_1_a"
+        self.modules.load(target)
+        _, complete = self.enable(patch)
+        self.report(Figure("complete", 1, tickless=self.plan.tickless), complete)
+        self.report(Figure("disable", 1, tickless=self.plan.tickless), self.disable(patch))
         self.modules.unload(patch)
         self.modules.unload(target)
 

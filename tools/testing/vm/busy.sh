@@ -18,6 +18,15 @@ in_time() {
 	[ $ms -lt $((2000 * ${TIME_SCALE:-1})) ]
 }
 
+# One thread after another on each of the two processors. The kernel would leave the one without a tick alone.
+start_threads() {
+	local pid
+	load klp_test_busy "$@"
+	for pid in $(pgrep '^klp_test_busy/'); do
+		taskset -pc $((pid % 2)) "$pid" >/dev/null
+	done
+}
+
 ran_the_patch() { [ "$(cat $parameters/patched)" -gt 0 ]; }
 
 # Neither did a thread switch in the middle of a call, nor did it run the patch when it was off.
@@ -28,7 +37,7 @@ expect_consistent() {
 
 test_kernel_threads() {
 	load livepatch
-	load klp_test_busy
+	start_threads
 	for _ in 1 2 3 4 5; do
 		load klp_test_busy_fix
 		in_time settled klp_test_busy_fix
@@ -48,7 +57,7 @@ test_kernel_threads() {
 # More threads than processors: some wait for one, inside the function.
 test_more_kernel_threads_than_processors() {
 	load livepatch
-	load klp_test_busy threads=6
+	start_threads threads=6
 	load klp_test_busy_fix
 	wait_until 14 settled settled klp_test_busy_fix
 	echo 0 >$busy/enabled
@@ -60,7 +69,7 @@ test_more_kernel_threads_than_processors() {
 
 test_they_are_switched_by_an_interrupt() {
 	load livepatch
-	load klp_test_busy
+	start_threads
 	mount -t tracefs tracefs $tracing 2>/dev/null || true
 	echo >$tracing/trace
 	echo 1 >$tracing/events/livepatch/enable
@@ -76,7 +85,7 @@ test_they_are_switched_by_an_interrupt() {
 
 test_reversals_of_busy_threads() {
 	load livepatch
-	load klp_test_busy
+	start_threads
 	load klp_test_busy_fix
 	for _ in $(seq 40); do
 		# It may be complete already, and then it is gone.
@@ -94,7 +103,7 @@ test_reversals_of_busy_threads() {
 test_cpu_hotplug_during_looks() {
 	[ -e /sys/devices/system/cpu/cpu1/online ] || skip "the kernel lacks CONFIG_HOTPLUG_CPU"
 	load livepatch
-	load klp_test_busy
+	start_threads
 	start_sleeper
 	for _ in 1 2 3 4; do
 		load livepatch-sleeper-fix
@@ -114,7 +123,7 @@ test_cpu_hotplug_during_looks() {
 
 # The core goes as soon as it may: no look is left behind.
 test_core_goes_after_looks() {
-	load klp_test_busy
+	start_threads
 	for _ in $(seq 8); do
 		load livepatch
 		load klp_test_busy_fix
