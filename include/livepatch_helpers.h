@@ -102,6 +102,12 @@ void livepatch_looks_start(unsigned int cpu, unsigned int times);
 /* Ends the looks. Nobody may start any meanwhile. Sleeps. */
 void livepatch_looks_cancel(void);
 
+/*
+ * Returns when every CPU has been where preemption is possible. It has seen then what was written
+ * before the call. Sleeps.
+ */
+void livepatch_synchronize_cpus(void);
+
 /* How a task has switched, for livepatch_trace_task_switched(). */
 enum livepatch_way {
 	LIVEPATCH_WAY_STACK,

@@ -3,7 +3,9 @@
  * What the Rust core needs of the kernel that exists only as C macros and inline functions, and the
  * entry of the ftrace handler, which is made of them.
  */
+#include <linux/cpu.h>
 #include <linux/cpumask.h>
+#include <linux/delay.h>
 #include <linux/ftrace.h>
 #include <linux/hashtable.h>
 #include <linux/hrtimer.h>
@@ -22,6 +24,7 @@
 #include <linux/slab.h>
 #include <linux/smp.h>
 #include <linux/spinlock.h>
+#include <linux/workqueue.h>
 
 #include <asm/irq_regs.h>
 
@@ -317,6 +320,81 @@ void livepatch_looks_cancel(void)
 
 	for_each_possible_cpu(cpu)
 		hrtimer_cancel(&per_cpu(cpu_looks, cpu).timer);
+}
+
+/* How often a CPU is interrupted to find it where preemption is possible, and the time between. */
+#define SYNC_ATTEMPTS 10
+#define SYNC_INTERVAL_US 10
+
+enum interrupted {
+	INTERRUPTED_PREEMPTIBLE,
+	INTERRUPTED_IDLE,
+	INTERRUPTED_OTHER,
+};
+
+static DEFINE_PER_CPU(struct work_struct, sync_work);
+
+static void note_interrupted(void *result)
+{
+	enum interrupted *interrupted = result;
+	struct pt_regs *regs = get_irq_regs();
+
+	if ((regs && user_mode(regs)) || interrupted_preemptible())
+		*interrupted = INTERRUPTED_PREEMPTIBLE;
+	else if (is_idle_task(current))
+		*interrupted = INTERRUPTED_IDLE;
+	else
+		*interrupted = INTERRUPTED_OTHER;
+}
+
+/* Whether @cpu, which is online, has now been where preemption is possible. */
+static bool sync_by_interrupt(int cpu)
+{
+	enum interrupted interrupted = INTERRUPTED_OTHER;
+
+	for (int i = 0; i < SYNC_ATTEMPTS; i++) {
+		scoped_guard(preempt) {
+			/* The caller's own context is one where preemption is possible. */
+			if (cpu == smp_processor_id())
+				return true;
+			smp_call_function_single(cpu, note_interrupted, &interrupted, true);
+		}
+		if (interrupted == INTERRUPTED_PREEMPTIBLE)
+			return true;
+		if (interrupted == INTERRUPTED_IDLE)
+			return false;
+		udelay(SYNC_INTERVAL_US);
+	}
+	return false;
+}
+
+static void sync_by_work(struct work_struct *unused)
+{
+}
+
+void livepatch_synchronize_cpus(void)
+{
+	static DEFINE_MUTEX(one_at_a_time);
+	int cpu;
+
+	guard(mutex)(&one_at_a_time);
+	guard(cpus_read_lock)();
+	for_each_online_cpu(cpu) {
+		struct work_struct *work = per_cpu_ptr(&sync_work, cpu);
+
+		if (sync_by_interrupt(cpu)) {
+			work->func = NULL;
+			continue;
+		}
+		INIT_WORK(work, sync_by_work);
+		queue_work_on(cpu, system_highpri_wq, work);
+	}
+	for_each_online_cpu(cpu) {
+		struct work_struct *work = per_cpu_ptr(&sync_work, cpu);
+
+		if (work->func)
+			flush_work(work);
+	}
 }
 
 void livepatch_warn(const char *what)

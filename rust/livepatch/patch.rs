@@ -103,8 +103,8 @@ impl Drop for Gone {
     }
 }
 
-/// What keeps the code of a patch and, for its sake, that of the core. The order of the fields is the
-/// order in which they go.
+/// What keeps the code of a patch and, for its sake, that of the core. The order of the fields is
+/// the order in which they go.
 pub(crate) struct ModuleRefs {
     patch: PatchModule,
     _counted: Counted<leak_check::Patches>,

@@ -99,8 +99,8 @@ struct Running {
 /// # Invariants
 ///
 /// While there is a transition, `runtime` is there, `patches` has an entry at its index, and no
-/// patch is taken out of `patches` at or below that. `retired` has room for all of `patches` besides
-/// its own, and `unreleased` for all of both and for those that are being freed.
+/// patch is taken out of `patches` at or below that. `retired` has room for all of `patches`
+/// besides its own, and `unreleased` for all of both and for those that are being freed.
 pub(crate) struct Registry {
     held: LockHeld,
     /// Enabled or in transition, oldest first.

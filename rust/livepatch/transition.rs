@@ -107,10 +107,11 @@
 //!
 //! A task on its way through `do_exit()` leaves the list before it stops running. It may have left
 //! without having switched, and go on in the kernel for a moment in the old state, as with the C
-//! core. Patches that are disabled or replaced are released only when every task has scheduled
-//! voluntarily or gone ([`crate::registry::free_retired`]); that covers such a task unless it
-//! sleeps in a patched function after it has left the list, or waits for a spinlock there with
-//! `PREEMPT_RT`.
+//! core. The modules of patches that are disabled or replaced are released only when every task has
+//! scheduled voluntarily or gone ([`crate::registry::release_modules`]); that covers such a task
+//! unless it sleeps in a patched function after it has left the list, or waits for a spinlock there
+//! with `PREEMPT_RT`. Nothing else waits for it: no handler uses the patches any more, and their
+//! directories go at once.
 //!
 //! # Barriers
 //!
@@ -119,8 +120,8 @@
 //!   (acquire), then its task's state.
 //! * The target, written in [`Transition::init`] and [`Transition::reverse`], before pending flags:
 //!   (A), and (B) write barrier in `reverse`. [`update_patch_state`] reads the pending flag (test
-//!   and clear, a full barrier), then the target; [`sched_try_switch`] and [`look`] read the pending
-//!   flag, then (C) read barrier, then the target.
+//!   and clear, a full barrier), then the target; [`sched_try_switch`] and [`look`] read the
+//!   pending flag, then (C) read barrier, then the target.
 //! * Transition flags, written in [`Transition::init`], before pending flags: (D) write barrier in
 //!   [`Transition::start`]. The handler, after [`update_patch_state`] on the same CPU, reads the
 //!   transition flag after the test and clear.
