@@ -89,10 +89,14 @@ class Modules:
         self.loaded.append(name)
         return duration
 
+    @staticmethod
+    def unused(name: str) -> bool:
+        """Whether nobody uses the module."""
+        return (Path("/sys/module") / name / "refcnt").read_text() == "0\n"
+
     def unload(self, name: str) -> float:
         """Unload it as soon as nobody uses it; the result is the time that the system call took."""
-        references = Path("/sys/module") / name / "refcnt"
-        wait_until(lambda: references.read_text() == "0\n", f"{name} unused")
+        wait_until(lambda: self.unused(name), f"{name} unused")
         start = time.monotonic()
         delete_module(name)
         duration = time.monotonic() - start
@@ -294,6 +298,13 @@ class Driver:
         wait_until(lambda: gone(patch), f"{patch} gone")
         return time.monotonic() - start
 
+    def disable_and_wait(self, patch: str, figure: Figure) -> None:
+        """Disable a patch, and wait until its module can be unloaded; both are reported."""
+        start = time.monotonic()
+        self.report(dataclasses.replace(figure, metric="disable"), self.disable(patch))
+        wait_until(lambda: self.modules.unused(patch), f"{patch} unused")
+        self.report(dataclasses.replace(figure, metric="unused"), time.monotonic() - start)
+
     def functions_again(self, count: int, _number: int) -> None:
         """For `repeat`: the same each time."""
         self.functions(count)
@@ -320,7 +331,7 @@ class Driver:
                 _, duration = self.enable(patch, replaced=replaced)
                 self.report(Figure(metric, count), duration)
                 self.modules.unload(replaced)
-        self.report(Figure("disable", count), self.disable(patch))
+        self.disable_and_wait(patch, Figure("disable", count))
         self.report(Figure("rmmod", count), self.modules.unload(patch))
         if weight:
             self.report(Figure("slab", count), (weight - slab()) / count)
@@ -339,7 +350,7 @@ class Driver:
         count = len(names)
         self.report(Figure("load", count, vmlinux=True), load)
         self.report(Figure("complete", count, vmlinux=True), complete)
-        self.report(Figure("disable", count, vmlinux=True), self.disable(patch))
+        self.disable_and_wait(patch, Figure("disable", count, vmlinux=True))
         self.report(Figure("rmmod", count, vmlinux=True), self.modules.unload(patch))
 
     def crowd(self, number: int, count: int, sleeping: int, busy: int) -> None:

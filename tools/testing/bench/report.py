@@ -61,7 +61,7 @@ class Plan:
     def expected(self) -> List[Figure]:
         """What must be there when all has gone well."""
         result: List[Figure] = []
-        life = ("load", "complete", "disable", "rmmod")
+        life = ("load", "complete", "disable", "unused", "rmmod")
         if "functions" in self.parts:
             for count in self.counts:
                 result += [Figure(metric, count) for metric in (*life, "trampolines")]
@@ -109,6 +109,7 @@ METRICS: Dict[str, Tuple[str, str]] = {
     "replace": ("replace by a patch of other functions", "s"),
     "replace same": ("replace by a patch of the same functions", "s"),
     "disable": ("disable, until the directory is gone", "s"),
+    "unused": ("disable, until the module can be unloaded", "s"),
     "rmmod": ("rmmod", "s"),
     "call unpatched": ("one call, unpatched", "instructions"),
     "call patched": ("one call, patched", "instructions"),
