@@ -83,19 +83,28 @@ void livepatch_preempt_enable(void);
 void livepatch_sched_switch_enable(void);
 void livepatch_sched_switch_disable(void);
 
+/* What a look at the current task has led to. */
+enum livepatch_look_result {
+	/* There is no transition (any more). */
+	LIVEPATCH_LOOK_OVER,
+	/* The task has switched now. */
+	LIVEPATCH_LOOK_SWITCHED,
+	/* The task could not switch, or did not have to: another one may. */
+	LIVEPATCH_LOOK_AGAIN,
+};
+
 /*
- * transition.rs: looks at the current task, which has been interrupted in the
- * kernel where it could have been preempted. Returns whether it is worth looking again. In a hard
- * interrupt.
+ * transition.rs: looks at the current task, which has been interrupted in user space or, in the
+ * kernel, where it could have been preempted. In a hard interrupt.
  */
-bool livepatch_look(void);
+unsigned int livepatch_look(void);
 
 /* Makes the looks usable; before all of the following. */
 void livepatch_looks_init(void);
 /* Notes that the CPU where @task is now is to be looked at. */
 void livepatch_looks_want(struct task_struct *task);
 /*
- * Interrupts @cpu if that has been noted, and looks at what runs there; where that was the kernel,
+ * Interrupts @cpu if that has been noted, and looks at what runs there; if that does not switch,
  * again after each of the next @times intervals. Process context, with interrupts enabled.
  */
 void livepatch_looks_start(unsigned int cpu, unsigned int times);

@@ -26,8 +26,6 @@
 #include <linux/spinlock.h>
 #include <linux/workqueue.h>
 
-#include <asm/irq_regs.h>
-
 #include "../../include/livepatch_helpers.h"
 
 /* The loader resolves relocations against unexported symbols only in modules marked like this. */
@@ -251,15 +249,14 @@ struct looks {
 static DEFINE_PER_CPU(struct looks, cpu_looks);
 
 /*
- * Whether this hard interrupt has come in the kernel, and where the task could have been preempted:
- * not in another interrupt, with preemption disabled, or on the way through the scheduler.
+ * Whether this is a hard interrupt that has come in user space or, in the kernel, where the task
+ * could have been preempted: not in a softirq, with preemption disabled, or on the way through the
+ * scheduler. The first one of these is missing where smp_call_function_single() does without an
+ * interrupt: on the CPU that calls it, and in the idle loop.
  */
 static bool interrupted_preemptible(void)
 {
-	struct pt_regs *regs = get_irq_regs();
-
-	return IS_ENABLED(CONFIG_PREEMPT_COUNT) && regs && !user_mode(regs) &&
-	       preempt_count() == HARDIRQ_OFFSET;
+	return IS_ENABLED(CONFIG_PREEMPT_COUNT) && preempt_count() == HARDIRQ_OFFSET;
 }
 
 /* A timer of a CPU that has gone offline goes on elsewhere, and at worst looks too seldom. */
@@ -268,7 +265,7 @@ static enum hrtimer_restart look_again(struct hrtimer *timer)
 	struct looks *looks = container_of(timer, struct looks, timer);
 	unsigned int left = READ_ONCE(looks->left);
 
-	if (interrupted_preemptible() && !livepatch_look())
+	if (interrupted_preemptible() && livepatch_look() == LIVEPATCH_LOOK_OVER)
 		return HRTIMER_NORESTART;
 	if (left <= 1)
 		return HRTIMER_NORESTART;
@@ -280,12 +277,8 @@ static enum hrtimer_restart look_again(struct hrtimer *timer)
 static void look_first(void *times)
 {
 	struct looks *looks = this_cpu_ptr(&cpu_looks);
-	struct pt_regs *regs = get_irq_regs();
 
-	/* It switches on its way back to user space. */
-	if (regs && user_mode(regs))
-		return;
-	if (interrupted_preemptible() && !livepatch_look())
+	if (interrupted_preemptible() && livepatch_look() != LIVEPATCH_LOOK_AGAIN)
 		return;
 	WRITE_ONCE(looks->left, *(unsigned int *)times);
 	if (looks->left)
@@ -337,9 +330,8 @@ static DEFINE_PER_CPU(struct work_struct, sync_work);
 static void note_interrupted(void *result)
 {
 	enum interrupted *interrupted = result;
-	struct pt_regs *regs = get_irq_regs();
 
-	if ((regs && user_mode(regs)) || interrupted_preemptible())
+	if (interrupted_preemptible())
 		*interrupted = INTERRUPTED_PREEMPTIBLE;
 	else if (is_idle_task(current))
 		*interrupted = INTERRUPTED_IDLE;

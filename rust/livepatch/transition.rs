@@ -63,25 +63,28 @@
 //! goes. So the processors of the tasks that were runnable and could not be switched are
 //! interrupted at the end of the pass ([`looks::start`]), and no others:
 //!
-//! * In user space, that is all: the task's pending flag is set, so it switches on its way back
-//!   ([`update_patch_state`]). No signal is sent and no system call ends.
-//! * In the kernel, [`look`] examines the stack from the interrupt. If one of the functions is on
-//!   it, a timer of that processor has it look again, every 100 µs for 5 ms. A function that the
-//!   thread calls in a loop is hardly ever on the stack at all of them.
+//! * [`look`] examines the stack of the task that was interrupted. If none of the functions is on
+//!   it, the task has switched. In user space, that is so unless one is part of the interrupt, and
+//!   then the task switches on its way back ([`update_patch_state`]): its pending flag is set. No
+//!   signal is sent and no system call ends.
+//! * If one of the functions is on the stack, a timer of that processor has it looked at again,
+//!   every 100 µs for 5 ms. A function that a kernel thread calls in a loop is hardly ever on the
+//!   stack at all of them.
 //!
 //! The number of interrupts has a bound: one for each pass and processor, and in the first passes
 //! those of the timer ([`Backoff::looks`]). The timers end by themselves when the transition does,
 //! and are cancelled before the module goes ([`looks::cancel`]).
 //!
-//! A look is allowed where the interrupted task could have been preempted: its preemption counter
-//! is 0, and it is not in an interrupt or a softirq. Then its stack is what it would be if it had
-//! been preempted at that instruction: the frames of the interrupt on top, below them its
-//! registers, and its own frames. The reliable unwinder goes through both in the same way, and a
-//! pass would let that task switch. So nothing is looked at in a handler, which has preemption
-//! disabled, in `__schedule()`, in [`update_patch_state`] or in [`copy_process`]; and a task on the
-//! way from a handler to a function is held back as in a pass ([`mod@crate::stack`]). A kernel that
-//! does not count (without `PREEMPT_COUNT`) has no looks, only the interrupt of user space. If the
-//! interrupt itself runs one of the functions, its frames are on the stack, and the task waits.
+//! A look is allowed in user space, and where the interrupted task could have been preempted: its
+//! preemption counter is 0, and it is not in an interrupt or a softirq. Then its stack is what it
+//! would be if it had been preempted at that instruction: the frames of the interrupt on top, below
+//! them its registers, and its own frames. The reliable unwinder goes through both in the same way,
+//! and a pass would let that task switch. So nothing is looked at in a handler, which has
+//! preemption disabled, in `__schedule()`, in [`update_patch_state`] or in [`copy_process`]; and a
+//! task on the way from a handler to a function is held back as in a pass ([`mod@crate::stack`]). A
+//! kernel that does not count (without `PREEMPT_COUNT`) has no looks, only the interrupt of user
+//! space. If the interrupt itself runs one of the functions, its frames are on the stack, and the
+//! task waits.
 //!
 //! The task that is interrupted is the current one, so a look is the task itself writing its state,
 //! like [`sched_try_switch`], and the barriers are the same. It takes no lock, and runs with
@@ -202,8 +205,6 @@ use kernel::{
         Task, //
     },
     time::{
-        delay,
-        Delta,
         Instant,
         Monotonic, //
     },
@@ -333,31 +334,9 @@ impl WakeAt {
         // ORDERING: Full, as in `note_switched`: either that sees this value, or we see what it has
         // counted.
         WAKE_AT.xchg(self.0, Full);
-        self.is_reached()
-    }
-
-    /// Whether the last task has switched. A snapshot.
-    fn is_reached(&self) -> bool {
-        // ORDERING: `arm` has a barrier before this; others do not decide by it.
         self.0.wrapping_sub(SELF_SWITCHED.load(Relaxed)) as isize <= 0
     }
-
-    /// Gives tasks that have been interrupted in user space the time to leave the kernel.
-    fn wait_for_exits(&self) {
-        for _ in 0..EXIT_POLLS {
-            if self.is_reached() {
-                return;
-            }
-            delay::udelay(EXIT_POLL);
-        }
-    }
 }
-
-/// How often to look whether interrupted tasks have left the kernel: for 50 µs.
-const EXIT_POLLS: usize = 25;
-
-/// The time between two of those.
-const EXIT_POLL: Delta = Delta::from_micros(2);
 
 /// Result of a pass over the tasks.
 pub(crate) enum Progress {
@@ -563,12 +542,13 @@ impl Transition {
                 first.pid
             );
         }
-        let wake_at = WakeAt(switched.wrapping_add(left));
         if busy {
             looks::start(self.backoff.looks());
-            wake_at.wait_for_exits();
         }
-        Progress::Remaining(self.backoff.step(elapsed), wake_at)
+        Progress::Remaining(
+            self.backoff.step(elapsed),
+            WakeAt(switched.wrapping_add(left)),
+        )
     }
 
     /// Cleans up when all tasks have switched, and calls the patch back. `older` are the patches
@@ -801,24 +781,40 @@ pub(crate) fn sched_try_switch() {
     });
 }
 
-/// Switches the current task, which has been interrupted where it could have been preempted, if its
-/// stack allows. Returns whether there is a transition, so that it may be worth looking again at
-/// what runs on this CPU.
+/// Result of a look at what runs on a CPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Look {
+    /// There is no transition.
+    Over,
+    /// The task has switched now.
+    Switched,
+    /// The task could not switch, or did not have to: another one may.
+    Again,
+}
+
+/// Switches the current task, which has been interrupted in user space or where it could have been
+/// preempted, if its stack allows.
 ///
 /// In a hard interrupt.
-pub(crate) fn look() -> bool {
+pub(crate) fn look() -> Look {
+    if !is_running() {
+        return Look::Over;
+    }
     task::with_current(|task| {
-        if task.is_pending() {
-            // ORDERING: Barrier (C): the target, and what the stack is checked against, are read
-            // after the flag; pairs with (A), (B) and (D).
-            cpu::read_barrier();
-            let preempt = PreemptGuard::new();
-            if let Ok(Attempt::Now) = attempt(task, Way::Interrupt, &preempt) {
-                note_switched();
-            }
+        if !task.is_pending() {
+            return Look::Again;
         }
-    });
-    is_running()
+        // ORDERING: Barrier (C): the target, and what the stack is checked against, are read after
+        // the flag; pairs with (A), (B) and (D).
+        cpu::read_barrier();
+        let preempt = PreemptGuard::new();
+        if matches!(attempt(task, Way::Interrupt, &preempt), Ok(Attempt::Now)) {
+            note_switched();
+            Look::Switched
+        } else {
+            Look::Again
+        }
+    })
 }
 
 /// Gives `child`, which is being forked by the current task, its parent's state.

@@ -30,9 +30,8 @@ pub(crate) fn want(task: &Task) {
     unsafe { bindings::livepatch_looks_want(task.as_ptr()) };
 }
 
-/// Interrupts each CPU that has been noted. A task that was interrupted in user space goes through
-/// the way out of the kernel; in the kernel, the CPU is looked at now and `times` times more.
-/// Process context, with interrupts enabled.
+/// Interrupts each CPU that has been noted and looks at what runs there; if that does not switch,
+/// up to `times` times more. Process context, with interrupts enabled.
 ///
 /// Returns when all have been interrupted; CPUs that have gone offline are not.
 pub(crate) fn start(times: u32) {
