@@ -42,18 +42,18 @@ bool livepatch_module_memory(struct module *mod, unsigned long address, unsigned
 int livepatch_current_patch_state(void);
 
 /*
- * This CPU's buffer for a stack trace; NULL if it is claimed already. Preemption must be disabled
- * until it is released.
+ * Saves the stack trace of @task, which must not run or be the current one, in this CPU's buffer,
+ * and its length in @count. NULL if the stack is not reliable or too deep, or the buffer is claimed
+ * already. Preemption must be disabled until the buffer is released.
  */
-unsigned long *livepatch_claim_stack_entries(void);
-void livepatch_release_stack_entries(void);
+unsigned long *livepatch_save_stack(struct task_struct *task, unsigned int *count);
+void livepatch_release_stack(void);
 
 bool livepatch_task_pending(struct task_struct *task);
 void livepatch_set_task_pending(struct task_struct *task);
 void livepatch_clear_task_pending(struct task_struct *task);
 bool livepatch_test_and_clear_task_pending(struct task_struct *task);
 void livepatch_notify_task(struct task_struct *task);
-bool livepatch_have_reliable_stack(void);
 
 /*
  * The task after @task on the list of all threads of all processes, the first one for NULL; NULL at

@@ -24,6 +24,7 @@
 #include <linux/slab.h>
 #include <linux/smp.h>
 #include <linux/spinlock.h>
+#include <linux/stacktrace.h>
 #include <linux/workqueue.h>
 
 #include "../../include/livepatch_helpers.h"
@@ -97,9 +98,10 @@ struct stack_entries {
 
 static DEFINE_PER_CPU(struct stack_entries, stack_entries);
 
-unsigned long *livepatch_claim_stack_entries(void)
+unsigned long *livepatch_save_stack(struct task_struct *task, unsigned int *count)
 {
 	struct stack_entries *buffer;
+	int saved;
 
 	lockdep_assert_preemption_disabled();
 	buffer = this_cpu_ptr(&stack_entries);
@@ -107,10 +109,16 @@ unsigned long *livepatch_claim_stack_entries(void)
 	if (READ_ONCE(buffer->claimed))
 		return NULL;
 	WRITE_ONCE(buffer->claimed, true);
+	saved = stack_trace_save_tsk_reliable(task, buffer->entries, ARRAY_SIZE(buffer->entries));
+	if (saved < 0) {
+		WRITE_ONCE(buffer->claimed, false);
+		return NULL;
+	}
+	*count = saved;
 	return buffer->entries;
 }
 
-void livepatch_release_stack_entries(void)
+void livepatch_release_stack(void)
 {
 	lockdep_assert_preemption_disabled();
 	WRITE_ONCE(this_cpu_ptr(&stack_entries)->claimed, false);
@@ -139,11 +147,6 @@ bool livepatch_test_and_clear_task_pending(struct task_struct *task)
 void livepatch_notify_task(struct task_struct *task)
 {
 	set_notify_signal(task);
-}
-
-bool livepatch_have_reliable_stack(void)
-{
-	return klp_have_reliable_stack();
 }
 
 struct task_struct *livepatch_next_task(struct task_struct *task)
