@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Tasks that do not stop running: in user space on a processor without a tick, and in the kernel. They are looked at
-# where they run. Processor 1 is to have no tick (nohz_full=1).
+# Tasks that do not stop running: in user space on a processor without a tick, and in the kernel.
+# They are looked at where they run. Processor 1 is to have no tick (nohz_full=1).
 . "$(dirname "$0")/lib.sh"
 
 busy=$lp/klp_test_busy_fix
@@ -23,7 +23,7 @@ start_threads() {
 	mark
 	load klp_test_busy "$@"
 	# Whatever happens, they must not keep the modules for ever.
-	trap 'echo 0 2>/dev/null >$parameters/busy' EXIT
+	trap '{ echo 0 >$parameters/busy; } 2>/dev/null || true' EXIT
 	for pid in $(pgrep '^klp_test_busy/'); do
 		taskset -pc $((pid % 2)) "$pid" >/dev/null
 	done
