@@ -23,6 +23,7 @@ mod pure {
 
 mod backoff_tests;
 mod escape_tests;
+mod fuzz;
 mod names_tests;
 mod ranges_tests;
 mod sizes_tests;
