@@ -90,6 +90,7 @@ fn position() -> impl Strategy<Value = Vec<u8>> {
         3 => any::<u64>().prop_map(|number| number.to_string().into_bytes()),
         3 => (0u64..5).prop_map(|number| number.to_string().into_bytes()),
         1 => vec(prop_oneof![Just(b' '), Just(b'\t'), Just(0xa0), Just(b'-'), b'0'..=b'9'], 0..30),
+        1 => vec(b'0'..=b'9', 18..25),
         1 => vec(1u8.., 0..4),
     ]
 }
