@@ -138,9 +138,9 @@ impl Machine {
         let updater = machine.new_task();
         machine.cpus[0].current.set(updater);
         for cpu in 1..=setup.idle_cpus {
-            machine.cpus[cpu as usize]
-                .idle
-                .set(machine.new_task_with_pid(0));
+            let idle = machine.new_task_with_pid(0);
+            idle.inner().runs.set(true);
+            machine.cpus[cpu as usize].idle.set(idle);
         }
         machine
     }
@@ -181,6 +181,14 @@ impl Machine {
         task.inner().runs.set(true);
         self.listed.borrow_mut().push(task.as_ptr());
         task
+    }
+
+    /// Takes a task off the list for good, and forgets what was asked for.
+    pub(crate) fn remove(&self, task: &Task) {
+        self.listed
+            .borrow_mut()
+            .retain(|other| *other != task.as_ptr());
+        self.triggered.store(0, Ordering::Relaxed);
     }
 
     pub(crate) fn current(&self) -> &'static Task {
@@ -272,6 +280,11 @@ impl Machine {
         }
     }
 
+    /// Returns whether the last task to switch has asked for another pass.
+    pub(crate) fn is_asked(&self) -> bool {
+        self.triggered.load(Ordering::Relaxed) != 0
+    }
+
     /// Frees the replacements of a patch: nobody may run one at the same time or later.
     pub(crate) fn free(&self, patch: usize) {
         self.memory[patch].with_mut(|_| ());
@@ -297,6 +310,7 @@ impl Machine {
                 seen: None,
                 frames: 0,
                 is_idle: task.pid() == 0,
+                may_mix: false,
             };
             body(&mut running);
             running.leave_kernel();
@@ -315,24 +329,41 @@ pub(crate) struct Running {
     seen: Option<usize>,
     frames: usize,
     is_idle: bool,
+    may_mix: bool,
 }
 
 impl Running {
     /// Calls a function, and `inside` in it. All functions that are called between two points where
     /// a task may switch must be of one version.
     pub(crate) fn call_with(&mut self, function: usize, inside: impl FnOnce(&mut Self)) {
+        self.call_by_way_of(function, |_| (), inside);
+    }
+
+    /// Calls a function, and is preempted when the handler has chosen and nothing has begun.
+    pub(crate) fn call_and_be_preempted(&mut self, function: usize) {
+        self.call_by_way_of(function, Self::off_and_on, |_| ());
+    }
+
+    fn call_by_way_of(
+        &mut self,
+        function: usize,
+        on_the_way: impl FnOnce(&mut Self),
+        inside: impl FnOnce(&mut Self),
+    ) {
         let ip = FUNCTIONS[function];
         let stack = &self.task.inner().stack;
         stack.borrow_mut().push(ip + 1);
         let mut regs = ftrace_regs { ip: 0 };
         // SAFETY: The registers are there.
         unsafe { bindings::livepatch_ftrace_thunk(ip, 0, ptr::null_mut(), &mut regs) };
+        on_the_way(self);
         stack.borrow_mut().pop();
         self.machine.check();
 
         // Which patch it comes from, from 1; 0 is the original.
         let version = regs.ip & 0xf;
         match self.seen {
+            Some(_) if self.may_mix => (),
             Some(seen) => assert_eq!(seen, version, "a mixture of versions"),
             None => self.seen = Some(version),
         }
@@ -371,14 +402,23 @@ impl Running {
         self.machine.preempt_disable();
         transition::sched_try_switch();
         self.machine.preempt_enable();
-        self.off_cpu();
-        self.task.inner().rq.lock();
-        self.task.inner().runs.set(true);
-        self.task.inner().rq.unlock();
+        self.off_and_on();
         if self.frames == 0 {
             self.seen = None;
         }
         self.machine.check();
+    }
+
+    /// From now on the task does not care for versions: it is switched by force.
+    pub(crate) fn may_mix(&mut self) {
+        self.may_mix = true;
+    }
+
+    fn off_and_on(&mut self) {
+        self.off_cpu();
+        self.task.inner().rq.lock();
+        self.task.inner().runs.set(true);
+        self.task.inner().rq.unlock();
     }
 
     fn off_cpu(&self) {
@@ -406,8 +446,10 @@ impl Running {
         child
     }
 
-    /// Leaves the list of tasks, as a task does that exits, and goes on in the kernel.
+    /// Leaves the list of tasks, as a task does that exits, and goes on in the kernel. No transition
+    /// waits for it any more, so it may see one end.
     pub(crate) fn leave_list(&mut self) {
+        self.may_mix();
         self.machine.tasklist.lock();
         let mut listed = self.machine.listed.borrow_mut();
         listed.retain(|other| *other != self.task.as_ptr());

@@ -55,7 +55,8 @@ pub mod atomic {
     };
 
     thread_local! {
-        /// Counts the executions. All threads of an execution are one thread of the host.
+        /// The number of this execution, of all that there ever were. All threads of an execution
+        /// are one thread of the host.
         static EXECUTION: Cell<u64> = const { Cell::new(0) };
         /// Whether the counters of the core take part, or are plain numbers.
         static WITH_COUNTERS: Cell<bool> = const { Cell::new(false) };
@@ -63,7 +64,8 @@ pub mod atomic {
 
     /// Begins an execution.
     pub(crate) fn begin(with_counters: bool) {
-        EXECUTION.set(EXECUTION.get() + 1);
+        static EXECUTIONS: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+        EXECUTION.set(EXECUTIONS.fetch_add(1, Ordering::Relaxed) + 1);
         WITH_COUNTERS.set(with_counters);
     }
 
