@@ -434,8 +434,8 @@ impl Transition {
     #[doc(alias = "klp_try_complete_transition")]
     pub(crate) fn try_complete(&mut self, patch: &Patch) -> Progress {
         // ORDERING: Before any task is looked at, so that one that switches itself meanwhile
-        // counts; see `note_switched`.
-        let switched = SELF_SWITCHED.load(Relaxed);
+        // counts, and one that is counted is seen to have switched; pairs with `note_switched`.
+        let switched = SELF_SWITCHED.load(Acquire);
         let mut left = 0;
         let mut first = None;
         let mut note_left = |task: &Task| {
