@@ -443,7 +443,14 @@ impl Transition {
             first.get_or_insert_with(|| Left::new(task));
         };
         task::for_each(|task| match try_switch(task, Way::Stack) {
-            Attempt::Before => Cost::Light,
+            Attempt::Before => {
+                // A task that was asked through its maker, and switched itself just before it was
+                // asked again. The next transition must not find it asked.
+                if task.is_pending() {
+                    task.clear_pending();
+                }
+                Cost::Light
+            }
             Attempt::Now => Cost::Heavy,
             Attempt::Failed => {
                 note_left(task);
