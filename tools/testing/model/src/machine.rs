@@ -6,7 +6,9 @@
 
 use crate::{
     bindings::{self, ftrace_regs, task_struct, LIVEPATCH_MAX_STACK_ENTRIES},
+    klp::patch_state::PatchStateExt,
     patch::FUNCTIONS,
+    pure::patch_state::PatchState,
     sync::atomic::{self, AtomicBool, AtomicI32, Ordering},
     task::Task,
     transition,
@@ -79,6 +81,8 @@ pub(crate) struct Machine {
     failure: RefCell<Option<String>>,
     /// How often the last task to switch had another pass made.
     pub(crate) triggered: atomic::AtomicUsize,
+    /// Whether all tasks have been asked to switch.
+    asked: AtomicBool,
 }
 
 thread_local! {
@@ -128,12 +132,14 @@ impl Machine {
             memory: (0..PATCHES).map(|_| LoomCell::new(())).collect(),
             failure: RefCell::default(),
             triggered: atomic::AtomicUsize::new(0),
+            asked: AtomicBool::new(false),
         });
         machine
             .threads
             .borrow_mut()
             .insert(thread::current().id(), 0);
         machine.triggered.load(Ordering::Relaxed);
+        machine.asked.load(Ordering::Relaxed);
         MACHINE.set(Some(machine.clone()));
         let updater = machine.new_task();
         machine.cpus[0].current.set(updater);
@@ -280,6 +286,11 @@ impl Machine {
         }
     }
 
+    /// Notes that all tasks have been asked to switch to the original functions.
+    pub(crate) fn all_are_asked(&self) {
+        self.asked.store(true, Ordering::Release);
+    }
+
     /// Returns whether the last task to switch has asked for another pass.
     pub(crate) fn is_asked(&self) -> bool {
         self.triggered.load(Ordering::Relaxed) != 0
@@ -395,6 +406,14 @@ impl Running {
         }
         self.seen = None;
         self.machine.check();
+    }
+
+    /// Leaves the kernel; if all tasks were asked to switch before, it must have switched.
+    pub(crate) fn leave_kernel_asked(&mut self) {
+        let asked = self.machine.asked.load(Ordering::Acquire);
+        self.leave_kernel();
+        let state = self.task.patch_state();
+        assert!(!asked || state != PatchState::Patched, "it was not asked");
     }
 
     /// Sleeps, and is woken.

@@ -220,6 +220,26 @@ fn reverse_disabling() {
     );
 }
 
+/// A transition is turned round while a task looks at its own stack, in a replacement, and goes on
+/// there.
+#[test]
+fn reverse_while_it_sleeps() {
+    explore("reverse while it sleeps", 3, Setup::default(), |machine| {
+        let mut registry = Registry::new(&machine);
+        let mut patch = registry.enabled(0);
+        let thread = machine.spawn(1, machine.task(), |task| {
+            task.call_with(0, |task| {
+                task.sleep();
+                task.call(1);
+            });
+        });
+        registry.disable(&mut patch);
+        registry.reverse(&mut patch);
+        thread.join().expect("it ends");
+        registry.last_pass(&mut patch);
+    });
+}
+
 /// A task that sleeps in and outside the functions, and is looked at meanwhile.
 #[test]
 fn sleep() {
@@ -323,12 +343,16 @@ fn fork() {
         let forking = machine.clone();
         let thread = machine.spawn(1, machine.task(), move |task| {
             let child = task.fork();
-            let thread = forking.spawn(2, child, |task| calls(task));
+            let thread = forking.spawn(2, child, |task| {
+                calls(task);
+                task.leave_kernel_asked();
+            });
             task.leave_kernel();
             calls(task);
             thread.join().expect("it ends");
         });
         registry.disable(&mut patch);
+        machine.all_are_asked();
         if registry.pass(&mut patch) {
             patch.free();
             thread.join().expect("it ends");
@@ -361,6 +385,23 @@ fn exit() {
             registry.last_pass(&mut patch);
         }
         patch.free();
+    });
+}
+
+/// A task that has not been there before comes along a link when the replacement above has gone.
+#[test]
+fn links() {
+    explore("links", 4, Setup::default(), |machine| {
+        let mut registry = Registry::new(&machine);
+        let thread = machine.spawn(1, machine.task(), |task| {
+            task.may_mix();
+            calls(task);
+        });
+        let below = registry.enabled(0);
+        let mut above = registry.enabled(1);
+        above.unpatch(&mut registry.ops);
+        thread.join().expect("it ends");
+        drop((below, above));
     });
 }
 
