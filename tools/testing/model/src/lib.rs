@@ -46,6 +46,7 @@ use patch::{object, stack, state, trace};
 mod handler;
 #[path = "../../../../rust/livepatch/obstacle.rs"]
 mod obstacle;
+#[allow(unused_imports)]
 #[path = "../../../../rust/livepatch/transition.rs"]
 mod transition;
 

@@ -364,6 +364,58 @@ fn fork() {
     });
 }
 
+/// Tasks make others while the transition is turned round.
+#[test]
+fn fork_and_reverse() {
+    explore("fork and reverse", 2, Setup::default(), |machine| {
+        let mut registry = Registry::new(&machine);
+        let forking = machine.clone();
+        let thread = machine.spawn(1, machine.task(), move |task| {
+            task.leave_kernel();
+            let child = task.fork();
+            let thread = forking.spawn(2, child, |task| calls(task));
+            calls(task);
+            thread.join().expect("it ends");
+        });
+        let mut patch = registry.enable(0);
+        registry.reverse(&mut patch);
+        registry.pass(&mut patch);
+        thread.join().expect("it ends");
+        registry.last_pass(&mut patch);
+        patch.free();
+    });
+}
+
+/// A task that has just been made goes on into the next transition.
+#[test]
+fn fork_and_disable_again() {
+    explore("fork and disable again", 2, Setup::default(), |machine| {
+        let mut registry = Registry::new(&machine);
+        let mut below = registry.enabled(0);
+        let mut patch = registry.enabled(1);
+        let forking = machine.clone();
+        let thread = machine.spawn(1, machine.task(), move |task| {
+            let child = task.fork();
+            let thread = forking.spawn(2, child, |task| {
+                task.leave_kernel();
+                calls(task);
+            });
+            thread.join().expect("it ends");
+        });
+        registry.disable(&mut patch);
+        if registry.pass(&mut patch) {
+            registry.disable(&mut below);
+            registry.pass(&mut below);
+            thread.join().expect("it ends");
+            registry.last_pass(&mut below);
+        } else {
+            thread.join().expect("it ends");
+            registry.last_pass(&mut patch);
+        }
+        patch.free();
+    });
+}
+
 /// A task leaves the list, perhaps the one that the walk has stopped at, and goes on in the kernel.
 #[test]
 fn exit() {
