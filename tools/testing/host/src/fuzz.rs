@@ -8,6 +8,7 @@
 
 mod lists;
 mod names;
+mod relocations;
 mod tables;
 mod times;
 mod walks;
