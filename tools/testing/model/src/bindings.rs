@@ -4,11 +4,12 @@
 //!
 //! # What C11 does not have
 //!
-//! * `smp_wmb()` is a release fence and `smp_rmb()` an acquire fence. They are stronger: theirs
-//!   also order earlier loads before later stores, and earlier loads before later stores,
-//!   respectively. No rule of the protocol is about such a pair: what is stored after a barrier is
-//!   either stored by the one writer, which has loaded nothing that matters, or depends on what was
-//!   loaded, and the kernel's memory model keeps that order too.
+//! * `smp_wmb()` is a release fence and `smp_rmb()` an acquire fence. The fences are stronger: each
+//!   of them also orders earlier loads before later stores, while `smp_wmb()` is about stores alone
+//!   and `smp_rmb()` about loads alone. No rule of the protocol is about a load and a later store:
+//!   what is stored after a barrier is either stored by the one writer, which has loaded nothing
+//!   that matters, or depends on what was loaded, and then the kernel's memory model keeps the order
+//!   too.
 //! * A change of a bit that returns the old value, such as `test_and_clear_bit()`, is a full barrier
 //!   on both sides: a sequentially consistent fence, an acquiring and releasing exchange, another
 //!   fence. The core only relies on that if the bit was set. One that returns nothing is a relaxed
@@ -87,11 +88,15 @@ pub(crate) unsafe extern "C" fn livepatch_ftrace_thunk(
     _ops: *mut ftrace_ops,
     fregs: *mut ftrace_regs,
 ) {
+    // SAFETY: It is balanced below.
     unsafe { livepatch_preempt_disable() };
+    // SAFETY: Preemption is disabled.
     let target = unsafe { livepatch_select(ip) };
     if target != 0 {
+        // SAFETY: The caller has the registers.
         unsafe { (*fregs).ip = target };
     }
+    // SAFETY: It balances the call above.
     unsafe { livepatch_preempt_enable() };
 }
 
@@ -207,6 +212,7 @@ pub(crate) unsafe fn task_call_func(
 ) -> c_int {
     of(task).rq.lock();
     let function = function.expect("a function");
+    // SAFETY: The task lives and neither starts nor stops running; the data is the caller's.
     let result = unsafe { function(task, data) };
     of(task).rq.unlock();
     result
@@ -234,7 +240,10 @@ pub(crate) unsafe fn stack_trace_save_tsk_reliable(
     let stack = of(task).stack.borrow();
     assert!(stack.len() <= size as usize);
     for (place, address) in stack.iter().rev().enumerate() {
-        unsafe { entries.add(place).write(*address) };
+        // SAFETY: There is room for as many entries as the stack has.
+        let entry = unsafe { entries.add(place) };
+        // SAFETY: It is one of the entries, which nobody else uses.
+        unsafe { entry.write(*address) };
     }
     stack.len() as c_int
 }
