@@ -41,6 +41,7 @@ fn new_table(slots: usize) -> Rc<Table<Vec<Slot>>> {
 impl Ops {
     /// Nothing intercepted yet.
     pub(crate) fn new() -> Self {
+        GONE.with_borrow_mut(Vec::clear);
         let table = new_table(4);
         // SAFETY: `renew` waits before a table is not used any more, and all stay.
         unsafe { handler::set_table(Some(table.view())) };
@@ -192,7 +193,8 @@ impl Patch {
 }
 
 thread_local! {
-    /// Nodes stay, so that a mistake is one of the model and not of the host.
+    /// Nodes stay until the end of an execution, so that a mistake is one of the model and not of the
+    /// host.
     static GONE: RefCell<Vec<Box<Node>>> = const { RefCell::new(Vec::new()) };
 }
 
