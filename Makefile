@@ -97,6 +97,10 @@ differential: cached-modules
 bench: cached-modules
 	tools/testing/bench/bench $(if $(BENCH),--$(BENCH))
 
+survive: SETUP = --tests
+survive: setup
+	tools/testing/survive $(if $(SURVIVE),--$(SURVIVE)) $(PART)
+
 matrix:
 	tools/testing/matrix $(ROWS)
 
@@ -148,6 +152,7 @@ help:
 	@echo '  selftests      the livepatch selftests of the kernel, on the built-in core and on the Rust core'
 	@echo '  differential   the same random operations on both cores, compared line by line'
 	@echo '  bench          the Rust core measured against the built-in core, about 20 minutes'
+	@echo '  survive        fuzzing and a model checker; PART=name for one of them'
 	@echo '  matrix         the tests on several kernels, and the table of the README; hours, ROWS=name for one of them'
 	@echo '  sign           sign the modules, for kernels that load signed ones only: scripts/signing.md'
 	@echo '  signing-test   signed and unsigned modules under secure boot, in a virtual machine'
@@ -168,6 +173,7 @@ help:
 	@echo '  RUN=k                differential: only one run of the seed; OPERATIONS=n: how long it is (15)'
 	@echo '  DEB=dir              deb: where the packages go ($(DEB))'
 	@echo '  BENCH=quick          bench: less of everything, about 5 minutes; BENCH=update-readme: results into README.md'
+	@echo '  SURVIVE=update-readme  survive: results into README.md'
 	@echo '  KEY=file CERT=file   sign: the key and its certificate (those of DKMS)'
 	@echo '  KERNEL=debian        the kernel: Debian'"'"'s stock one, in the virtual machine; also debian-rt, debian-cloud,'
 	@echo '                       build (built here, with debug options if need be), running (that of this machine)'
@@ -178,5 +184,5 @@ help:
 	@echo '  LIVEPATCH_CACHE=dir  where sources, kernels and tools are kept'
 
 .PHONY: all modules cached-modules kernel klp klp-test programs setup kdir demo test selftests \
-	differential bench matrix sign signing-test install uninstall deb package-test format doc \
+	differential bench matrix survive sign signing-test install uninstall deb package-test format doc \
 	rust-analyzer clean help

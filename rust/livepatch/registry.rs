@@ -475,9 +475,8 @@ impl Registry {
         pr_notice!("enabling patch '{}'\n", patch.name());
 
         let mut transition = Transition::init(patch, Target::Patched);
-        // ORDERING: The write barrier at the end of `Transition::init` and the release store in
-        // `Slot::push` put the transition flags before the replacements become visible; pairs with
-        // the acquire loads in `Slot::select`.
+        // ORDERING: The release store in `Slot::push` puts the transition flags before the
+        // replacements become visible; pairs with the acquire loads in `Slot::select`.
 
         let result = patch
             .objects

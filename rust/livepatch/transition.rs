@@ -118,18 +118,20 @@
 //!
 //! # Barriers
 //!
-//! * Tasks' states, written in [`Transition::init`], before transition flags: (A) write barrier
-//!   there, then release in `Node::set_transition`. The handler reads the transition flag
-//!   (acquire), then its task's state.
-//! * The target, written in [`Transition::init`] and [`Transition::reverse`], before pending flags:
-//!   (A), and (B) write barrier in `reverse`. [`update_patch_state`] reads the pending flag (test
-//!   and clear, a full barrier), then the target; [`sched_try_switch`] and [`look`] read the
-//!   pending flag, then (C) read barrier, then the target.
-//! * Transition flags, written in [`Transition::init`], before pending flags: (D) write barrier in
-//!   [`Transition::start`]. The handler, after [`update_patch_state`] on the same CPU, reads the
-//!   transition flag after the test and clear.
+//! * Tasks' states, written in [`Transition::init`], before transition flags: release in
+//!   `Node::set_transition`. The handler reads the transition flag (acquire), then its task's
+//!   state.
+//! * The target, written in [`Transition::init`] and [`Transition::reverse`], transition flags, and
+//!   what stacks are checked against, before pending flags: (A) write barrier when tasks are asked.
+//!   [`update_patch_state`] reads the pending flag (test and clear, a full barrier), then the
+//!   target; the handler, after it on the same CPU, reads the transition flag.
+//!   [`sched_try_switch`] and [`look`] read the pending flag, then (B) read barrier, then the target
+//!   and what the stack is checked against.
 //! * Transition flags, written in [`Transition::init`], before replacements: release in
 //!   `Slot::push`. The handler reads the top of the stack (acquire), then the transition flag.
+//!
+//! The C core has more of them, which these imply. `tools/testing/model` runs this file under a
+//! model checker, and has a test that fails for each of these that is missing.
 
 use crate::{
     kapi::{
@@ -226,7 +228,7 @@ static MIRROR: Mirror = Mirror {
 impl Mirror {
     /// Sets both. No task has a pending flag, so none looks at the target.
     fn set(&self, patch: PatchId, target: PatchState) {
-        // ORDERING: Has no effect before the pending flags are set, see (A) and (B).
+        // ORDERING: Has no effect before the pending flags are set, see (A).
         self.target.store(target.as_raw(), Relaxed);
         // ORDERING: Who sees the patch sees what `remaining` counts from; pairs with the load in
         // `is_of`. Nobody decides by it without the registry lock.
@@ -415,12 +417,8 @@ impl Transition {
         set_remaining(SELF_SWITCHED.load(Relaxed), left);
         MIRROR.set(patch.id(), target.state());
 
-        // ORDERING: Barrier (A): tasks' states before transition flags: the handler must not find a
-        // function in transition and a task without a state. And the target before pending flags.
-        // Pairs with the acquire load of the transition flag in `Slot::select`, with the full
-        // barrier in `update_patch_state` and with (C).
-        cpu::write_barrier();
-
+        // ORDERING: The flags come after tasks' states, by the release in `Node::set_transition`:
+        // the handler must not find a function in transition and a task without a state.
         patch.set_transition(true);
         Self {
             target,
@@ -450,9 +448,10 @@ impl Transition {
         );
         self.update_stack_check(patch, ops);
 
-        // ORDERING: Barrier (D): transition flags, and what stacks are checked against, before
-        // pending flags: a task that has switched in `update_patch_state` and then calls a function
-        // must see that it is in transition. Pairs with the full barrier there and with (C).
+        // ORDERING: Barrier (A): the target, transition flags, and what stacks are checked against,
+        // before pending flags: a task that has switched in `update_patch_state` and then calls a
+        // function must see that it is in transition. Pairs with the full barrier there and with
+        // (B).
         cpu::write_barrier();
 
         // ORDERING: Before any task is asked, so that all that switch themselves are subtracted.
@@ -478,8 +477,8 @@ impl Transition {
     #[doc(alias = "klp_try_complete_transition")]
     pub(crate) fn try_complete(&mut self, patch: &Patch) -> Progress {
         // ORDERING: Before any task is looked at, so that one that switches itself meanwhile
-        // counts; see `note_switched`.
-        let switched = SELF_SWITCHED.load(Relaxed);
+        // counts, and one that is counted is seen to have switched; pairs with `note_switched`.
+        let switched = SELF_SWITCHED.load(Acquire);
         let mut left = 0;
         let mut first = None;
         let mut busy = false;
@@ -488,7 +487,14 @@ impl Transition {
             first.get_or_insert_with(|| Left::new(task));
         };
         task::for_each(|task| match try_switch(task, Way::Stack) {
-            Attempt::Before => Cost::Light,
+            Attempt::Before => {
+                // A task that was asked through its maker, and switched itself just before it was
+                // asked again. The next transition must not find it asked.
+                if task.is_pending() {
+                    task.clear_pending();
+                }
+                Cost::Light
+            }
             Attempt::Now => Cost::Heavy,
             Attempt::Failed => {
                 note_left(task);
@@ -634,11 +640,9 @@ impl Transition {
 
         self.target = target;
         patch.set_enabled(target == Target::Patched);
+        // ORDERING: Before the pending flags, by barrier (A).
         MIRROR.set(patch.id(), target.state());
 
-        // ORDERING: Barrier (B): the target before pending flags; pairs with the full barrier in
-        // `update_patch_state` and with (C).
-        cpu::write_barrier();
         tracepoint::transition_reverse(patch.name(), target);
         self.ask_tasks(patch, ops);
     }
@@ -740,9 +744,8 @@ fn switch_pending(task: &Task, way: Way) {
     // Whoever changes the target waits for us by this.
     let _preempt = PreemptGuard::new();
 
-    // ORDERING: A full barrier if the flag was set: the target is read after the flag, pairs with
-    // (A) and (B); and so is a transition flag, by a handler that runs later on this CPU, pairs
-    // with (D).
+    // ORDERING: A full barrier if the flag was set: the target is read after the flag, and so is a
+    // transition flag, by a handler that runs later on this CPU; pairs with (A).
     if task.test_and_clear_pending() {
         task.set_patch_state(MIRROR.target());
         // While the guard is held, so that it comes before the event of the completion.
@@ -771,8 +774,8 @@ fn note_switched() {
 pub(crate) fn sched_try_switch() {
     task::with_current(|task| {
         if task.is_pending() {
-            // ORDERING: Barrier (C): the target, and what the stack is checked against, are read
-            // after the flag; pairs with (A), (B) and (D).
+            // ORDERING: Barrier (B): the target, and what the stack is checked against, are read
+            // after the flag; pairs with (A).
             cpu::read_barrier();
             if try_switch(task, Way::Schedule) == Attempt::Now {
                 note_switched();
@@ -804,8 +807,8 @@ pub(crate) fn look() -> Look {
         if !task.is_pending() {
             return Look::Again;
         }
-        // ORDERING: Barrier (C): the target, and what the stack is checked against, are read after
-        // the flag; pairs with (A), (B) and (D).
+        // ORDERING: Barrier (B): the target, and what the stack is checked against, are read after
+        // the flag; pairs with (A).
         cpu::read_barrier();
         let preempt = PreemptGuard::new();
         if matches!(attempt(task, Way::Interrupt, &preempt), Ok(Attempt::Now)) {

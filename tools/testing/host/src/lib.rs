@@ -21,8 +21,39 @@ mod pure {
     pub(crate) mod walk;
 }
 
+// The files below name things that are not theirs; see `kernel_crate`.
+extern crate self as kernel;
+pub use kernel_crate::{error, ffi, prelude, str};
+
+mod bindings;
+mod kernel_crate;
+
+mod kapi {
+    pub(crate) use crate::bindings::module;
+}
+
+#[path = "../../../../rust/livepatch/klp"]
+mod klp {
+    pub(crate) mod elf;
+
+    pub(crate) use crate::bindings::loaded as module;
+}
+
+mod lock {
+    /// Evidence that a lock is held which is not needed here.
+    pub(crate) struct LockHeld;
+}
+
+#[path = "../../../../rust/livepatch/reloc.rs"]
+mod reloc;
+
+mod symbols {
+    pub(crate) use crate::bindings::{find_all, report};
+}
+
 mod backoff_tests;
 mod escape_tests;
+mod fuzz;
 mod names_tests;
 mod ranges_tests;
 mod sizes_tests;
