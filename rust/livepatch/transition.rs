@@ -125,8 +125,8 @@
 //!   what stacks are checked against, before pending flags: (A) write barrier when tasks are asked.
 //!   [`update_patch_state`] reads the pending flag (test and clear, a full barrier), then the
 //!   target; the handler, after it on the same CPU, reads the transition flag.
-//!   [`sched_try_switch`] and [`look`] read the pending flag, then (B) read barrier, then the target
-//!   and what the stack is checked against.
+//!   [`sched_try_switch`] and [`look`] read the pending flag, then (B) read barrier, then the
+//!   target and what the stack is checked against.
 //! * Transition flags, written in [`Transition::init`], before replacements: release in
 //!   `Slot::push`. The handler reads the top of the stack (acquire), then the transition flag.
 //!

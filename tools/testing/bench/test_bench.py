@@ -123,8 +123,9 @@ class Targets(unittest.TestCase):
                     self.assertEqual(found.reached, reached)
 
     def test_seconds(self) -> None:
-        for text, threads in (("kernel threads", {"spinning": 2}), ("without a tick", {"tickless": 1})):
-            complete, disable = (Figure(metric, 1, **threads) for metric in ("complete", "disable"))
+        for text, spinning, tickless in (("kernel threads", 2, 0), ("without a tick", 0, 1)):
+            complete, disable = (Figure(metric, 1, spinning=spinning, tickless=tickless)
+                                 for metric in ("complete", "disable"))
             for slower, reached in ((0.05, True), (0.051, False)):
                 with self.subTest(text, slower=slower):
                     self.assertEqual(target(text, samples(rust={complete: [0.01], disable: [slower]})).reached, reached)

@@ -560,7 +560,8 @@ fn all_rules_are_tried() {
 
 #[test]
 fn what_is_right_though_it_looks_wrong() {
-    let fits: &[(&str, fn(&mut Sample, &mut Kernel))] = &[
+    type Fit = (&'static str, fn(&mut Sample, &mut Kernel));
+    let fits: &[Fit] = &[
         ("the second of two", |sample, _| {
             sample.objects[0] = object(None, vec![func("twin", 2)]);
         }),
