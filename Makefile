@@ -28,7 +28,9 @@ SYSTEM_MAP = $(wildcard $(KDIR)/System.map)
 TARGET = samples/livepatch-sleeper.ko
 VMLINUX = $(firstword $(wildcard $(KDIR)/vmlinux $(KDIR)/image/usr/src/linux-headers-*/vmlinux))
 
-KBUILD = scripts/kmake -s -C $(KDIR) M=$(CURDIR) KBUILD_EXTRA_SYMBOLS="$(abspath $(SYMVERS))"
+# As many jobs as there are processors, if make was not told how many.
+JOBS = $(if $(findstring -j,$(MAKEFLAGS)),,-j$(shell nproc))
+KBUILD = scripts/kmake -s $(JOBS) -C $(KDIR) M=$(CURDIR) KBUILD_EXTRA_SYMBOLS="$(abspath $(SYMVERS))"
 KLP = $(shell scripts/cargo --programs)/klp
 
 KTAP ?= selftests.ktap
@@ -62,7 +64,7 @@ setup: programs
 	+@$(MAKE) --no-print-directory kernel
 
 programs:
-	@scripts/setup $(SETUP)
+	@scripts/setup --kernel $(SETUP)
 
 kernel:
 	@scripts/kernel >/dev/null

@@ -178,6 +178,16 @@ test_killed_while_preparing() {
 	# shellcheck disable=SC2016 # make's variable
 	! kernel FAKE_KILL='$$PPID' || return 1
 	! OPTION=--path kernel || return 1
+	# What was fetched is still there.
+	touch "$work/offline" "$work/cache/kernel/$release/stale"
+	prepared && [ ! -e "$work/cache/kernel/$release/stale" ]
+}
+
+test_fetch_first() {
+	archive_with "$release"
+	OPTION=--fetch kernel || return 1
+	! OPTION=--path kernel || return 1
+	touch "$work/offline"
 	prepared
 }
 
@@ -293,6 +303,7 @@ try "no network" test_no_network
 try "full disk" test_full_disk
 try "interrupted download" test_interrupted_download
 try "killed while preparing" test_killed_while_preparing
+try "fetched first" test_fetch_first
 try "package that has left the archive" test_left_the_archive
 try "no suitable kernel in the archive" test_nothing_suitable
 try "cache of an older version" test_cache_of_an_older_version
