@@ -210,6 +210,8 @@ pub(crate) struct OfModule {
     pub(crate) structure: Structure,
     /// Whether a header of the kernel declares it, and not the module's own source.
     pub(crate) shared: bool,
+    /// Whether it is what bindgen made of it for Rust.
+    pub(crate) binding: bool,
 }
 
 /// The types of a patch module.

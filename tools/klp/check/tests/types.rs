@@ -274,6 +274,50 @@ fn structures() {
     assert_eq!((found[0].0, found[0].1), (Rule::Structure, Level::Error));
 }
 
+/// The kernel's bindings have structures that the patch only has pointers to, and bindgen does not
+/// get each of them right.
+#[test]
+fn structures_of_bindings() {
+    const BINDINGS: &str = "#![no_std]
+        pub mod bindings {
+            #[repr(C)]
+            pub struct module { a: [u64; 20] }
+            #[repr(C)]
+            pub struct task { a: [u64; SIZE] }
+        }
+        #[no_mangle]
+        pub fn use_them(_: &bindings::module, _: &bindings::task) {}";
+    let levels = |size: &str| {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        fs::write(path("c.o"), patch(HEADER, RIGHT)).unwrap();
+        fs::write(path("rust.rs"), BINDINGS.replace("SIZE", size)).unwrap();
+        let run = |program: &str, arguments: &[&str]| {
+            let mut command = Command::new(program);
+            let command = command.args(arguments).current_dir(directory.path());
+            assert!(command.status().unwrap().success());
+        };
+        let rustc = "--crate-type=lib --emit=obj -g -Copt-level=0 -Cpanic=abort -o rust.o rust.rs";
+        run("rustc", &rustc.split(' ').collect::<Vec<_>>());
+        run("ld", &["-r", "-o", "fix.ko", "c.o", "rust.o"]);
+        let found = findings(&fs::read(path("fix.ko")).unwrap(), &kernel());
+        let levels: Vec<_> = found
+            .into_iter()
+            .map(|(rule, level, _)| (rule, level))
+            .collect();
+        levels
+    };
+    assert_eq!(levels("2"), [(Rule::Structure, Level::Warning)]);
+    // This one the patched function gets.
+    assert_eq!(
+        levels("3"),
+        [
+            (Rule::Structure, Level::Error),
+            (Rule::Structure, Level::Warning)
+        ]
+    );
+}
+
 #[test]
 fn no_information() {
     let directory = tempfile::tempdir().unwrap();

@@ -256,6 +256,7 @@ impl Types {
                     structure,
                     // BTF does not tell where it was declared.
                     shared: false,
+                    binding: false,
                 });
             }
         }

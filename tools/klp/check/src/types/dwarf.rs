@@ -353,6 +353,7 @@ impl<'data> View<'_, 'data> {
         let structure = OfModule {
             structure: Structure { size, members },
             shared: self.rust || self.is_shared(entry)?,
+            binding: self.rust,
         };
         let known = types.structures.entry(name).or_default();
         if !known.contains(&structure) {
