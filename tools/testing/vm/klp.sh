@@ -443,4 +443,35 @@ test_boot_ok_at_shutdown() {
 	"$klp" uninstall livepatch-cmdline.ko
 }
 
+by_insmod() {
+	insmod livepatch-cmdline.ko
+	until settled livepatch_cmdline; do :; done
+}
+by_klp() { "$klp" load livepatch-cmdline.ko >/dev/null; }
+by_kpatch() { kpatch load livepatch-cmdline.ko >/dev/null; }
+
+# What the three need from the command to the end of the transition, in turn; the medians in ms.
+load_times() {
+	local way start sorted
+	local -A times=() median=()
+	for _ in 1 2 3 4 5 6 7; do
+		for way in insmod klp kpatch; do
+			start=${EPOCHREALTIME/./}
+			"by_$way"
+			times[$way]+="$(((${EPOCHREALTIME/./} - start) / 1000)) "
+			settled livepatch_cmdline
+			remove livepatch-cmdline
+		done
+	done
+	for way in insmod klp kpatch; do
+		mapfile -t sorted < <(tr ' ' '\n' <<<"${times[$way]% }" | sort -n)
+		median[$way]=${sorted[3]}
+		echo "# from the command to the end of the transition, by $way: ${median[$way]} ms (${times[$way]% })"
+	done
+	[ "${median[klp]}" -lt "${median[kpatch]}" ]
+	# With what klp looks at before it loads.
+	[ "${median[klp]}" -lt $((2 * median[insmod])) ]
+}
+test_load_times() { on_both_cores load_times; }
+
 run_tests

@@ -212,6 +212,23 @@ class Assembly(unittest.TestCase):
             self.assertEqual(virtme.boot_option(directory / "linked"), ["--kimg", str(installed)])
             self.assertEqual(virtme.boot_option(installed), ["--kimg", str(installed)])
 
+    def test_shared_files(self) -> None:
+        with tempfile.TemporaryDirectory() as name:
+            directory = Path(name)
+            image = directory / "vmlinuz-7.3"
+            # Nothing is known of the kernel.
+            virtme.check_shared_files(directory)
+            virtme.check_shared_files(image)
+            for config in directory / ".config", directory / "config-7.3":
+                config.write_text("CONFIG_NET=y\n# CONFIG_9P_FS is not set\n", encoding="utf-8")
+            for kernel in directory, image:
+                with self.assertRaisesRegex(virtme.Failure, "CONFIG_9P_FS"):
+                    virtme.check_shared_files(kernel)
+            for config in directory / ".config", directory / "config-7.3":
+                config.write_text("CONFIG_9P_FS=m\n", encoding="utf-8")
+            virtme.check_shared_files(directory)
+            virtme.check_shared_files(image)
+
     def test_virtme_version_is_found(self) -> None:
         with tempfile.TemporaryDirectory() as cache:
             with self.assertRaisesRegex(virtme.Failure, "scripts/setup"):

@@ -108,9 +108,22 @@ def boot_option(kernel: Path) -> List[str]:
     return ["--kdir", str(kernel)]
 
 
+def check_shared_files(kernel: Path) -> None:
+    """Whether the kernel can mount this machine's files, as far as its configuration is beside it."""
+    if kernel.is_dir():
+        config = kernel / ".config"
+    else:
+        config = kernel.with_name(kernel.name.replace("vmlinuz", "config", 1))
+    with contextlib.suppress(OSError):
+        if not re.search("^CONFIG_9P_FS=", config.read_text(encoding="utf-8"), re.MULTILINE):
+            raise Failure(f"{kernel} has no 9P file system (CONFIG_9P_FS), through which the virtual machine sees this "
+                          "machine's files; Debian's kernels for clouds, such as this one may be, run elsewhere only")
+
+
 def virtme_command(args: argparse.Namespace, kernel: Path, options: Sequence[str], initramfs: Path) -> List[str]:
     """Let virtme compose the QEMU command line: root file system, init, kernel modules."""
     tools = virtme_directory(os.environ)
+    check_shared_files(kernel)
     command = [str(tools / "virtme-run"), "--dry-run", "--show-command", "--force-9p", "--disable-monitor",
                "--mods", "auto", "--memory", args.memory, "--cpus", str(args.cpus)]
     command += boot_option(kernel)
