@@ -30,6 +30,18 @@ cmdline() {
 }
 test_cmdline() { same_on_both_cores cmdline; }
 
+# The example of the crate's documentation.
+example() {
+	insmod "$TEST_FILES/my_patch.ko"
+	wait_until 30 "in effect" settled my_patch
+	[ -z "$(cat /proc/cmdline)" ]
+	echo 0 >$lp/my_patch/enabled
+	wait_until 30 gone gone my_patch
+	[ -n "$(cat /proc/cmdline)" ]
+	rmmod my_patch
+}
+test_example_of_the_documentation() { same_on_both_cores example; }
+
 # Stacked in either order; the newer one wins, and the older one is there again without it.
 with_c() {
 	enable livepatch-cmdline
