@@ -107,7 +107,7 @@ pub struct Kernel {
     pub built_in: HashSet<String>,
     /// Which signatures it demands.
     pub signatures: Signatures,
-    /// Whether it loads modules that say nothing of the kernel that they are for (MODULE_FORCE_LOAD).
+    /// Whether it loads modules that do not say for which kernel they are (MODULE_FORCE_LOAD).
     pub loads_by_force: bool,
     /// Whether a reference to a symbol of a name space that is not imported is only warned of.
     pub lax_namespaces: bool,
