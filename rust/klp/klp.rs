@@ -13,6 +13,7 @@
 //!
 //! klp::patch! {
 //!     name: "my_patch",
+//!     description: "Live patch of /proc/cmdline",
 //!     license: "GPL",
 //!     objects: {
 //!         vmlinux {

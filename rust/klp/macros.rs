@@ -6,7 +6,7 @@
 ///
 /// It stands at the root of the crate, in place of `module!`:
 ///
-/// ```ignore
+/// ```text
 /// klp::patch! {
 ///     name: "my_patch",                         // as the module is built: obj-m := my-patch.o
 ///     authors: ["Somebody"],                    // optional

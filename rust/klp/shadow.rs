@@ -50,6 +50,17 @@ impl Context {
 /// two free the variables of all objects with a lock of the core held and interrupts disabled:
 /// `drop` of their data must not sleep then, as `vfree()` may, nor use shadow variables.
 ///
+/// # What the data may be
+///
+/// Any task may find a variable, and any task may be the one that takes it: so `T` must be [`Sync`]
+/// and [`Send`], and it outlives what attaches it, so it must be `'static`.
+///
+/// That its `drop` does not sleep is no bound of `T`. Nothing demands it of a variable that is only
+/// ever [taken](Self::take), which drops it where the caller may sleep; and no trait tells it: a
+/// `KBox` sleeps if what is in it does. It is a promise of who has the variables of all objects
+/// freed, in the `unsafe` of `shadows` and of `impl State`. A kernel with `DEBUG_ATOMIC_SLEEP`
+/// complains if it is broken.
+///
 /// [`Opaque`]: kernel::types::Opaque
 /// [`State`]: crate::State
 /// [`State::SHADOWS`]: crate::State::SHADOWS

@@ -30,6 +30,18 @@ cmdline() {
 }
 test_cmdline() { same_on_both_cores cmdline; }
 
+# The example of the crate's documentation.
+example() {
+	insmod "$TEST_FILES/my_patch.ko"
+	wait_until 30 "in effect" settled my_patch
+	[ -z "$(cat /proc/cmdline)" ]
+	echo 0 >$lp/my_patch/enabled
+	wait_until 30 gone gone my_patch
+	[ -n "$(cat /proc/cmdline)" ]
+	rmmod my_patch
+}
+test_example_of_the_documentation() { same_on_both_cores example; }
+
 # Stacked in either order; the newer one wins, and the older one is there again without it.
 with_c() {
 	enable livepatch-cmdline
@@ -337,6 +349,78 @@ test_size_of_code() {
 	[ "$c" -gt 0 ] && [ "$rust" -gt 0 ]
 	[ $((rust * 2)) -le $((c * 3)) ] || fail "$rust bytes of code, but $c in C"
 }
+
+# Of the same functions as klp_test_rust_all, in C.
+enable_in_c() { load klp_diff_p00_0 id=-1 replace=1 "objects=vmlinux:cmdline_proc_show;livepatch_sleeper:sleeper_wait"; }
+c_in_effect() {
+	says_in_cmdline '^patched by klp_diff_p00_0$'
+	expect_error 'Operation not permitted' cat /proc/sleeper
+}
+rust_in_effect() {
+	says_in_cmdline '^klp_test_rust_all$'
+	grep -qx 'awake, instead of all' /proc/sleeper
+}
+replaced() {
+	wait_until 30 "$1 replaced" gone "$1"
+	rmmod "$1"
+}
+
+# A patch in C and one in Rust replace each other, while the module that both patch is there, comes
+# later, and is gone.
+replace_each_other() {
+	enable_in_c
+	wait_until 30 "in C" settled klp_diff_p00_0
+	load livepatch-sleeper
+	c_in_effect
+	enable klp_test_rust_all
+	replaced klp_diff_p00_0
+	rust_in_effect
+	rmmod livepatch_sleeper
+	enable_in_c
+	replaced klp_test_rust_all
+	load livepatch-sleeper
+	c_in_effect
+	rmmod livepatch_sleeper
+	enable klp_test_rust_all
+	replaced klp_diff_p00_0
+	load livepatch-sleeper
+	rust_in_effect
+	remove klp_test_rust_all
+	rmmod livepatch_sleeper
+}
+test_patch_in_c_and_in_rust_replace_each_other() { on_both_cores replace_each_other; }
+
+# The module comes and goes while a reader that sleeps in the replacement in Rust holds up the
+# transition to the patch in C, which is turned round once, and then completes.
+replaced_slowly() {
+	enable klp_test_rust_all sleep=1
+	cat /proc/cmdline >/dev/null &
+	wait_until 10 "the reader sleeps" grep -q klp_test_rust_all /proc/$!/stack
+	enable_in_c
+	in_transition klp_diff_p00_0
+	load livepatch-sleeper
+	rmmod livepatch_sleeper
+	load livepatch-sleeper
+	in_transition klp_diff_p00_0
+	echo 0 >$lp/klp_diff_p00_0/enabled
+	wait_until 30 "turned round" gone klp_diff_p00_0
+	rmmod klp_diff_p00_0
+	grep -qx 'awake, instead of all' /proc/sleeper
+	rmmod livepatch_sleeper
+	load livepatch-sleeper
+	grep -qx 'awake, instead of all' /proc/sleeper
+	enable_in_c
+	in_transition klp_diff_p00_0
+	rmmod livepatch_sleeper
+	kill $!
+	wait $! || true
+	replaced klp_test_rust_all
+	load livepatch-sleeper
+	c_in_effect
+	rmmod livepatch_sleeper
+	remove klp_diff_p00_0
+}
+test_module_comes_and_goes_while_replaced() { on_both_cores replaced_slowly; }
 
 # A task that sleeps in the replacement may go on with the variables, so they stay. So does the
 # module, and this is the last test.

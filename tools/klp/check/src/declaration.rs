@@ -15,6 +15,8 @@
 //! kernel's configuration: they are taken from the kernel's type information, or else follow from where a
 //! list's relocations are.
 
+use std::collections::{BTreeSet, HashMap};
+
 use ::object::elf;
 
 use crate::file::{File, Place};
@@ -204,6 +206,7 @@ fn fixed(file: &File<'_>, place: Place, layout: Option<Layout>) -> Result<Declar
     let mut func_size = None;
     let mut list = vec![];
     let mut lists = vec![objects];
+    let mut left = MOST;
     for entry in entries(file, objects, object_size)? {
         let pointer = |offset| entry.plus(offset).and_then(|place| file.pointer(place));
         let name = match pointer(object::NAME) {
@@ -226,12 +229,14 @@ fn fixed(file: &File<'_>, place: Place, layout: Option<Layout>) -> Result<Declar
                     "the size of struct klp_func is not known: name the kernel's type information",
                 )?;
                 func_size = Some(size);
-                Some(fixed_funcs(file, funcs, size)?)
+                Some(fixed_funcs(file, funcs, size, &mut left)?)
             }
             None => None,
         };
+        count(&mut left)?;
         list.push(Object { name, funcs });
     }
+    let touched = Touched::by_code(file);
     let states = match file.pointer(at(patch::STATES)?) {
         Some(states) => fixed_states(file, states)?,
         None => vec![],
@@ -243,7 +248,7 @@ fn fixed(file: &File<'_>, place: Place, layout: Option<Layout>) -> Result<Declar
         replace: file
             .number::<1>(at(patch::REPLACE)?)
             .map(|flag| flag != 0)
-            .filter(|_| !is_touched(file, at_objects, patch::REPLACE)),
+            .filter(|_| !touched.has(at_objects, patch::REPLACE)),
         states: Some(states),
         sizes: func_size.map(|func| Layout {
             func,
@@ -251,29 +256,56 @@ fn fixed(file: &File<'_>, place: Place, layout: Option<Layout>) -> Result<Declar
         }),
         touched: lists
             .iter()
-            .any(|list| is_touched(file, *list, data_size(file, *list))),
+            .any(|list| touched.has(*list, data_size(file, *list))),
     })
 }
 
-/// Whether code refers to one of `size` bytes from a place on.
-fn is_touched(file: &File<'_>, start: Place, size: u64) -> bool {
-    let range = start.offset..start.offset.saturating_add(size);
-    let code = file.sections.iter().enumerate();
-    let code = code.filter(|(_, section)| section.is_code());
-    let mut relocs = code.flat_map(|(index, _)| file.relocs(index));
-    relocs.any(|reloc| {
-        // A distance is counted from the end of the instruction: after itself, and a number that
-        // may follow it.
-        let behind: &[u64] = match reloc.kind {
-            elf::R_X86_64_PC32 | elf::R_X86_64_PLT32 => &[4, 5, 6, 8],
-            _ => &[0],
+/// The most objects and functions of a patch that are read. Nobody declares so many, but a file may
+/// have the same list again and again.
+const MOST: usize = 65_536;
+
+/// Counts an object or a function.
+fn count(left: &mut usize) -> Result<(), String> {
+    *left = left
+        .checked_sub(1)
+        .ok_or_else(|| format!("it has more than {MOST} objects and functions"))?;
+    Ok(())
+}
+
+/// The places that code may refer to.
+struct Touched(BTreeSet<Place>);
+
+impl Touched {
+    fn by_code(file: &File<'_>) -> Self {
+        let code = file.sections.iter().enumerate();
+        let code = code.filter(|(_, section)| section.is_code());
+        let relocs = code.flat_map(|(index, _)| file.relocs(index));
+        let mut places = BTreeSet::new();
+        for reloc in relocs {
+            // A distance is counted from the end of the instruction: after itself, and a number
+            // that may follow it.
+            let behind: &[u64] = match reloc.kind {
+                elf::R_X86_64_PC32 | elf::R_X86_64_PLT32 => &[4, 5, 6, 8],
+                _ => &[0],
+            };
+            if let Some(Place { section, offset }) = file.referent_of_code(reloc) {
+                places.extend(behind.iter().map(|bytes| Place {
+                    section,
+                    offset: offset.wrapping_add(*bytes),
+                }));
+            }
+        }
+        Self(places)
+    }
+
+    /// Whether one of `size` bytes from a place on is among them.
+    fn has(&self, start: Place, size: u64) -> bool {
+        let end = Place {
+            section: start.section,
+            offset: start.offset.saturating_add(size),
         };
-        let mut places = behind.iter();
-        file.referent_of_code(reloc).is_some_and(|referent| {
-            referent.section == start.section
-                && places.any(|bytes| range.contains(&referent.offset.wrapping_add(*bytes)))
-        })
-    })
+        self.0.range(start..end).next().is_some()
+    }
 }
 
 /// The bytes of the data that begins at a place.
@@ -297,13 +329,19 @@ fn entries(
     Ok((0..count).map_while(move |number| start.plus(number.checked_mul(size)?)))
 }
 
-fn fixed_funcs(file: &File<'_>, start: Place, size: u64) -> Result<Vec<Func>, String> {
+fn fixed_funcs(
+    file: &File<'_>,
+    start: Place,
+    size: u64,
+    left: &mut usize,
+) -> Result<Vec<Func>, String> {
     let mut funcs = vec![];
     for entry in entries(file, start, size)? {
         let func = fixed_func(file, entry)?;
         if is_end(&func) {
             return Ok(funcs);
         }
+        count(left)?;
         funcs.push(func);
     }
     Err("a list of functions has no end".into())
@@ -375,13 +413,7 @@ fn fixed_states(file: &File<'_>, start: Place) -> Result<Vec<State>, String> {
 /// The size of the entries of a list, of which the module sets fields up to `last`: `known`, unless
 /// where the relocations of the list are tells otherwise.
 fn entry_size(file: &File<'_>, start: Place, last: u64, known: Option<u64>) -> Option<u64> {
-    let symbol = file.symbols.iter().find(|symbol| {
-        symbol.home == crate::file::Home::Section(start.section)
-            && symbol.value == start.offset
-            && symbol.kind == elf::STT_OBJECT
-            && symbol.size != 0
-    });
-    let Some(symbol) = symbol else {
+    let Some(symbol) = file.data_at(start) else {
         return known;
     };
     let fits = |size: u64| {
@@ -420,6 +452,7 @@ const MOST_ENTRIES: u64 = 4096;
 fn external(file: &File<'_>, section: usize) -> Result<Declaration, String> {
     let start = Place { section, offset: 0 };
     let mut objects = vec![];
+    let mut left = MOST;
     for entry in entries(file, start, object::EXTERNAL_SIZE)? {
         let at = |offset| entry.plus(offset).ok_or("the list of objects is cut off");
         let name = match file.pointer(at(object::NAME)?) {
@@ -429,14 +462,16 @@ fn external(file: &File<'_>, section: usize) -> Result<Declaration, String> {
             ),
             None => None,
         };
-        let Some(count) = file.number::<4>(at(object::EXTERNAL_COUNT)?) else {
+        let Some(length) = file.number::<4>(at(object::EXTERNAL_COUNT)?) else {
             break;
         };
+        count(&mut left)?;
         let funcs = match file.pointer(at(object::FUNCS)?) {
             Some(first) => {
                 let mut funcs = vec![];
                 let mut rest = entries(file, first, func::EXTERNAL_SIZE)?;
-                for _ in 0..count {
+                for _ in 0..length {
+                    count(&mut left)?;
                     let entry = rest.next().ok_or("a list of functions is cut off")?;
                     funcs.push(func_at(
                         file,
@@ -467,6 +502,8 @@ fn external(file: &File<'_>, section: usize) -> Result<Declaration, String> {
 fn kpatch(file: &File<'_>, section: usize) -> Result<Declaration, String> {
     let start = Place { section, offset: 0 };
     let mut objects: Vec<Object> = vec![];
+    let mut known = HashMap::new();
+    let mut left = MOST;
     for entry in entries(file, start, kpatch_func::SIZE)? {
         if entry.offset.saturating_add(kpatch_func::SIZE) > file.sections[section].size {
             break;
@@ -484,7 +521,9 @@ fn kpatch(file: &File<'_>, section: usize) -> Result<Declaration, String> {
             kpatch_func::REPLACEMENT,
             kpatch_func::POSITION,
         )?;
-        match objects.iter_mut().find(|object| object.name == name) {
+        count(&mut left)?;
+        let index = *known.entry(name.clone()).or_insert(objects.len());
+        match objects.get_mut(index) {
             Some(object) => object.funcs.get_or_insert_default().push(func),
             None => objects.push(Object {
                 name,

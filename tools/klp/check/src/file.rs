@@ -109,7 +109,15 @@ pub(crate) struct File<'data> {
     /// places.
     relocs: HashMap<usize, Vec<Reloc>>,
     pub(crate) livepatch: Vec<LivepatchRelocs>,
+    /// The functions and data that begin at a place, by their indices.
+    starts: HashMap<Place, usize>,
+    /// The data of a known size that begins at a place.
+    data: HashMap<Place, usize>,
 }
+
+/// Longer strings are of no use as names, and the kernel takes none: what is read of them is too
+/// long, too.
+const LONGEST: usize = 512;
 
 fn damaged(error: object::Error) -> String {
     error.to_string()
@@ -170,9 +178,31 @@ impl<'data> File<'data> {
             symbols,
             relocs: HashMap::new(),
             livepatch: vec![],
+            starts: HashMap::new(),
+            data: HashMap::new(),
         };
+        this.index_symbols();
         this.read_relocs(strings.section().0, data.len())?;
         Ok(this)
+    }
+
+    fn index_symbols(&mut self) {
+        for (index, symbol) in self.symbols.iter().enumerate() {
+            let Home::Section(section) = symbol.home else {
+                continue;
+            };
+            let place = Place {
+                section,
+                offset: symbol.value,
+            };
+            let kinds = [elf::STT_FUNC, elf::STT_OBJECT, elf::STT_NOTYPE];
+            if kinds.contains(&symbol.kind) && !symbol.name.is_empty() {
+                self.starts.entry(place).or_insert(index);
+            }
+            if symbol.kind == elf::STT_OBJECT && symbol.size != 0 {
+                self.data.entry(place).or_insert(index);
+            }
+        }
     }
 
     fn read_relocs(&mut self, symtab: usize, size: usize) -> Result<(), String> {
@@ -280,12 +310,14 @@ impl<'data> File<'data> {
         self.referent(self.reloc_at(place)?)
     }
 
-    /// The string at a place.
+    /// The string at a place, or its beginning if it is too long for a name.
     pub(crate) fn string(&self, place: Place) -> Option<String> {
         let data = self.sections.get(place.section)?.data;
         let text = data.get(usize::try_from(place.offset).ok()?..)?;
-        let text = &text[..text.iter().position(|byte| *byte == 0)?];
-        String::from_utf8(text.to_vec()).ok()
+        let text = text.get(..LONGEST).unwrap_or(text);
+        let end = text.iter().position(|byte| *byte == 0);
+        let end = end.or((text.len() == LONGEST).then_some(LONGEST))?;
+        String::from_utf8(text[..end].to_vec()).ok()
     }
 
     /// The number at a place that no relocation changes.
@@ -304,15 +336,12 @@ impl<'data> File<'data> {
 
     /// The function that begins at a place, or the data.
     pub(crate) fn symbol_at(&self, place: Place) -> Option<&Symbol<'data>> {
-        self.symbols.iter().find(|symbol| {
-            symbol.home == Home::Section(place.section)
-                && symbol.value == place.offset
-                && !symbol.name.is_empty()
-                && matches!(
-                    symbol.kind,
-                    elf::STT_FUNC | elf::STT_OBJECT | elf::STT_NOTYPE
-                )
-        })
+        self.starts.get(&place).map(|index| &self.symbols[*index])
+    }
+
+    /// The data of a known size that begins at a place.
+    pub(crate) fn data_at(&self, place: Place) -> Option<&Symbol<'data>> {
+        self.data.get(&place).map(|index| &self.symbols[*index])
     }
 }
 

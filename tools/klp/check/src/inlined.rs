@@ -4,12 +4,18 @@
 //!
 //! A call that was inlined is no call: ftrace does not see it, and the copy stays what it was when
 //! the function is replaced.
+//!
+//! Names do not tell which function is which: several source files may have one of the same name,
+//! and a compiler gives its variants of a function names of their own. So a function that is
+//! replaced is looked up in the symbol table of the file, and its entry in DWARF by its address.
+//! Copies of it are those of all entries that come from the same line of the same source file: a
+//! function of a header has an entry for each file that includes it.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use gimli::{
     AttributeValue, DebugInfoOffset, DebuggingInformationEntry, Dwarf, EndianSlice, LittleEndian,
-    Reader, Unit, UnitOffset,
+    Reader, Unit,
 };
 use object::{
     elf::{self, FileHeader64},
@@ -20,22 +26,25 @@ use object::{
     },
 };
 
-use crate::types;
+use crate::{kernel::Symbols, types};
 
-/// Functions, and those that each was inlined into.
+/// A function of a patch: its name, and which one of this name it is, as the patch says it.
+pub type Function = (String, u64);
+
+/// Functions, and those that each was inlined into and that are not replaced themselves.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Inlined(BTreeMap<String, BTreeSet<String>>);
+pub struct Inlined(HashMap<Function, BTreeSet<String>>);
 
 impl Inlined {
-    /// Looks for copies of the functions of these names in the DWARF of a vmlinux; [`None`] if it
-    /// has none.
+    /// Looks for copies of the functions of a patch in the DWARF of a vmlinux; [`None`] if it has
+    /// none.
     ///
     /// # Errors
     ///
     /// What is wrong with it.
     pub fn in_vmlinux<'data>(
         data: impl ReadRef<'data>,
-        names: &HashSet<&str>,
+        functions: &BTreeSet<Function>,
     ) -> Result<Option<Self>, String> {
         let error = |error: object::Error| error.to_string();
         let header = FileHeader64::<LE>::parse(data).map_err(error)?;
@@ -44,6 +53,7 @@ impl Inlined {
         if sections.section_by_name(LE, b".debug_info").is_none() {
             return Ok(None);
         }
+        let symbols = Symbols::of_vmlinux("", data)?;
         let dwarf = Dwarf::load(|id| {
             let contents = match sections.section_by_name(LE, id.name().as_bytes()) {
                 Some((_, section)) => {
@@ -58,52 +68,94 @@ impl Inlined {
             };
             Ok::<_, String>(EndianSlice::new(contents, LittleEndian))
         })?;
-        find(&dwarf, names).map(Some)
+        find(&dwarf, &symbols, functions).map(Some)
     }
 
-    /// Looks for copies of the functions of these names in the DWARF of a module; [`None`] if it
-    /// has none.
+    /// Looks for copies of the functions of a patch in the DWARF of a module; [`None`] if it has
+    /// none.
     ///
     /// # Errors
     ///
     /// What is wrong with it.
-    pub fn in_module(data: &[u8], names: &HashSet<&str>) -> Result<Option<Self>, String> {
+    pub fn in_module(data: &[u8], functions: &BTreeSet<Function>) -> Result<Option<Self>, String> {
         let mut found = None;
         types::with_dwarf(data, |dwarf| {
-            found = Some(find(dwarf, names)?);
+            let symbols = Symbols::of_module("", data)?;
+            found = Some(find(dwarf, &symbols, functions)?);
             Ok(())
         })?;
         Ok(found)
     }
 
-    /// The functions that a function was inlined into.
-    pub(crate) fn into(&self, name: &str) -> impl Iterator<Item = &str> {
-        self.0.get(name).into_iter().flatten().map(String::as_str)
+    /// The functions that a function was inlined into and that are not replaced; [`None`] if DWARF
+    /// does not tell of the function.
+    pub(crate) fn into(&self, function: &Function) -> Option<&BTreeSet<String>> {
+        self.0.get(function)
     }
 }
 
-fn find<R: Reader>(dwarf: &Dwarf<R>, names: &HashSet<&str>) -> Result<Inlined, String> {
+fn find<R: Reader>(
+    dwarf: &Dwarf<R>,
+    symbols: &Symbols,
+    functions: &BTreeSet<Function>,
+) -> Result<Inlined, String> {
+    let mut replaced: HashMap<u64, Vec<&Function>> = HashMap::new();
+    for function in functions {
+        let address = symbols.chosen(&function.0, function.1);
+        if let Some(symbol) = address.filter(|symbol| symbol.address != 0) {
+            replaced.entry(symbol.address).or_default().push(function);
+        }
+    }
     let mut search = Search {
         dwarf,
-        names,
-        origins: HashMap::new(),
-        found: Inlined::default(),
+        bases: functions.iter().map(|(name, _)| base(name)).collect(),
+        replaced,
+        entries: HashMap::new(),
+        with_code: vec![],
+        wanted: HashMap::new(),
+        containers: HashMap::new(),
     };
     search
         .run()
         .map_err(|error| format!("the DWARF is damaged: {error}"))?;
-    Ok(search.found)
+    Ok(search.result(symbols))
+}
+
+/// The name of a function in the source, of which a compiler made this one: it adds `.isra.0` and
+/// the like.
+fn base(name: &str) -> &str {
+    name.split('.').next().unwrap_or(name)
+}
+
+/// What tells a function of the source from others: its name, file and line. A function of which
+/// the last two are not known is the only one of its kind.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Source<O> {
+    name: String,
+    file: Option<String>,
+    line: u64,
+    /// Where the entry is, if the file is not known.
+    only: Option<O>,
 }
 
 struct Search<'a, R: Reader> {
     dwarf: &'a Dwarf<R>,
-    names: &'a HashSet<&'a str>,
-    /// The names of the functions that are looked for, by the places of their entries.
-    origins: HashMap<R::Offset, String>,
-    found: Inlined,
+    /// The functions that are looked for, by the names that the source has for them.
+    bases: HashSet<&'a str>,
+    /// And by their addresses.
+    replaced: HashMap<u64, Vec<&'a Function>>,
+    /// The entries of functions that may be meant, by their places.
+    entries: HashMap<R::Offset, Source<R::Offset>>,
+    /// The addresses of those that are replaced, and the entries that have what is common to
+    /// several.
+    with_code: Vec<(u64, R::Offset)>,
+    /// The entries of which copies are looked for, and whose address each has.
+    wanted: HashMap<R::Offset, Vec<u64>>,
+    /// The functions that one at an address was inlined into: addresses, and names in DWARF.
+    containers: HashMap<u64, HashMap<u64, String>>,
 }
 
-impl<R: Reader> Search<'_, R> {
+impl<'a, R: Reader> Search<'a, R> {
     fn run(&mut self) -> Result<(), gimli::Error> {
         // An entry may refer to one that comes later.
         let mut later = vec![];
@@ -114,6 +166,7 @@ impl<R: Reader> Search<'_, R> {
                 later.push(header);
             }
         }
+        self.choose();
         for header in later {
             let unit = self.dwarf.unit(header)?;
             self.search(&unit)?;
@@ -121,21 +174,32 @@ impl<R: Reader> Search<'_, R> {
         Ok(())
     }
 
-    /// Takes the functions that are looked for; returns whether copies may be in this unit.
+    /// Takes the functions that may be meant; returns whether copies may be in this unit.
     fn collect(&mut self, unit: &Unit<R>) -> Result<bool, gimli::Error> {
         let mut interesting = false;
         let mut entries = unit.entries();
         while let Some((_, entry)) = entries.next_dfs()? {
             match entry.tag() {
                 gimli::DW_TAG_subprogram => {
-                    let Some(name) = self.name(unit, entry)? else {
+                    let Some(place) = entry.offset().to_debug_info_offset(&unit.header) else {
                         continue;
                     };
-                    if self.names.contains(name.as_str()) {
-                        if let Some(place) = entry.offset().to_debug_info_offset(&unit.header) {
-                            self.origins.insert(place.0, name);
-                            interesting = true;
-                        }
+                    let start = self.start(unit, entry)?;
+                    let start = start.filter(|start| self.replaced.contains_key(start));
+                    let name = self.name(unit, entry)?;
+                    let is_meant =
+                        |name: &String| start.is_some() || self.bases.contains(name.as_str());
+                    if let Some(name) = name.filter(is_meant) {
+                        let source = self.source(unit, entry, name, place.0)?;
+                        self.entries.insert(place.0, source);
+                        interesting = true;
+                    }
+                    if let Some(start) = start {
+                        let common = Self::origin(unit, entry)?.unwrap_or(place);
+                        self.with_code.push((start, common.0));
+                        interesting = true;
+                        // The symbol may have another name than the function has in the source.
+                        self.add_common(unit, common)?;
                     }
                 }
                 // With optimisation at link time, the other entry may be in any unit.
@@ -151,6 +215,42 @@ impl<R: Reader> Search<'_, R> {
         Ok(interesting)
     }
 
+    /// Takes the entry that has what is common to several, if it is in this unit.
+    fn add_common(
+        &mut self,
+        unit: &Unit<R>,
+        place: DebugInfoOffset<R::Offset>,
+    ) -> Result<(), gimli::Error> {
+        let Some(offset) = place.to_unit_offset(&unit.header) else {
+            return Ok(());
+        };
+        let entry = unit.entry(offset)?;
+        if let Some(name) = self.name(unit, &entry)? {
+            let source = self.source(unit, &entry, name, place.0)?;
+            self.entries.insert(place.0, source);
+        }
+        Ok(())
+    }
+
+    /// Chooses the entries that come from the same source as a function that is replaced.
+    fn choose(&mut self) {
+        let mut sources: HashMap<&Source<R::Offset>, Vec<u64>> = HashMap::new();
+        for (address, place) in &self.with_code {
+            if let Some(source) = self.entries.get(place) {
+                sources.entry(source).or_default().push(*address);
+            }
+        }
+        for (place, source) in &self.entries {
+            if let Some(addresses) = sources.get(source) {
+                self.wanted.insert(*place, addresses.clone());
+            }
+        }
+        // That it was found says that there may be no copy.
+        for address in sources.into_values().flatten() {
+            self.containers.entry(address).or_default();
+        }
+    }
+
     fn name(
         &self,
         unit: &Unit<R>,
@@ -161,6 +261,62 @@ impl<R: Reader> Search<'_, R> {
         };
         let name = self.dwarf.attr_string(unit, value)?;
         Ok(Some(name.to_string_lossy()?.into_owned()))
+    }
+
+    fn source(
+        &self,
+        unit: &Unit<R>,
+        entry: &DebuggingInformationEntry<'_, '_, R>,
+        name: String,
+        place: R::Offset,
+    ) -> Result<Source<R::Offset>, gimli::Error> {
+        let number = |attribute| -> Result<Option<u64>, gimli::Error> {
+            let attribute = entry.attr(attribute)?;
+            Ok(attribute.and_then(|attribute| attribute.udata_value()))
+        };
+        let file = match (number(gimli::DW_AT_decl_file)?, &unit.line_program) {
+            (Some(number), Some(program)) => self.file(unit, program.header(), number)?,
+            _ => None,
+        };
+        Ok(Source {
+            name,
+            line: number(gimli::DW_AT_decl_line)?.unwrap_or_default(),
+            only: if file.is_some() { None } else { Some(place) },
+            file,
+        })
+    }
+
+    /// The path of a source file, which is the same in all units.
+    fn file(
+        &self,
+        unit: &Unit<R>,
+        header: &gimli::LineProgramHeader<R>,
+        number: u64,
+    ) -> Result<Option<String>, gimli::Error> {
+        let Some(file) = header.file(number) else {
+            return Ok(None);
+        };
+        let mut path = String::new();
+        if let Some(directory) = file.directory(header) {
+            path += &self.dwarf.attr_string(unit, directory)?.to_string_lossy()?;
+            path.push('/');
+        }
+        path += &self
+            .dwarf
+            .attr_string(unit, file.path_name())?
+            .to_string_lossy()?;
+        Ok(Some(path))
+    }
+
+    /// Where the code of a function begins, if the entry has some.
+    fn start(
+        &self,
+        unit: &Unit<R>,
+        entry: &DebuggingInformationEntry<'_, '_, R>,
+    ) -> Result<Option<u64>, gimli::Error> {
+        // The first range is the one that is entered; others are for what is unlikely.
+        let mut ranges = self.dwarf.die_ranges(unit, entry)?;
+        Ok(ranges.next()?.map(|range| range.begin))
     }
 
     /// The entry that says what several have in common with this one.
@@ -177,34 +333,33 @@ impl<R: Reader> Search<'_, R> {
 
     /// Notes the copies in a unit.
     fn search(&mut self, unit: &Unit<R>) -> Result<(), gimli::Error> {
-        // The function with code that the present entry is part of, and how deep that is.
-        let mut around: Option<(isize, UnitOffset<R::Offset>)> = None;
+        // How deep the function is that the present entry is part of, where its code begins, and
+        // its name.
+        let mut around: Option<(isize, u64, String)> = None;
         let mut depth = 0_isize;
         let mut entries = unit.entries();
         while let Some((step, entry)) = entries.next_dfs()? {
             depth += step;
-            if around.is_some_and(|(function, _)| depth <= function) {
+            if around.as_ref().is_some_and(|around| depth <= around.0) {
                 around = None;
             }
             match entry.tag() {
                 gimli::DW_TAG_subprogram => {
-                    let has_code = entry.attr_value(gimli::DW_AT_low_pc)?.is_some()
-                        || entry.attr_value(gimli::DW_AT_ranges)?.is_some();
-                    if has_code {
-                        around = Some((depth, entry.offset()));
+                    if let Some(start) = self.start(unit, entry)? {
+                        around = Some((depth, start, self.name_of_function(unit, entry)?));
                     }
                 }
                 gimli::DW_TAG_inlined_subroutine => {
-                    let Some((_, function)) = around else {
+                    let Some((_, start, name)) = &around else {
                         continue;
                     };
-                    let origin = Self::origin(unit, entry)?;
-                    let Some(name) = origin.and_then(|origin| self.origins.get(&origin.0)) else {
+                    let Some(origin) = Self::origin(unit, entry)? else {
                         continue;
                     };
-                    let name = name.clone();
-                    let into = self.name_of_function(unit, function)?;
-                    self.found.0.entry(name).or_default().insert(into);
+                    for address in self.wanted.get(&origin.0).into_iter().flatten() {
+                        let containers = self.containers.entry(*address).or_default();
+                        containers.entry(*start).or_insert_with(|| name.clone());
+                    }
                 }
                 _ => (),
             }
@@ -216,12 +371,11 @@ impl<R: Reader> Search<'_, R> {
     fn name_of_function(
         &self,
         unit: &Unit<R>,
-        offset: UnitOffset<R::Offset>,
+        entry: &DebuggingInformationEntry<'_, '_, R>,
     ) -> Result<String, gimli::Error> {
-        let entry = unit.entry(offset)?;
-        let name = match self.name(unit, &entry)? {
+        let name = match self.name(unit, entry)? {
             Some(name) => Some(name),
-            None => match Self::origin(unit, &entry)? {
+            None => match Self::origin(unit, entry)? {
                 Some(origin) => match origin.to_unit_offset(&unit.header) {
                     Some(offset) => self.name(unit, &unit.entry(offset)?)?,
                     None => None,
@@ -230,5 +384,31 @@ impl<R: Reader> Search<'_, R> {
             },
         };
         Ok(name.unwrap_or_else(|| "a function without a name".into()))
+    }
+
+    /// The names of the functions with copies that stay in use.
+    fn result(&self, symbols: &Symbols) -> Inlined {
+        let mut named: HashMap<u64, (Option<&str>, bool)> = HashMap::new();
+        for containers in self.containers.values() {
+            named.extend(containers.keys().map(|address| (*address, (None, false))));
+        }
+        symbols.describe_functions(&mut named);
+        let mut result = Inlined::default();
+        for (address, containers) in &self.containers {
+            let left: BTreeSet<String> = containers
+                .iter()
+                .filter(|(container, _)| !self.replaced.contains_key(container))
+                .filter_map(|(container, name)| match named.get(container) {
+                    // It has run, and is gone.
+                    Some((_, true)) => None,
+                    Some((Some(symbol), _)) => Some((*symbol).to_owned()),
+                    _ => Some(name.clone()),
+                })
+                .collect();
+            for function in self.replaced.get(address).into_iter().flatten() {
+                result.0.insert((*function).clone(), left.clone());
+            }
+        }
+        result
     }
 }

@@ -45,8 +45,8 @@ pub(crate) struct Symbol {
 /// Where ftrace can intercept calls.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Sites {
-    /// At these places, in ascending order.
-    Known(Vec<u64>),
+    /// At these places, and at some of the others; both in ascending order.
+    Known { at: Vec<u64>, some: Vec<u64> },
     /// Nothing is known.
     Unknown,
 }
@@ -67,7 +67,9 @@ pub enum Signatures {
     /// Nothing.
     #[default]
     Unknown,
-    /// It takes modules without.
+    /// It cannot check them.
+    Ignored,
+    /// It takes modules without, but none with a wrong one.
     Optional,
     /// It takes signed modules only.
     Demanded,
@@ -90,8 +92,11 @@ pub struct Kernel {
     pub module_types: HashMap<String, Types>,
     /// The files of modules whose symbols were read from files, for what else is in them.
     pub files: HashMap<String, Vec<u8>>,
-    /// Into which functions of an object the functions of a patch were inlined.
-    pub inlined: HashMap<String, Inlined>,
+    /// Into which functions of an object the functions of a patch were inlined, or why that is not
+    /// known.
+    pub inlined: HashMap<String, Result<Inlined, String>>,
+    /// Why the file of a module that was found could not be read.
+    pub unreadable: HashMap<String, String>,
     /// What goes on in it, if it is the running kernel.
     pub live: Option<Live>,
     /// The modules that are loaded, if it is the running kernel.
@@ -102,6 +107,8 @@ pub struct Kernel {
     pub built_in: HashSet<String>,
     /// Which signatures it demands.
     pub signatures: Signatures,
+    /// Whether it loads modules that do not say for which kernel they are (MODULE_FORCE_LOAD).
+    pub loads_by_force: bool,
     /// Whether a reference to a symbol of a name space that is not imported is only warned of.
     pub lax_namespaces: bool,
 }
@@ -112,6 +119,32 @@ impl Symbols {
         self.table.get(name).map_or(&[], Vec::as_slice)
     }
 
+    /// The symbol that a patch means by a name and a position, which is 0 if there must be only one;
+    /// [`None`] if there is no such symbol.
+    pub(crate) fn chosen(&self, name: &str, position: u64) -> Option<&Symbol> {
+        match (self.named(name), position) {
+            ([only], 0) => Some(only),
+            (found, position) => found.get(usize::try_from(position).ok()?.checked_sub(1)?),
+        }
+    }
+
+    /// Tells the names of the functions at these addresses, and whether they are gone when the
+    /// object has been initialised.
+    pub(crate) fn describe_functions<'a>(&'a self, at: &mut HashMap<u64, (Option<&'a str>, bool)>) {
+        for (name, symbols) in &self.table {
+            for symbol in symbols.iter().filter(|symbol| symbol.function) {
+                let Some((known, init)) = at.get_mut(&symbol.address) else {
+                    continue;
+                };
+                *init |= symbol.init;
+                // Of several names of a function, the same one each time.
+                if known.is_none_or(|known| name.as_str() < known) {
+                    *known = Some(name);
+                }
+            }
+        }
+    }
+
     /// All names.
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.table.keys().map(String::as_str)
@@ -119,16 +152,19 @@ impl Symbols {
 
     /// Whether ftrace can intercept calls of a function; [`None`] if that is not known.
     pub(crate) fn is_traceable(&self, symbol: &Symbol) -> Option<bool> {
-        let Sites::Known(sites) = &self.sites else {
+        let Sites::Known { at, some } = &self.sites else {
             return None;
         };
         let size = symbol.size.filter(|_| symbol.address != 0)?;
-        let first = sites.partition_point(|site| *site < symbol.address);
-        Some(
-            sites
-                .get(first)
-                .is_some_and(|site| site - symbol.address < size),
-        )
+        let has = |sites: &[u64]| {
+            let first = sites.partition_point(|site| *site < symbol.address);
+            let first = sites.get(first);
+            first.is_some_and(|site| site - symbol.address < size)
+        };
+        match has(at) {
+            false if has(some) => None,
+            known => Some(known),
+        }
     }
 
     /// The range of code between two symbols that a linker script defines that has an address.
@@ -250,10 +286,50 @@ impl Symbols {
             return;
         }
         for (object, symbols) in objects {
-            let mut sites = all.remove(object.as_str()).unwrap_or_default();
-            sites.sort_unstable();
-            symbols.sites = Sites::Known(sites);
+            let mut at = all.remove(object.as_str()).unwrap_or_default();
+            at.sort_unstable();
+            symbols.sites = Sites::Known { at, some: vec![] };
         }
+    }
+
+    /// Takes where ftrace can intercept calls, of all objects, from tracefs'
+    /// `available_filter_functions`, which kernels before 6.5 have only: lines of name and perhaps
+    /// module. Of several functions of a name, some of which are there, nobody knows which.
+    pub fn set_sites_by_name(objects: &mut BTreeMap<String, Self>, text: &str) {
+        let mut all: HashMap<&str, HashMap<&str, usize>> = HashMap::new();
+        for line in text.lines() {
+            let mut words = line.split_ascii_whitespace();
+            let Some(name) = words.next() else {
+                continue;
+            };
+            let object = words.next().unwrap_or("[vmlinux]");
+            let names = all.entry(object.trim_matches(['[', ']'])).or_default();
+            *names.entry(name).or_default() += 1;
+        }
+        if all.is_empty() {
+            return;
+        }
+        for (object, symbols) in objects {
+            let (mut at, mut some) = (vec![], vec![]);
+            for (name, count) in all.remove(object.as_str()).unwrap_or_default() {
+                let found = symbols.named(name).iter();
+                let found = found.filter(|symbol| symbol.function && symbol.address != 0);
+                let found: Vec<_> = found.map(|symbol| symbol.address).collect();
+                if found.len() <= count {
+                    at.extend(found);
+                } else {
+                    some.extend(found);
+                }
+            }
+            at.sort_unstable();
+            some.sort_unstable();
+            symbols.sites = Sites::Known { at, some };
+        }
+    }
+
+    /// Whether it is known where ftrace can intercept calls.
+    pub fn has_sites(&self) -> bool {
+        self.sites != Sites::Unknown
     }
 
     /// Reads the symbol table of vmlinux, and where ftrace can intercept calls.
@@ -333,11 +409,11 @@ impl Symbols {
                     u64::from_le_bytes(address)
                 });
                 // Entries of functions that the linker left out are zero.
-                let mut sites: Vec<_> = words.filter(|address| *address != 0).collect();
-                sites.sort_unstable();
+                let mut at: Vec<_> = words.filter(|address| *address != 0).collect();
+                at.sort_unstable();
                 // In a file where all are zero, something else writes them at boot.
-                if !sites.is_empty() {
-                    this.sites = Sites::Known(sites);
+                if !at.is_empty() {
+                    this.sites = Sites::Known { at, some: vec![] };
                 }
             }
         }
@@ -354,7 +430,7 @@ impl Symbols {
         let mut this = Self {
             source: source.into(),
             table: HashMap::new(),
-            sites: Sites::Known(vec![]),
+            sites: Sites::Unknown,
         };
         for symbol in &file.symbols {
             let (section, address) = match symbol.home {
@@ -383,26 +459,31 @@ impl Symbols {
                 });
         }
         let lists = ["__mcount_loc", "__patchable_function_entries"];
-        let relocs = file
-            .sections
-            .iter()
-            .enumerate()
-            .filter(|(_, section)| lists.contains(&&*section.name))
-            .flat_map(|(index, _)| file.relocs(index));
-        let mut sites: Vec<_> = relocs
-            .filter_map(|reloc| file.referent(reloc))
-            .map(number)
-            .collect();
-        sites.sort_unstable();
-        this.sites = Sites::Known(sites);
+        let sections = file.sections.iter().enumerate();
+        let sections = sections.filter(|(_, section)| lists.contains(&&*section.name));
+        let sections: Vec<_> = sections.map(|(index, _)| index).collect();
+        // A file without such a list may have been compiled for ftrace in a way that is not known
+        // here.
+        if !sections.is_empty() {
+            let relocs = sections.iter().flat_map(|index| file.relocs(*index));
+            let referents = relocs.filter_map(|reloc| file.referent(reloc));
+            let mut at: Vec<_> = referents.map(number).collect();
+            at.sort_unstable();
+            this.sites = Sites::Known { at, some: vec![] };
+        }
         Ok(this)
     }
 }
 
 /// A place in a file as a number that orders like an address.
 fn number(place: Place) -> u64 {
+    start_of(place.section).wrapping_add(place.offset)
+}
+
+/// The number of the first place in a section.
+pub(crate) fn start_of(section: usize) -> u64 {
     // No section is so large that this would make two places the same.
-    ((place.section as u64 + 1) << 40).wrapping_add(place.offset)
+    (section as u64 + 1) << 40
 }
 
 /// Takes each size that is not known as the distance to the next symbol, as the kernel does.

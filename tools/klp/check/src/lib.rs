@@ -19,13 +19,13 @@ mod report;
 mod rules;
 mod types;
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 
 use klp_module::Module;
 
 pub use declaration::{Declaration, Func, Layout, Object, Replacement, Shape, State};
 pub use exports::Exports;
-pub use inlined::Inlined;
+pub use inlined::{Function, Inlined};
 pub use kernel::{Kernel, Signatures, Symbols};
 pub use live::{Hold, Holder, Installed, Live, Sitting};
 pub use report::{Finding, Level, Report, Rule, Subject, Verdict};
@@ -75,13 +75,13 @@ impl<'data> Patch<'data> {
     }
 
     /// The functions that are replaced in an object.
-    pub fn functions(&self, object: &str) -> HashSet<&str> {
+    pub fn functions(&self, object: &str) -> BTreeSet<Function> {
         let objects = self.declaration.iter();
         let objects = objects.flat_map(|declaration| &declaration.objects);
         objects
             .filter(|declared| declared.name() == object)
             .flat_map(|declared| declared.funcs.iter().flatten())
-            .filter_map(|func| func.name.as_deref())
+            .filter_map(|func| Some((func.name.clone()?, func.position)))
             .collect()
     }
 
@@ -112,9 +112,10 @@ pub fn check(patch: &Patch<'_>, kernel: &Kernel) -> Report {
 }
 
 /// Goes through the rules that the kernel goes through when it loads a patch, and those that take
-/// no time.
+/// no time. The report says which were left out.
 pub fn check_quickly(patch: &Patch<'_>, kernel: &Kernel) -> Report {
     let mut report = Report::default();
     rules::check_quickly(patch, kernel, &mut report);
+    rules::leave_out_types(&mut report);
     report
 }

@@ -16,7 +16,7 @@ pub struct Holder {
 }
 
 /// What somebody does with a function.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Hold {
     /// Another function runs instead.
     Redirected,

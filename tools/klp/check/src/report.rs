@@ -178,6 +178,9 @@ pub struct Finding {
     pub rule: Rule,
     /// How it counts.
     pub level: Level,
+    /// Whether the kernel refuses the patch for it, or would die of it. Other errors are of patches
+    /// that do something else than they should, or break what is loaded later.
+    pub refused: bool,
     /// What part of the patch.
     #[serde(flatten)]
     pub subject: Subject,
@@ -194,6 +197,7 @@ impl Finding {
         Self {
             rule,
             level,
+            refused: level == Level::Error,
             subject,
             text: text.into(),
             notes: vec![],
@@ -207,6 +211,21 @@ impl Finding {
 
     pub(crate) fn unknown(rule: Rule, subject: Subject, text: impl Into<String>) -> Self {
         Self::new(rule, Level::Unknown, subject, text)
+    }
+
+    /// Says that the kernel takes the patch all the same.
+    pub(crate) fn taken(mut self) -> Self {
+        self.refused = false;
+        self
+    }
+
+    /// Says so under a condition.
+    pub(crate) fn taken_if(self, condition: bool) -> Self {
+        if condition {
+            self.taken()
+        } else {
+            self
+        }
     }
 
     /// Adds a line that says why.

@@ -13,7 +13,7 @@ mod types;
 
 use crate::{
     kernel::{Kernel, Symbol},
-    report::Report,
+    report::{Finding, Level, Report, Rule, Subject},
     Patch,
 };
 
@@ -29,10 +29,61 @@ pub(crate) fn check_quickly(patch: &Patch<'_>, kernel: &Kernel, report: &mut Rep
     live::check(patch, kernel, report);
 }
 
+/// Says which rules were left out to be quick.
+pub(crate) fn leave_out_types(report: &mut Report) {
+    for (rule, text) in [
+        (
+            Rule::Prototype,
+            "the types of the replacements were not looked at",
+        ),
+        (
+            Rule::Structure,
+            "the layouts of structures were not looked at",
+        ),
+        (
+            Rule::Inlined,
+            "copies that were inlined were not looked for",
+        ),
+    ] {
+        report.add(
+            Finding::new(rule, Level::NoInformation, Subject::module(), text)
+                .note("only what is quickly seen was asked for"),
+        );
+    }
+}
+
 /// Goes through the rules on what the kernel does not look at, and only type information tells.
 pub(crate) fn check_types(patch: &Patch<'_>, kernel: &Kernel, report: &mut Report) {
     types::check(patch, kernel, report);
     inlined::check(patch, kernel, report);
+}
+
+/// Whether an object is a module that is not loaded now. What is wrong with a patch of it does not
+/// keep the patch from being loaded, but the module later.
+fn is_late(kernel: &Kernel, object: &str) -> bool {
+    let loaded = kernel.loaded.as_ref();
+    object != "vmlinux" && loaded.is_some_and(|loaded| !loaded.contains(object))
+}
+
+/// Says who is refused, by what is wrong with the patch of an object.
+fn refused(kernel: &Kernel, object: &str, finding: Finding) -> Finding {
+    if is_late(kernel, object) {
+        finding
+            .note(format!(
+                "the kernel refuses {object} when it comes (EINVAL)"
+            ))
+            .taken()
+    } else {
+        finding.note("the core refuses the patch (EINVAL)")
+    }
+}
+
+/// Why the symbols of an object are not known.
+fn why_unknown(kernel: &Kernel, object: &str) -> String {
+    match kernel.unreadable.get(object) {
+        Some(reason) => reason.clone(),
+        None => format!("the symbols of {object} are not known"),
+    }
 }
 
 /// How the symbols of an object come to be known.

@@ -10,10 +10,10 @@ mod sample;
 use std::collections::HashSet;
 
 use klp_check::{
-    check, Exports, Hold, Holder, Installed, Kernel, Level, Live, Patch, Report, Rule, Signatures,
-    Sitting, State, Symbols, Verdict,
+    check, check_quickly, Exports, Hold, Holder, Installed, Kernel, Layout, Level, Live, Patch,
+    Report, Rule, Signatures, Sitting, State, Symbols, Verdict,
 };
-use sample::{func, kernel, object, Declared, Sample};
+use sample::{func, kernel, object, Declared, Sample, SIGNATURE};
 
 fn report(sample: &Sample, kernel: &Kernel) -> Report {
     let data = sample.build();
@@ -46,6 +46,14 @@ const MODULE: &[Case] = &[
         &[(Rule::Module, Level::Error)],
     ),
     (
+        "writable code that is not loaded",
+        |sample, _| sample.text_flags = 1 | 4,
+        &[
+            (Rule::Module, Level::Error),
+            (Rule::Relocation, Level::Error),
+        ],
+    ),
+    (
         "another architecture",
         |sample, _| sample.machine = 183,
         &[(Rule::Module, Level::Unknown)],
@@ -53,7 +61,7 @@ const MODULE: &[Case] = &[
     (
         "another value of the mark",
         |sample, _| sample.info = sample.info.replace("livepatch=Y", "livepatch=N"),
-        &[(Rule::Livepatch, Level::Error)],
+        &[(Rule::Livepatch, Level::Warning)],
     ),
     (
         "no mark",
@@ -76,6 +84,22 @@ const MODULE: &[Case] = &[
         &[(Rule::Vermagic, Level::Error)],
     ),
     (
+        "another release, with checksums",
+        |sample, _| {
+            sample.info = sample.info.replace("7.3.4", "7.3.5");
+            sample.versions = vec![(0xabcd, "printk")];
+        },
+        &[(Rule::Vermagic, Level::Error)],
+    ),
+    (
+        "no vermagic, for a kernel that loads by force",
+        |sample, kernel| {
+            sample.info = sample.info.replace("vermagic", "vrmagic");
+            kernel.loads_by_force = true;
+        },
+        &[(Rule::Vermagic, Level::Warning)],
+    ),
+    (
         "nothing is known of vermagic",
         |_, kernel| kernel.vermagic = None,
         &[(Rule::Vermagic, Level::Unknown)],
@@ -88,10 +112,40 @@ const MODULE: &[Case] = &[
     (
         "a signature by a key that nobody knows",
         |sample, kernel| {
-            sample.signed = true;
+            sample.signature = SIGNATURE.into();
             kernel.signatures = Signatures::Demanded;
         },
         &[(Rule::Signature, Level::Unknown)],
+    ),
+    (
+        "a signature of which nothing is left",
+        |sample, _| sample.signature = vec![0xff; 4],
+        &[(Rule::Signature, Level::Error)],
+    ),
+    (
+        "a signature that is longer than the file",
+        |sample, _| {
+            sample.signature = SIGNATURE.into();
+            sample.signature[10] = 1;
+        },
+        &[(Rule::Signature, Level::Error)],
+    ),
+    (
+        "a signature with a value too many",
+        |sample, _| {
+            sample.signature = SIGNATURE.into();
+            sample.signature[3] = 1;
+        },
+        &[(Rule::Signature, Level::Error)],
+    ),
+    (
+        "a signature without a message",
+        |sample, kernel| {
+            sample.signature = SIGNATURE.into();
+            sample.signature[0] = 0;
+            kernel.signatures = Signatures::Demanded;
+        },
+        &[(Rule::Signature, Level::Error)],
     ),
 ];
 
@@ -111,12 +165,34 @@ const SYMBOLS: &[Case] = &[
         &[(Rule::Modversions, Level::Error)],
     ),
     (
+        "checksums that are missing among long names",
+        |sample, kernel| {
+            sample.info = sample.info.replace("mod_unload", "mod_unload modversions");
+            sample.versions = vec![(1, "other")];
+            sample.long_names = true;
+            kernel.vermagic = Some("7.3.4 SMP mod_unload modversions ".into());
+        },
+        &[
+            (Rule::Modversions, Level::Warning),
+            (Rule::Modversions, Level::Warning),
+        ],
+    ),
+    (
         "no checksum at all",
         |sample, kernel| {
             sample.info = sample.info.replace("mod_unload", "mod_unload modversions");
             kernel.vermagic = Some("7.3.4 SMP mod_unload modversions ".into());
         },
         &[(Rule::Modversions, Level::Error)],
+    ),
+    (
+        "no checksum at all, for a kernel that loads by force",
+        |sample, kernel| {
+            sample.info = sample.info.replace("mod_unload", "mod_unload modversions");
+            kernel.vermagic = Some("7.3.4 SMP mod_unload modversions ".into());
+            kernel.loads_by_force = true;
+        },
+        &[(Rule::Modversions, Level::Warning)],
     ),
     (
         "another struct module",
@@ -167,6 +243,14 @@ const SYMBOLS: &[Case] = &[
 ];
 
 const DECLARATION: &[Case] = &[
+    (
+        "a function with a name without end",
+        |sample, _| sample.funcs(0)[0].name = Some(ENDLESS),
+        &[
+            (Rule::Declaration, Level::Error),
+            (Rule::FunctionMissing, Level::Error),
+        ],
+    ),
     (
         "a declaration that code makes",
         |sample, _| sample.declared = Declared::Nothing,
@@ -254,6 +338,54 @@ const FUNCTIONS: &[Case] = &[
         &[(Rule::FunctionMissing, Level::Error)],
     ),
     (
+        "a function that is missing in a module that is not loaded",
+        |sample, kernel| {
+            kernel.loaded = Some(HashSet::new());
+            sample.funcs(1)[0].name = Some("do_nap");
+        },
+        &[(Rule::FunctionMissing, Level::Error)],
+    ),
+    (
+        "data of a module that is not loaded",
+        |sample, kernel| {
+            kernel.loaded = Some(HashSet::new());
+            target(kernel, &Sample::default());
+            sample.funcs(1)[0].name = Some("funcs");
+            sample.funcs(1)[0].position = 1;
+        },
+        &[(Rule::FunctionTraceable, Level::Error)],
+    ),
+    (
+        "a function of the initialisation of a module that is not loaded",
+        |sample, kernel| {
+            kernel.loaded = Some(HashSet::new());
+            let file = Sample {
+                text_name: ".init.text",
+                ..Sample::default()
+            };
+            target(kernel, &file);
+            sample.funcs(1)[0].name = Some("replacement");
+        },
+        &[(Rule::FunctionInit, Level::Error)],
+    ),
+    (
+        "a module's file that does not tell what ftrace can intercept",
+        |sample, kernel| {
+            target(kernel, &Sample::default());
+            sample.funcs(1)[0].name = Some("replacement");
+        },
+        &[(Rule::FunctionTraceable, Level::Unknown)],
+    ),
+    (
+        "a module's file that cannot be read",
+        |_, kernel| {
+            kernel.symbols.remove("driver");
+            let reason = "driver.ko: damaged".to_owned();
+            kernel.unreadable.insert("driver".into(), reason);
+        },
+        &[(Rule::FunctionMissing, Level::Unknown)],
+    ),
+    (
         "nothing is known of the module's symbols",
         |_, kernel| _ = kernel.symbols.remove("driver"),
         &[(Rule::FunctionMissing, Level::Unknown)],
@@ -290,6 +422,22 @@ const FUNCTIONS: &[Case] = &[
             (Rule::FunctionTraceable, Level::Unknown),
             (Rule::FunctionTraceable, Level::Unknown),
         ],
+    ),
+    (
+        "ftrace can intercept one of two, and only tells names",
+        |sample, kernel| {
+            by_name(kernel, "do_nap\ntwin\nprobe [driver]\n");
+            sample.objects[0] = object(None, vec![func("twin", 2)]);
+        },
+        &[(Rule::FunctionTraceable, Level::Unknown)],
+    ),
+    (
+        "a function without a call of ftrace, which only tells names",
+        |sample, kernel| {
+            by_name(kernel, "do_nap\nprobe [driver]\n");
+            sample.funcs(0)[0].name = Some("hidden");
+        },
+        &[(Rule::FunctionTraceable, Level::Error)],
     ),
     (
         "a function of the initialisation",
@@ -387,6 +535,33 @@ const RELOCATIONS: &[Case] = &[
     (
         "a symbol of a module in relocations of the kernel",
         |sample, _| sample.livepatch = vec![("vmlinux", ".klp.sym.driver.probe,0")],
+        &[(Rule::Relocation, Level::Error)],
+    ),
+    (
+        "a symbol of the kernel in relocations of a module, of a kernel that takes that",
+        |sample, kernel| {
+            sample.info = sample.info.replace("7.3.4", "6.12.1");
+            kernel.release = Some("6.12.1".into());
+            kernel.vermagic = Some("6.12.1 SMP mod_unload ".into());
+            sample.livepatch = vec![("driver", ".klp.sym.vmlinux.do_nap,0")];
+        },
+        &[(Rule::Relocation, Level::Error)],
+    ),
+    (
+        "a symbol that is missing in a module that is not loaded",
+        |sample, kernel| {
+            kernel.loaded = Some(HashSet::new());
+            sample.livepatch = vec![("driver", ".klp.sym.driver.nowhere,0")];
+        },
+        &[(Rule::Relocation, Level::Error)],
+    ),
+    (
+        "a symbol that lost its mark, of a module that is not loaded",
+        |sample, kernel| {
+            kernel.loaded = Some(HashSet::new());
+            sample.livepatch = vec![("driver", ".klp.sym.driver.probe,0")];
+            sample.livepatch_section = 0xfff1;
+        },
         &[(Rule::Relocation, Level::Error)],
     ),
     (
@@ -489,6 +664,40 @@ const LIVE: &[Case] = &[
     ),
 ];
 
+/// What the kernel takes, though it is an error: the patch does something else than it should, or
+/// what is loaded later is refused.
+const TAKEN: &[&str] = &[
+    "another release, with checksums",
+    "a module with a dash",
+    "the kernel as a module",
+    "a module that is built in",
+    "a function that is missing in a module that is not loaded",
+    "data of a module that is not loaded",
+    "a function of the initialisation of a module that is not loaded",
+    "two names of a function",
+    "a symbol of a module in relocations of the kernel",
+    "a symbol of the kernel in relocations of a module, of a kernel that takes that",
+    "a symbol that is missing in a module that is not loaded",
+    "a symbol that lost its mark, of a module that is not loaded",
+];
+
+const ENDLESS: &str = match std::str::from_utf8(&[b'x'; 600]) {
+    Ok(name) => name,
+    Err(_) => "",
+};
+
+/// Has the symbols of the module `driver` come from a file.
+fn target(kernel: &mut Kernel, file: &Sample) {
+    let symbols = Symbols::of_module("driver.ko", &file.build()).unwrap();
+    kernel.symbols.insert("driver".into(), symbols);
+}
+
+/// Has ftrace tell the names of functions only.
+fn by_name(kernel: &mut Kernel, names: &str) {
+    kernel.symbols = Symbols::parse("kallsyms", sample::KALLSYMS).unwrap();
+    Symbols::set_sites_by_name(&mut kernel.symbols, names);
+}
+
 fn cases() -> impl Iterator<Item = &'static Case> {
     [MODULE, SYMBOLS, DECLARATION, FUNCTIONS, RELOCATIONS, LIVE]
         .into_iter()
@@ -557,6 +766,80 @@ fn broken_modules() {
 }
 
 #[test]
+fn what_the_kernel_refuses() {
+    for (name, change, _) in cases() {
+        let (mut sample, mut kernel) = (Sample::default(), kernel());
+        change(&mut sample, &mut kernel);
+        let report = report(&sample, &kernel);
+        let refused = report.findings.iter().any(|finding| finding.refused);
+        let errors = report.findings.iter();
+        let errors = errors.filter(|finding| finding.level == Level::Error);
+        assert_eq!(
+            refused,
+            errors.count() > 0 && !TAKEN.contains(name),
+            "{name}"
+        );
+    }
+    for name in TAKEN {
+        assert!(cases().any(|(case, ..)| case == name), "{name}");
+    }
+}
+
+#[test]
+fn what_is_quickly_seen() {
+    let data = Sample::default().build();
+    let report = check_quickly(&Patch::parse(&data, None).unwrap(), &kernel());
+    assert_eq!(report.verdict(false), Verdict::Fits);
+    assert_eq!(
+        report.without_information(),
+        ["inlined", "prototype", "structure"]
+    );
+    assert_eq!(report.verdict(true), Verdict::Unknown);
+}
+
+/// What a kernel without demands makes of a signature is not known, unless it cannot check any.
+#[test]
+fn signatures_that_are_not_known() {
+    let sample = Sample {
+        signature: SIGNATURE.into(),
+        ..Sample::default()
+    };
+    let mut kernel = kernel();
+    let mut without = |signatures| {
+        kernel.signatures = signatures;
+        let report = report(&sample, &kernel);
+        assert_eq!(report.verdict(false), Verdict::Fits);
+        report.without_information().contains(&"signature")
+    };
+    assert!(without(Signatures::Optional));
+    assert!(without(Signatures::Unknown));
+    assert!(!without(Signatures::Ignored));
+}
+
+#[test]
+fn a_patch_of_too_many_functions() {
+    for declared in [Declared::Static, Declared::External, Declared::Kpatch] {
+        let sample = |count| Sample {
+            declared,
+            objects: vec![object(None, vec![func("do_nap", 0); count])],
+            ..Sample::default()
+        };
+        let declaration = |count| {
+            let data = sample(count).build();
+            let layout = Layout {
+                func: 152,
+                object: 168,
+            };
+            let patch = Patch::parse(&data, Some(layout))?;
+            patch.declaration().map(|_| ()).map_err(str::to_owned)
+        };
+        assert_eq!(declaration(2), Ok(()), "{declared:?}");
+        let error = declaration(65_600).unwrap_err();
+        assert!(error.contains("more than 65536"), "{declared:?}: {error}");
+    }
+}
+
+#[test]
 fn all_rules_are_tried() {
     // These have tests of their own.
     let elsewhere = [Rule::Prototype, Rule::Structure, Rule::Inlined, Rule::Tasks];
@@ -586,6 +869,23 @@ fn what_is_right_though_it_looks_wrong() {
         ("an object for its relocations only", |sample, _| {
             sample.objects[1] = object(Some("driver"), vec![]);
             sample.livepatch = vec![("driver", ".klp.sym.driver.probe,0")];
+        }),
+        (
+            "functions of which ftrace tells the names",
+            |sample, kernel| {
+                by_name(kernel, "do_nap\ntwin\ntwin\nprobe [driver]\n");
+                let funcs = vec![func("do_nap", 0), func("twin", 2)];
+                sample.objects[0] = object(None, funcs);
+            },
+        ),
+        ("a signature where nobody can check it", |sample, kernel| {
+            sample.signature = vec![0xff; 4];
+            kernel.signatures = Signatures::Ignored;
+        }),
+        ("a signature of another kind", |sample, _| {
+            sample.signature = SIGNATURE.into();
+            sample.signature[0] = 0;
+            sample.signature[4] = 1;
         }),
         ("a weak symbol that is not there", |sample, _| {
             sample.weak = true;

@@ -7,7 +7,7 @@ mod file;
 
 mod sample;
 
-use std::{collections::HashSet, fs, path::Path, process::Command, sync::OnceLock};
+use std::{collections::BTreeSet, fs, path::Path, process::Command, sync::OnceLock};
 
 use klp_check::{check, Inlined, Kernel, Layout, Level, Patch, Report, Rule, Types};
 use proptest::prelude::*;
@@ -333,6 +333,31 @@ fn no_information() {
     );
 }
 
+/// What is found for functions of `source`, linked like a kernel, and the same as a module.
+fn inlined(directory: &Path, source: &str, functions: &[(&str, u64)]) -> (Inlined, Inlined) {
+    let functions = functions.iter();
+    let functions = functions.map(|(name, position)| ((*name).to_owned(), *position));
+    let functions = functions.collect();
+    let options = ["-nostdlib", "-static", "-Wl,-e0"];
+    let vmlinux = compile(directory, source, "vmlinux", &options);
+    let module = compile(directory, source, "module.ko", &["-c"]);
+    let found = Inlined::in_vmlinux(&*vmlinux, &functions);
+    let in_module = Inlined::in_module(&module, &functions);
+    (found.unwrap().unwrap(), in_module.unwrap().unwrap())
+}
+
+/// What is said of a patch of `do_nap()` when these are its copies.
+fn said(inlined: Inlined) -> Vec<(Level, String)> {
+    let mut kernel = kernel();
+    kernel.inlined.insert("vmlinux".into(), Ok(inlined));
+    let report = report(&patch(HEADER, RIGHT), &kernel);
+    let findings = report.findings.into_iter();
+    let findings = findings.filter(|finding| finding.rule == Rule::Inlined);
+    findings
+        .map(|finding| (finding.level, finding.notes[0].clone()))
+        .collect()
+}
+
 #[test]
 fn inlined_copies() {
     const KERNEL: &str = "
@@ -340,33 +365,148 @@ fn inlined_copies() {
         static inline __attribute__((always_inline)) int do_nap(int how) { return pid += how; }
         int replaced(void) { return do_nap(1) * 2; }
         int forgotten(void) { return do_nap(2) * 3; }
+        __attribute__((section(\".init.text\"))) int gone(void) { return do_nap(4) * 5; }
         __attribute__((noinline)) static int other(int how) { return pid *= how; }
         int without(void) { return other(3); }
         int (*pointer)(int) = do_nap;
     ";
     let directory = tempfile::tempdir().unwrap();
-    let options = ["-nostdlib", "-static", "-Wl,-ereplaced"];
-    let vmlinux = compile(directory.path(), KERNEL, "vmlinux", &options);
-    let names = HashSet::from(["do_nap", "other"]);
-    let inlined = Inlined::in_vmlinux(&*vmlinux, &names).unwrap().unwrap();
-    let mut kernel = kernel();
-    kernel.inlined.insert("vmlinux".into(), inlined.clone());
-    let found = findings(&patch(HEADER, RIGHT), &kernel);
-    let [(Rule::Inlined, Level::Error, notes)] = &found[..] else {
-        panic!("{found:?}");
-    };
-    assert_eq!(notes[0], "forgotten, replaced");
-    // A module's file, whose DWARF is relocated, tells the same.
-    let module = compile(directory.path(), KERNEL, "module.ko", &["-c"]);
-    assert_eq!(Inlined::in_module(&module, &names).unwrap(), Some(inlined));
-    // Without DWARF nothing is known.
-    let plain = compile(
-        directory.path(),
-        KERNEL,
-        "vmlinux",
-        &["-g0", options[0], options[1], options[2]],
+    let functions = [("do_nap", 0), ("other", 0)];
+    let (found, in_module) = inlined(directory.path(), KERNEL, &functions);
+    assert_eq!(
+        said(found.clone()),
+        [(Level::Error, "forgotten, replaced".into())]
     );
+    // A module's file, whose DWARF is relocated, tells the same.
+    assert_eq!(in_module, found);
+    // What is replaced, too, does not matter.
+    let functions = [("do_nap", 0), ("replaced", 0), ("forgotten", 1)];
+    let (found, in_module) = inlined(directory.path(), KERNEL, &functions);
+    assert_eq!(said(found), []);
+    assert_eq!(said(in_module), []);
+    // Without DWARF nothing is known.
+    let options = ["-g0", "-nostdlib", "-static", "-Wl,-e0"];
+    let plain = compile(directory.path(), KERNEL, "vmlinux", &options);
+    let names = BTreeSet::from([("do_nap".into(), 0)]);
     assert_eq!(Inlined::in_vmlinux(&*plain, &names), Ok(None));
+}
+
+/// Another function of the name, in another file, has copies of its own. One of a header is the same
+/// function in all files that include it.
+#[test]
+fn copies_of_namesakes() {
+    const HEADER: &str = "
+        extern int pid;
+        static inline __attribute__((always_inline)) int shared(int how) { return pid ^= how; }
+    ";
+    const ONE: &str = "
+        #include \"shared.h\"
+        int pid;
+        static inline __attribute__((always_inline)) int do_nap(int how) { return pid += how; }
+        int mine(void) { return do_nap(2) * 3; }
+        int (*one)(int) = do_nap;
+        int (*two)(int) = shared;
+    ";
+    const OTHER: &str = "
+        #include \"shared.h\"
+        static inline __attribute__((always_inline)) int do_nap(int how) { return pid -= how; }
+        int theirs(void) { return do_nap(2) * 3; }
+        int user(void) { return shared(2) * 3; }
+        int (*other)(int) = do_nap;
+    ";
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    fs::write(path.join("shared.h"), HEADER).unwrap();
+    for (source, object) in [(ONE, "one.o"), (OTHER, "other.o")] {
+        fs::write(path.join(object).with_extension("c"), source).unwrap();
+        let file = path.join(object).with_extension("c");
+        let status = Command::new("gcc")
+            .args(["-g", "-O2", "-fno-pic", "-c"])
+            .current_dir(path)
+            .args([&file, Path::new("-o"), &path.join(object)])
+            .status();
+        assert!(status.unwrap().success());
+    }
+    for (file, options) in [
+        ("vmlinux", &["-static", "-e0", "-o", "vmlinux"][..]),
+        ("module.ko", &["-r", "-o", "module.ko"]),
+    ] {
+        let status = Command::new("ld")
+            .args(options)
+            .args(["one.o", "other.o"])
+            .current_dir(path)
+            .status();
+        assert!(status.unwrap().success());
+        let data = fs::read(path.join(file)).unwrap();
+        let look = |name: &str, position| {
+            let functions = BTreeSet::from([(name.to_owned(), position)]);
+            let found = match file {
+                "vmlinux" => Inlined::in_vmlinux(&*data, &functions),
+                _ => Inlined::in_module(&data, &functions),
+            };
+            format!("{:?}", found.unwrap().unwrap())
+        };
+        assert_eq!(
+            look("do_nap", 1),
+            r#"Inlined({("do_nap", 1): {"mine"}})"#,
+            "{file}"
+        );
+        assert_eq!(look("do_nap", 2), r#"Inlined({("do_nap", 2): {"theirs"}})"#);
+        assert_eq!(look("shared", 0), r#"Inlined({("shared", 0): {"user"}})"#);
+        // Which of the two is not said; and one that there is not.
+        assert_eq!(look("do_nap", 0), "Inlined({})");
+        assert_eq!(look("do_nap", 3), "Inlined({})");
+    }
+}
+
+/// A compiler names the functions that it makes of others in its own way.
+#[test]
+fn copies_of_variants() {
+    const KERNEL: &str = "
+        int pid;
+        int variant(int how) asm(\"do_nap.isra.0\");
+        __attribute__((noinline)) int caller(int how) asm(\"caller.constprop.0\");
+        inline __attribute__((always_inline)) int variant(int how) { return pid += how; }
+        int caller(int how) { return variant(how) * 2; }
+        int forgotten(void) { return variant(2) * 3 + caller(1); }
+        int (*pointer)(int) = variant;
+    ";
+    let directory = tempfile::tempdir().unwrap();
+    let look = |functions: &[(&str, u64)]| {
+        let (found, in_module) = inlined(directory.path(), KERNEL, functions);
+        assert_eq!(found, in_module);
+        format!("{found:?}")
+    };
+    assert_eq!(
+        look(&[("do_nap.isra.0", 0)]),
+        r#"Inlined({("do_nap.isra.0", 0): {"caller.constprop.0", "forgotten"}})"#
+    );
+    let both = look(&[("do_nap.isra.0", 0), ("caller.constprop.0", 0)]);
+    assert!(
+        both.contains(r#"("do_nap.isra.0", 0): {"forgotten"}"#),
+        "{both}"
+    );
+}
+
+/// What DWARF does not tell of, or cannot be read, is not known; it does not fit for that.
+#[test]
+fn copies_that_are_not_known() {
+    const KERNEL: &str = "
+        asm(\".globl do_nap; .type do_nap, @function; do_nap: ret; .size do_nap, .-do_nap\");
+        int with_dwarf(void) { return 1; }
+    ";
+    let directory = tempfile::tempdir().unwrap();
+    let (found, _) = inlined(directory.path(), KERNEL, &[("do_nap", 0)]);
+    let [(Level::NoInformation, note)] = &said(found)[..] else {
+        panic!("DWARF tells of it");
+    };
+    assert!(note.starts_with("DWARF does not tell of it"));
+    let mut kernel = kernel();
+    let reason = "its DWARF is compressed".to_owned();
+    kernel.inlined.insert("vmlinux".into(), Err(reason.clone()));
+    let report = report(&patch(HEADER, RIGHT), &kernel);
+    assert_eq!(report.without_information(), ["inlined"]);
+    assert_eq!(report.findings[0].notes[1], reason);
 }
 
 fn damage() -> impl Strategy<Value = Vec<(prop::sample::Index, u8)>> {
@@ -399,7 +539,7 @@ proptest! {
             let at = index.index(data.len());
             data[at] = byte;
         }
-        let names = HashSet::from(["replacement"]);
+        let names = BTreeSet::from([("replacement".into(), 0)]);
         let _ = Inlined::in_module(&data, &names);
         let _ = Inlined::in_vmlinux(&*data, &names);
         if let Ok(patch) = Patch::parse(&data, None) {

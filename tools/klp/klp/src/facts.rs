@@ -3,14 +3,14 @@
 //! What can be learned of a kernel on this machine, for `klp check`.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     fs,
     path::{Path, PathBuf},
 };
 
 use klp_check::{
-    Exports, Hold, Holder, Inlined, Installed, Kernel as Known, Layout, Live, Patch, Signatures,
-    Sitting, State, Symbols, Types,
+    Exports, Function, Hold, Holder, Inlined, Installed, Kernel as Known, Layout, Live, Patch,
+    Signatures, Sitting, State, Symbols, Types,
 };
 use klp_live::{store::Store, Escaped, Machine, PatchStatus};
 use klp_module::Module;
@@ -20,8 +20,10 @@ use crate::{
     kernel::{is_loaded_build, module_name, read_module, Kernel},
 };
 
-/// Where tracefs has the functions that ftrace can intercept.
+/// Where tracefs has the functions that ftrace can intercept, with their addresses.
 const TRACEABLE: &str = "/sys/kernel/tracing/available_filter_functions_addrs";
+/// And without; that is all there is before 6.5.
+const TRACEABLE_BY_NAME: &str = "/sys/kernel/tracing/available_filter_functions";
 
 /// What the user names.
 #[derive(Default)]
@@ -77,13 +79,19 @@ impl<'a> Facts<'a> {
         let config = named.config();
         this.kernel.modules = named.modules();
         this.kernel.built_in = named.built_in();
-        this.kernel.lax_namespaces = config
-            .as_ref()
-            .is_some_and(|config| config.contains("MODULE_ALLOW_MISSING_NAMESPACE_IMPORTS"));
+        let has = |option: &str| {
+            config
+                .as_ref()
+                .is_some_and(|config| config.contains(option))
+        };
+        this.kernel.lax_namespaces = has("MODULE_ALLOW_MISSING_NAMESPACE_IMPORTS");
+        this.kernel.loads_by_force = has("MODULE_FORCE_LOAD");
         this.kernel.vermagic = match named.vermagic() {
             Some(magic) => Some(magic),
+            // A seed of the configuration is part of it.
             None => config
                 .as_ref()
+                .filter(|config| !config.contains("RANDSTRUCT"))
                 .map(|config| vermagic(named.release(), config)),
         };
         this.add_symbols(sources)?;
@@ -93,13 +101,16 @@ impl<'a> Facts<'a> {
         }
         if named.is_running() {
             this.kernel.loaded = this.loaded();
-            this.kernel.signatures = this.signatures();
+            this.kernel.signatures = this.signatures(config.as_ref());
             this.kernel.live = Some(this.live(sources.quick)?);
         } else if let Some(config) = &config {
             // Secure boot may demand them later.
-            this.kernel.signatures = match config.contains("MODULE_SIG_FORCE") {
-                true => Signatures::Demanded,
-                false => Signatures::Optional,
+            this.kernel.signatures = if config.contains("MODULE_SIG_FORCE") {
+                Signatures::Demanded
+            } else if config.contains("MODULE_SIG") {
+                Signatures::Optional
+            } else {
+                Signatures::Ignored
             };
         }
         for target in sources.targets {
@@ -116,28 +127,25 @@ impl<'a> Facts<'a> {
     }
 
     /// Learns the symbols of an object that a patch needs, if they are to be found.
-    ///
-    /// # Errors
-    ///
-    /// The file of a module cannot be read.
-    pub fn learn(&mut self, object: &str) -> Result<()> {
+    pub fn learn(&mut self, object: &str) {
         if object == "vmlinux" || self.kernel.files.contains_key(object) {
-            return Ok(());
+            return;
         }
         if self.kernel.symbols.contains_key(object) {
             // What is loaded counts; its file tells more if it is the same.
             if let Some(data) = self.file_of_loaded(object) {
                 self.kernel.files.insert(object.into(), data);
             }
-            return Ok(());
+            return;
         }
         let Ok(path) = self.named.module(object) else {
-            return Ok(());
+            return;
         };
-        let data = read_module(&path).map_err(|error| in_file(&path, error))?;
-        self.add_module(object, &path, &data)
-            .map_err(|error| in_file(&path, error))?;
-        Ok(())
+        let read = read_module(&path).map_err(|error| error.to_string());
+        if let Err(error) = read.and_then(|data| self.add_module(object, &path, &data)) {
+            let reason = in_file(&path, error);
+            self.kernel.unreadable.insert(object.into(), reason);
+        }
     }
 
     /// Takes the vmlinux that the user names, which must be that of the kernel if it runs, or one
@@ -171,29 +179,22 @@ impl<'a> Facts<'a> {
         is_loaded_build(self.machine, module, &parsed)?.then_some(data)
     }
 
-    /// Learns into which functions those of a patch were inlined, if that is to be found.
-    ///
-    /// # Errors
-    ///
-    /// A file cannot be read, or its DWARF is of no use.
-    pub fn learn_inlined(&mut self, patch: &Patch<'_>) -> Result<()> {
-        self.kernel.inlined.clear();
+    /// Learns into which functions those of a patch were inlined, if that is to be found. What
+    /// cannot be read is no more than not known.
+    pub fn learn_inlined(&mut self, patch: &Patch<'_>) {
+        let mut learned = HashMap::new();
         let functions = patch.functions("vmlinux");
         if let (Some(path), false) = (&self.vmlinux, functions.is_empty()) {
-            let file = fs::File::open(path).map_err(|error| in_file(path, error))?;
-            let cache = object::ReadCache::new(file);
-            let found = Inlined::in_vmlinux(&cache, &functions);
-            if let Some(found) = found.map_err(|error| in_file(path, error))? {
-                self.kernel.inlined.insert("vmlinux".into(), found);
-            }
+            let found = inlined_in_vmlinux(path, &functions);
+            let found = found.map_err(|error| in_file(path, error)).transpose();
+            learned.extend(found.map(|found| ("vmlinux".into(), found)));
         }
         for (name, data) in &self.kernel.files {
             let found = Inlined::in_module(data, &patch.functions(name));
-            if let Some(found) = found.map_err(|error| format!("module {name}: {error}"))? {
-                self.kernel.inlined.insert(name.clone(), found);
-            }
+            let found = found.map_err(|error| format!("module {name}: {error}"));
+            learned.extend(found.transpose().map(|found| (name.clone(), found)));
         }
-        Ok(())
+        self.kernel.inlined = learned;
     }
 
     fn add_module(
@@ -241,11 +242,17 @@ impl<'a> Facts<'a> {
         } else if self.named.is_running() {
             objects = self.live_symbols();
         }
-        if !objects.contains_key("vmlinux") {
+        let named = sources.vmlinux.is_some() && sources.system_map.is_none();
+        if named || !objects.contains_key("vmlinux") {
             if let Some(path) = &self.vmlinux {
                 match vmlinux(path) {
-                    Ok(Some(symbols)) => _ = objects.insert("vmlinux".into(), symbols),
-                    Ok(None) => (),
+                    // What the kernel itself tells is better than what a file does not.
+                    Ok(Some(symbols))
+                        if symbols.has_sites() || !objects.contains_key("vmlinux") =>
+                    {
+                        objects.insert("vmlinux".into(), symbols);
+                    }
+                    Ok(_) => (),
                     Err(_) if sources.vmlinux.is_none() => (),
                     Err(error) => return Err(in_file(path, error).into()),
                 }
@@ -280,6 +287,8 @@ impl<'a> Facts<'a> {
         objects.retain(|name, symbols| name != "vmlinux" || symbols.has_addresses());
         if let Some(sites) = read(TRACEABLE) {
             Symbols::set_sites(&mut objects, &sites);
+        } else if let Some(names) = read(TRACEABLE_BY_NAME) {
+            Symbols::set_sites_by_name(&mut objects, &names);
         }
         objects
     }
@@ -430,16 +439,25 @@ impl<'a> Facts<'a> {
         Some(names.map(Into::into).collect())
     }
 
-    fn signatures(&self) -> Signatures {
+    fn signatures(&self, config: Option<&HashSet<String>>) -> Signatures {
         let read = |path: &str| self.machine.read(path).ok().flatten();
         let enforced = read("/sys/module/module/parameters/sig_enforce");
-        let lockdown = read("/sys/kernel/security/lockdown").unwrap_or_default();
-        let locked = lockdown.contains("[integrity]") || lockdown.contains("[confidentiality]");
+        let lockdown = read("/sys/kernel/security/lockdown");
+        let locked = lockdown.as_deref().is_some_and(|lockdown| {
+            lockdown.contains("[integrity]") || lockdown.contains("[confidentiality]")
+        });
+        // Without securityfs nobody tells whether the kernel is locked down.
+        let security = self.machine.path("/sys/kernel/security");
+        let hidden = security.is_dir()
+            && !security.join("lsm").exists()
+            && config.is_none_or(|config| config.contains("SECURITY_LOCKDOWN_LSM"));
         match enforced.as_deref() {
             Some("Y") => Signatures::Demanded,
             _ if locked => Signatures::Demanded,
-            // A kernel without the parameter cannot check signatures.
-            Some(_) | None => Signatures::Optional,
+            // A kernel without the parameter has no code that checks signatures.
+            None => Signatures::Ignored,
+            Some(_) if lockdown.is_none() && hidden => Signatures::Unknown,
+            Some(_) => Signatures::Optional,
         }
     }
 }
@@ -450,6 +468,15 @@ fn vmlinux(path: &Path) -> std::result::Result<Option<Symbols>, String> {
     let cache = object::ReadCache::new(file);
     let symbols = Symbols::of_vmlinux(&path.to_string_lossy(), &cache)?;
     Ok(Some(symbols).filter(Symbols::is_of_kernel))
+}
+
+/// The copies of functions in a vmlinux; [`None`] if it has no DWARF.
+fn inlined_in_vmlinux(
+    path: &Path,
+    functions: &BTreeSet<Function>,
+) -> std::result::Result<Option<Inlined>, String> {
+    let file = fs::File::open(path).map_err(|error| error.to_string())?;
+    Inlined::in_vmlinux(&object::ReadCache::new(file), functions)
 }
 
 /// The build ID of a vmlinux, if it has one.

@@ -122,7 +122,8 @@ fn module_name(name: &str, kernel: &Kernel, report: &mut Report) {
         report.add(
             error("the kernel itself is declared as if it were a module".into())
                 .note(never)
-                .advice("leave the name of the object out: NULL is the kernel"),
+                .advice("leave the name of the object out: NULL is the kernel")
+                .taken(),
         );
     } else if name.contains('-') {
         report.add(
@@ -130,13 +131,15 @@ fn module_name(name: &str, kernel: &Kernel, report: &mut Report) {
                 "no loaded module has a name with a dash, such as {name}"
             ))
             .note(never)
-            .advice(format!("write {}", name.replace('-', "_"))),
+            .advice(format!("write {}", name.replace('-', "_")))
+            .taken(),
         );
     } else if kernel.built_in.contains(name) {
         report.add(
             error(format!("{name} is no module of this kernel, but built in"))
                 .note(never)
-                .advice("declare its functions in the object without a name"),
+                .advice("declare its functions in the object without a name")
+                .taken(),
         );
     } else if !kernel.symbols.contains_key(name)
         && kernel

@@ -2,7 +2,7 @@
 
 //! The functions that are replaced: whether they are there, clear, and can be intercepted.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::{
     declaration::{Func, Object},
@@ -10,8 +10,6 @@ use crate::{
     report::{Finding, Level, Report, Rule, Subject},
     Patch,
 };
-
-const REFUSED: &str = "the core refuses the patch (EINVAL)";
 
 pub(super) fn check(patch: &Patch<'_>, kernel: &Kernel, report: &mut Report) {
     let Ok(declaration) = &patch.declaration else {
@@ -28,7 +26,7 @@ pub(super) fn check(patch: &Patch<'_>, kernel: &Kernel, report: &mut Report) {
                     Subject::object(name),
                     format!("whether {name} has the functions is not known"),
                 )
-                .note(format!("the symbols of {name} are not known"))
+                .note(super::why_unknown(kernel, name))
                 .advice(super::how_to_know(name)),
             ),
         }
@@ -36,16 +34,19 @@ pub(super) fn check(patch: &Patch<'_>, kernel: &Kernel, report: &mut Report) {
 }
 
 fn of_object(kernel: &Kernel, object: &Object, symbols: &Symbols, report: &mut Report) {
+    let clones = Clones::of(symbols);
+    let names = object.funcs.iter().flatten();
+    let names: HashSet<_> = names.filter_map(|func| func.name.as_deref()).collect();
     let mut replaced: HashMap<u64, &str> = HashMap::new();
     for func in object.funcs.iter().flatten() {
         let Some(name) = &func.name else {
             continue;
         };
-        let Some(symbol) = find(kernel, object, symbols, func, name, report) else {
+        let Some(symbol) = find(kernel, object, symbols, &clones, func, report) else {
             continue;
         };
-        one(object.name(), symbols, name, symbol, report);
-        copies(object, symbols, name, report);
+        one(kernel, object.name(), symbols, name, symbol, report);
+        copies(object.name(), &names, &clones, name, report);
         if symbol.address != 0 {
             match replaced.insert(symbol.address, name) {
                 Some(other) if other != name => report.add(
@@ -55,7 +56,8 @@ fn of_object(kernel: &Kernel, object: &Object, symbols: &Symbols, report: &mut R
                         format!("{name} and {other} are names of the same function"),
                     )
                     .note("only one of the replacements would run")
-                    .advice("keep one of them"),
+                    .advice("keep one of them")
+                    .taken(),
                 ),
                 _ => (),
             }
@@ -68,17 +70,18 @@ fn find<'a>(
     kernel: &Kernel,
     object: &Object,
     symbols: &'a Symbols,
+    clones: &Clones<'_>,
     func: &Func,
-    name: &str,
     report: &mut Report,
 ) -> Option<&'a Symbol> {
     let object = object.name();
+    let name = func.name.as_deref()?;
     let found = symbols.named(name);
     let error = |rule, text| {
-        Finding::error(rule, Subject::symbol(object, name), text)
+        let finding = Finding::error(rule, Subject::symbol(object, name), text)
             .notes(describe(found))
-            .note(format!("looked at {}", symbols.source))
-            .note(REFUSED)
+            .note(format!("looked at {}", symbols.source));
+        super::refused(kernel, object, finding)
     };
     if super::changes_positions(object, found) {
         report.add(
@@ -95,7 +98,7 @@ fn find<'a>(
     }
     match (found.len() as u64, func.position) {
         (0, _) => {
-            report.add(missing(kernel, object, symbols, name));
+            report.add(missing(kernel, object, symbols, clones, name));
             None
         }
         (1, 0 | 1) => found.first(),
@@ -157,21 +160,22 @@ fn describe(found: &[Symbol]) -> Vec<String> {
     }
 }
 
-fn missing(kernel: &Kernel, object: &str, symbols: &Symbols, name: &str) -> Finding {
+fn missing(
+    kernel: &Kernel,
+    object: &str,
+    symbols: &Symbols,
+    clones: &Clones<'_>,
+    name: &str,
+) -> Finding {
     let finding = Finding::error(
         Rule::FunctionMissing,
         Subject::symbol(object, name),
         format!("{object} has no function {name}"),
     )
-    .note(format!("looked at {}", symbols.source))
-    .note(REFUSED);
+    .note(format!("looked at {}", symbols.source));
+    let finding = super::refused(kernel, object, finding);
 
-    let mut clones: Vec<_> = symbols
-        .names()
-        .filter(|other| is_clone(other, name))
-        .map(Into::into)
-        .collect();
-    clones.sort();
+    let clones = clones.made_of(name);
     if !clones.is_empty() {
         return finding
             .note(format!(
@@ -198,50 +202,76 @@ fn missing(kernel: &Kernel, object: &str, symbols: &Symbols, name: &str) -> Find
     )
 }
 
-/// Whether a function is a copy that a compiler made of another one.
-fn is_clone(other: &str, name: &str) -> bool {
-    let Some(suffix) = other.strip_prefix(name) else {
-        return false;
-    };
-    [".isra.", ".constprop.", ".part.", ".llvm."]
-        .iter()
-        .any(|clone| suffix.starts_with(clone))
+/// The functions that a compiler made of others, by the names of those.
+struct Clones<'a>(HashMap<&'a str, Vec<&'a str>>);
+
+impl<'a> Clones<'a> {
+    fn of(symbols: &'a Symbols) -> Self {
+        let mut clones: HashMap<_, Vec<_>> = HashMap::new();
+        for name in symbols.names() {
+            for mark in [".isra.", ".constprop.", ".part.", ".llvm."] {
+                for (end, _) in name.match_indices(mark) {
+                    clones.entry(&name[..end]).or_default().push(name);
+                }
+            }
+        }
+        Self(clones)
+    }
+
+    /// The names of those that were made of a function.
+    fn made_of(&self, name: &str) -> Vec<String> {
+        let clones = self.0.get(name).into_iter().flatten();
+        let mut clones: Vec<String> = clones.map(|name| (*name).to_owned()).collect();
+        clones.sort();
+        clones.dedup();
+        clones
+    }
 }
 
 /// What is wrong with a function that is there.
-fn one(object: &str, symbols: &Symbols, name: &str, symbol: &Symbol, report: &mut Report) {
+fn one(
+    kernel: &Kernel,
+    object: &str,
+    symbols: &Symbols,
+    name: &str,
+    symbol: &Symbol,
+    report: &mut Report,
+) {
     let error = |rule, text| Finding::error(rule, Subject::symbol(object, name), text);
+    let refused = |finding| super::refused(kernel, object, finding);
     if !symbol.function {
-        report.add(
-            error(
-                Rule::FunctionTraceable,
-                format!("{name} of {object} is data, not a function"),
-            )
-            .note(REFUSED),
-        );
+        report.add(refused(error(
+            Rule::FunctionTraceable,
+            format!("{name} of {object} is data, not a function"),
+        )));
         return;
     }
     if symbol.init {
-        report.add(
-            error(
-                Rule::FunctionInit,
-                format!("{name} is __init: it is gone when {object} has been initialised"),
-            )
-            .note("it has run, and will not run again")
-            .note(REFUSED)
-            .advice("change what it left behind, in a callback"),
+        let finding = error(
+            Rule::FunctionInit,
+            format!("{name} is __init: it is gone when {object} has been initialised"),
         );
+        let finding = if super::is_late(kernel, object) {
+            // It is there when the module comes, so that the patch is applied.
+            finding
+                .note("it runs once, and its memory is given back while it is patched")
+                .taken()
+        } else {
+            refused(finding.note("it has run, and will not run again"))
+        };
+        report.add(finding.advice("change what it left behind, in a callback"));
         return;
     }
     match symbols.is_traceable(symbol) {
         Some(true) => (),
         Some(false) => report.add(
-            error(
-                Rule::FunctionTraceable,
-                format!("ftrace cannot intercept {name} of {object}"),
+            refused(
+                error(
+                    Rule::FunctionTraceable,
+                    format!("ftrace cannot intercept {name} of {object}"),
+                )
+                .note(why_untraceable(symbols, name, symbol)),
             )
-            .note(why_untraceable(symbols, name, symbol))
-            .note(REFUSED)
             .advice("replace the functions that call it"),
         ),
         None => report.add(
@@ -303,26 +333,25 @@ fn why_untraceable(symbols: &Symbols, name: &str, symbol: &Symbol) -> String {
 }
 
 /// Copies that the compiler made beside the function, which keep running.
-fn copies(object: &Object, symbols: &Symbols, name: &str, report: &mut Report) {
-    let replaced = |other: &str| {
-        let mut funcs = object.funcs.iter().flatten();
-        funcs.any(|func| func.name.as_deref() == Some(other))
-    };
-    let mut clones: Vec<String> = symbols
-        .names()
-        .filter(|other| is_clone(other, name) && !replaced(other))
+fn copies(
+    object: &str,
+    replaced: &HashSet<&str>,
+    clones: &Clones<'_>,
+    name: &str,
+    report: &mut Report,
+) {
+    let mut clones = clones.made_of(name);
+    clones.retain(|other| {
         // The rest of a function is only entered from the part that is replaced.
-        .filter(|other| !other.ends_with(".cold"))
-        .map(Into::into)
-        .collect();
-    clones.sort();
+        !replaced.contains(other.as_str()) && !other.ends_with(".cold")
+    });
     if !clones.is_empty() {
         let what = super::list(&clones);
         report.add(
             Finding::new(
                 Rule::FunctionCopies,
                 Level::Warning,
-                Subject::symbol(object.name(), name),
+                Subject::symbol(object, name),
                 format!("the compiler made copies of {name}, which stay in use: {what}"),
             )
             .note("some callers do not call the function, but the copy")

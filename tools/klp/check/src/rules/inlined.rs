@@ -18,31 +18,38 @@ pub(super) fn check(patch: &Patch<'_>, kernel: &Kernel, report: &mut Report) {
         if replaced.is_empty() {
             continue;
         }
-        let Some(inlined) = kernel.inlined.get(object) else {
-            report.add(
-                Finding::new(
-                    Rule::Inlined,
-                    Level::NoInformation,
-                    Subject::object(object),
-                    format!("into which functions of {object} others were inlined is not known"),
-                )
-                .note("a copy that was inlined is not replaced with its function")
-                .advice(match object {
+        let inlined = match kernel.inlined.get(object) {
+            Some(Ok(inlined)) => inlined,
+            Some(Err(reason)) => {
+                report.add(no_information(object).note(reason));
+                continue;
+            }
+            None => {
+                report.add(no_information(object).advice(match object {
                     "vmlinux" => "name a vmlinux with DWARF with --vmlinux".to_owned(),
                     module => format!("name a file of {module} with DWARF with --target"),
-                }),
-            );
-            continue;
+                }));
+                continue;
+            }
         };
-        let mut names: Vec<_> = replaced.iter().copied().collect();
-        names.sort_unstable();
-        for name in names {
-            // A function with recursion may be inlined into itself.
-            let copies = inlined.into(name).filter(|into| !replaced.contains(into));
-            let copies: Vec<String> = copies.map(Into::into).collect();
+        for function in &replaced {
+            let name = &function.0;
+            let Some(copies) = inlined.into(function) else {
+                report.add(
+                    Finding::new(
+                        Rule::Inlined,
+                        Level::NoInformation,
+                        Subject::symbol(object, name),
+                        format!("into which functions {name} was inlined is not known"),
+                    )
+                    .note("DWARF does not tell of it, such as of what is written in assembly"),
+                );
+                continue;
+            };
             if copies.is_empty() {
                 continue;
             }
+            let copies: Vec<String> = copies.iter().cloned().collect();
             report.add(
                 Finding::error(
                     Rule::Inlined,
@@ -51,8 +58,19 @@ pub(super) fn check(patch: &Patch<'_>, kernel: &Kernel, report: &mut Report) {
                 )
                 .note(copies.join(", "))
                 .note("their copies stay as they are, and nobody tells")
-                .advice("replace these functions, too, with the new code in them"),
+                .advice("replace these functions, too, with the new code in them")
+                .taken(),
             );
         }
     }
+}
+
+fn no_information(object: &str) -> Finding {
+    Finding::new(
+        Rule::Inlined,
+        Level::NoInformation,
+        Subject::object(object),
+        format!("into which functions of {object} others were inlined is not known"),
+    )
+    .note("a copy that was inlined is not replaced with its function")
 }

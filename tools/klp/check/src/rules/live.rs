@@ -2,6 +2,8 @@
 
 //! What stands in the way of a patch in a running kernel.
 
+use std::collections::{BTreeSet, HashMap, HashSet};
+
 use crate::{
     declaration::{Declaration, State},
     kernel::Kernel,
@@ -63,13 +65,6 @@ fn funcs(declaration: &Declaration) -> impl Iterator<Item = (&str, &str, u64)> {
     })
 }
 
-/// Whether an installed patch replaces a function; which of several of a name is not told by who
-/// holds it.
-fn is_patched(live: &Live, object: &str, func: &str) -> bool {
-    let mut all = live.patches.iter().flat_map(|patch| &patch.funcs);
-    all.any(|(other_object, other, _)| other_object == object && other == func)
-}
-
 fn held(declaration: &Declaration, live: &Live, report: &mut Report) {
     let Some(holders) = &live.holders else {
         report.add(
@@ -82,13 +77,21 @@ fn held(declaration: &Declaration, live: &Live, report: &mut Report) {
         );
         return;
     };
+    let mut holds: HashMap<_, HashSet<_>> = HashMap::new();
+    for holder in holders {
+        let function = (holder.object.as_str(), holder.func.as_str());
+        holds.entry(function).or_default().insert(holder.hold);
+    }
+    // Which of several of a name an installed patch replaces, is not told by who holds it.
+    let patched = live.patches.iter().flat_map(|patch| &patch.funcs);
+    let patched = patched.map(|(object, func, _)| (object.as_str(), func.as_str()));
+    let patched: HashSet<_> = patched.collect();
     for (object, func, _) in funcs(declaration) {
-        let here = holders
-            .iter()
-            .filter(|holder| holder.object == object && holder.func == func);
-        let holds: Vec<_> = here.map(|holder| holder.hold).collect();
+        let Some(holds) = holds.get(&(object, func)) else {
+            continue;
+        };
         let subject = || Subject::symbol(object, func);
-        if holds.contains(&Hold::Redirected) && !is_patched(live, object, func) {
+        if holds.contains(&Hold::Redirected) && !patched.contains(&(object, func)) {
             report.add(
                 Finding::error(
                     Rule::Held,
@@ -156,11 +159,12 @@ fn states(declaration: &Declaration, installed: &Installed, report: &mut Report)
         }
         return;
     };
+    let mut known = HashMap::new();
+    for state in declaration.states.iter().flatten() {
+        known.entry(state.id).or_insert(state);
+    }
     for state in old {
-        let own = declaration.states.as_ref().and_then(|states| {
-            let mut states = states.iter();
-            states.find(|own| own.id == state.id)
-        });
+        let own = known.get(&state.id).copied();
         if let Some(finding) = incompatible(declaration, installed, *state, own) {
             report.add(finding);
         }
@@ -214,7 +218,7 @@ fn incompatible(
 
 /// What becomes of the patches that are there.
 fn stacked(declaration: &Declaration, live: &Live, report: &mut Report) {
-    let own: Vec<_> = funcs(declaration).collect();
+    let own: HashSet<_> = funcs(declaration).collect();
     for installed in &live.patches {
         let name = &installed.name;
         let note =
@@ -249,11 +253,14 @@ fn stacked(declaration: &Declaration, live: &Live, report: &mut Report) {
 }
 
 fn tasks(declaration: &Declaration, live: &Live, report: &mut Report) {
+    let mut tasks: HashMap<_, BTreeSet<_>> = HashMap::new();
+    for task in live.tasks.iter().flatten() {
+        let function = (task.object.as_str(), task.func.as_str());
+        tasks.entry(function).or_default().insert(&task.task);
+    }
     for (object, func, _) in funcs(declaration) {
-        let all = live.tasks.iter().flatten();
-        let here = all.filter(|task| task.object == object && task.func == func);
-        let here: Vec<_> = here.map(|task| task.task.clone()).collect();
-        if !here.is_empty() {
+        if let Some(here) = tasks.get(&(object, func)) {
+            let here: Vec<String> = here.iter().copied().cloned().collect();
             report.add(
                 Finding::new(
                     Rule::Tasks,

@@ -15,8 +15,21 @@ pub(super) fn check(patch: &Patch<'_>, kernel: &Kernel, report: &mut Report) {
     let module = &patch.module;
     format(patch, report);
     livepatch(module, report);
-    vermagic(module, kernel, report);
-    signature(module, kernel, report);
+    vermagic(patch, kernel, report);
+    signature(patch, kernel, report);
+}
+
+/// Says that the kernel refuses what it could load by force only, or that it does so.
+pub(super) fn forced(kernel: &Kernel, finding: Finding) -> Finding {
+    if kernel.loads_by_force {
+        Finding {
+            level: Level::Warning,
+            ..finding.taken()
+        }
+        .note("this kernel loads such a module by force (MODULE_FORCE_LOAD), and is tainted then")
+    } else {
+        finding.note("the module loader refuses the module (ENOEXEC)")
+    }
 }
 
 fn format(patch: &Patch<'_>, report: &mut Report) {
@@ -33,14 +46,15 @@ fn format(patch: &Patch<'_>, report: &mut Report) {
         );
     }
     for section in &patch.file.sections {
-        let both = u64::from(elf::SHF_WRITE | elf::SHF_EXECINSTR | elf::SHF_ALLOC);
+        // The loader looks at sections that are not loaded, too.
+        let both = u64::from(elf::SHF_WRITE | elf::SHF_EXECINSTR);
         if section.flags & both == both {
             report.add(
                 error(format!(
                     "section {} is writable and executable",
                     section.name
                 ))
-                .note("kernels with STRICT_MODULE_RWX do not load such a module (ENOEXEC)")
+                .note("the module loader refuses it (ENOEXEC)")
                 .advice("keep code and data in sections of their own"),
             );
         }
@@ -57,12 +71,13 @@ fn livepatch(module: &Module, report: &mut Report) {
     match module.info("livepatch") {
         Some("Y") => (),
         Some(other) => report.add(
-            Finding::error(
+            Finding::new(
                 Rule::Livepatch,
+                Level::Warning,
                 Subject::module(),
-                format!("the module says livepatch={other}, and only Y makes it a live patch"),
+                format!("the module says livepatch={other}, and live patches say livepatch=Y"),
             )
-            .note("klp_enable_patch() fails (EINVAL)")
+            .note("the kernel only looks whether it says livepatch, but programs look for the Y")
             .advice("write MODULE_INFO(livepatch, \"Y\");"),
         ),
         None => report.add(
@@ -77,13 +92,17 @@ fn livepatch(module: &Module, report: &mut Report) {
     }
 }
 
-fn vermagic(module: &Module, kernel: &Kernel, report: &mut Report) {
+fn vermagic(patch: &Patch<'_>, kernel: &Kernel, report: &mut Report) {
+    let module = &patch.module;
     let Some(built) = module.info("vermagic") else {
         report.add(
-            Finding::error(
-                Rule::Vermagic,
-                Subject::module(),
-                "the module does not say which kernel it was built for",
+            forced(
+                kernel,
+                Finding::error(
+                    Rule::Vermagic,
+                    Subject::module(),
+                    "the module does not say which kernel it was built for",
+                ),
             )
             .note("it was not linked by the kernel's build system"),
         );
@@ -104,7 +123,8 @@ fn vermagic(module: &Module, kernel: &Kernel, report: &mut Report) {
                 Subject::module(),
                 format!("the module was built for the kernel {release}, and this is {wanted}"),
             )
-            .advice(advice),
+            .advice(advice)
+            .taken_if(patch.file.section("__versions").is_some()),
         );
     }
     let words = |magic: &str| -> Vec<String> {
@@ -136,20 +156,28 @@ fn vermagic(module: &Module, kernel: &Kernel, report: &mut Report) {
     }
 }
 
-fn signature(module: &Module, kernel: &Kernel, report: &mut Report) {
-    match (kernel.signatures, module.is_signed()) {
-        (Signatures::Demanded, false) => report.add(
-            Finding::error(
-                Rule::Signature,
-                Subject::module(),
+fn signature(patch: &Patch<'_>, kernel: &Kernel, report: &mut Report) {
+    let new = |level, text: &str| Finding::new(Rule::Signature, level, Subject::module(), text);
+    let signed = patch.module.is_signed();
+    let damaged = signed.then(|| damage(patch.data)).flatten();
+    match (kernel.signatures, signed, damaged) {
+        (Signatures::Ignored, _, _) | (Signatures::Optional, false, _) => (),
+        (Signatures::Optional | Signatures::Demanded, true, Some(damage)) => report.add(
+            new(Level::Error, "the signature of the module is damaged")
+                .note(damage)
+                .note("the module loader refuses it (EBADMSG), whether it demands signatures or not")
+                .advice("sign the module again, after everything else is done with it"),
+        ),
+        (Signatures::Demanded, false, _) => report.add(
+            new(
+                Level::Error,
                 "the module is not signed, and the kernel loads signed modules only",
             )
             .advice("sign it with a key that the kernel trusts (scripts/sign-file, mokutil)"),
         ),
-        (Signatures::Demanded, true) => report.add(
-            Finding::unknown(
-                Rule::Signature,
-                Subject::module(),
+        (Signatures::Demanded, true, None) => report.add(
+            new(
+                Level::Unknown,
                 "whether the kernel trusts the key that the module is signed with is not known",
             )
             .advice(
@@ -157,12 +185,51 @@ fn signature(module: &Module, kernel: &Kernel, report: &mut Report) {
                      %:.secondary_trusted_keys list",
             ),
         ),
-        (Signatures::Unknown, false) => report.add(Finding::new(
-            Rule::Signature,
+        (Signatures::Optional, true, None) => report.add(
+            new(
+                Level::NoInformation,
+                "whether the module was changed after it was signed is not known",
+            )
+            .note(
+                "the kernel takes modules that are not signed, and those by a key that it does not \
+                   know, but none with a wrong signature by one that it knows (EKEYREJECTED)",
+            ),
+        ),
+        (Signatures::Unknown, false, _) => report.add(new(
             Level::NoInformation,
-            Subject::module(),
             "the module is not signed, and whether the kernel demands that is not known",
         )),
-        (Signatures::Optional, _) | (Signatures::Unknown, true) => (),
+        (Signatures::Unknown, true, _) => report.add(new(
+            Level::NoInformation,
+            "what the kernel makes of the signature of the module is not known",
+        )),
+    }
+}
+
+/// What is wrong with the form of an appended signature, as far as the kernel refuses a module for
+/// that. Its last part is a `struct module_signature` and a mark.
+fn damage(data: &[u8]) -> Option<&'static str> {
+    const MARK: usize = b"~Module signature appended~\n".len();
+    const PKCS7: u8 = 2;
+    const SEQUENCE: u8 = 0x30;
+    let cut_off = Some("it is longer than the file");
+    let Some((rest, end)) = data[..data.len().saturating_sub(MARK)].split_last_chunk::<12>() else {
+        return cut_off;
+    };
+    let [algorithm, hash, kind, signer, key, a, b, c, length @ ..] = *end;
+    let length = u32::from_be_bytes(length) as usize;
+    if length >= rest.len() {
+        return cut_off;
+    }
+    // One of another kind is taken for one by a key that is not known.
+    if kind != PKCS7 {
+        return None;
+    }
+    if [algorithm, hash, signer, key, a, b, c] != [0; 7] {
+        return Some("it has values where PKCS#7 has none");
+    }
+    match rest[rest.len() - length..].first() {
+        Some(&SEQUENCE) => None,
+        _ => Some("it is no PKCS#7 message"),
     }
 }

@@ -2,13 +2,14 @@
 
 //! Livepatch relocations: what they refer to, and whether they are written in time.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use klp_convert::{late_obstacle, SHF_RELA_LIVEPATCH};
 use object::elf;
 
 use crate::{
-    file::{File, Home},
+    declaration::Object,
+    file::{File, Home, LivepatchRelocs},
     kernel::Kernel,
     report::{Finding, Report, Rule, Subject},
     Patch,
@@ -62,13 +63,17 @@ pub(crate) fn referred_objects<'a>(file: &'a File<'_>) -> impl Iterator<Item = S
 
 pub(super) fn check(patch: &Patch<'_>, kernel: &Kernel, report: &mut Report) {
     let mut sections = BTreeMap::new();
+    let declared = patch.declaration.as_ref().ok().map(|declaration| {
+        let objects = declaration.objects.iter();
+        objects.map(Object::name).collect::<HashSet<_>>()
+    });
     for relocs in &patch.file.livepatch {
         let name = &*patch.file.sections[relocs.section].name;
         let object = name.strip_prefix(SECTION).and_then(object_in);
         match object {
             Some((object, _)) => {
                 sections.insert(relocs.section, object.to_owned());
-                section(patch, object, relocs.section, relocs.target, report);
+                section(patch, declared.as_ref(), object, relocs, report);
             }
             None => report.add(
                 Finding::error(
@@ -99,15 +104,23 @@ pub(super) fn check(patch: &Patch<'_>, kernel: &Kernel, report: &mut Report) {
 }
 
 /// What there is to say of a section of relocations as a whole.
-fn section(patch: &Patch<'_>, object: &str, index: usize, target: usize, report: &mut Report) {
-    let name = &patch.file.sections[index].name;
-    let changed = &patch.file.sections[target];
+fn section(
+    patch: &Patch<'_>,
+    declared: Option<&HashSet<&str>>,
+    object: &str,
+    relocs: &LivepatchRelocs,
+    report: &mut Report,
+) {
+    let name = &patch.file.sections[relocs.section].name;
+    let changed = &patch.file.sections[relocs.target];
     let error = |text: String| Finding::error(Rule::Relocation, Subject::object(object), text);
     if !changed.is_loaded() {
-        report.add(error(format!(
+        let finding = error(format!(
             "{name} changes {}, which is not loaded",
             changed.name
-        )));
+        ));
+        // The loader passes over those; what is written later is memory of somebody else.
+        report.add(finding.taken_if(object == "vmlinux"));
     }
     if object == "vmlinux" {
         return;
@@ -123,25 +136,19 @@ fn section(patch: &Patch<'_>, object: &str, index: usize, target: usize, report:
             )),
         );
     }
-    if let Ok(declaration) = &patch.declaration {
-        if !declaration
-            .objects
-            .iter()
-            .any(|declared| declared.name.as_deref() == Some(object))
-        {
-            report.add(
-                error(format!(
-                    "{name} is for {object}, of which the patch replaces nothing"
-                ))
-                .note(
-                    "the core writes relocations of objects that are patched only: these would \
-                       stay as they are, and the code that they are in would use address 0",
-                )
-                .advice(format!(
-                    "declare the object {object}, perhaps without functions"
-                )),
-            );
-        }
+    if declared.is_some_and(|declared| !declared.contains(object)) {
+        report.add(
+            error(format!(
+                "{name} is for {object}, of which the patch replaces nothing"
+            ))
+            .note(
+                "the core writes relocations of objects that are patched only: these would stay as \
+                   they are, and the code that they are in would use address 0",
+            )
+            .advice(format!(
+                "declare the object {object}, perhaps without functions"
+            )),
+        );
     }
 }
 
@@ -195,6 +202,14 @@ fn ordinary(file: &File<'_>, report: &mut Report) {
     }
 }
 
+/// Says who is refused, by what is wrong with a symbol: the patch, unless the relocations that refer
+/// to it are all written later.
+fn refused(kernel: &Kernel, users: &BTreeSet<&str>, finding: Finding) -> Finding {
+    let now = users.iter().find(|user| !super::is_late(kernel, user));
+    let first = now.or(users.first()).copied().unwrap_or("vmlinux");
+    super::refused(kernel, first, finding)
+}
+
 fn symbol(
     patch: &Patch<'_>,
     kernel: &Kernel,
@@ -206,20 +221,16 @@ fn symbol(
     let text = &*symbol.name;
     let error = |text: String| Finding::error(Rule::Relocation, Subject::name(&symbol.name), text);
     if symbol.home != Home::Livepatch {
-        report.add(
-            error(format!("{text} is not marked as a livepatch symbol"))
-                .note("a livepatch relocation refers to it; the core refuses the module (EINVAL)")
-                .advice("convert the module again, and do not strip it"),
-        );
+        let finding = error(format!("{text} is not marked as a livepatch symbol"))
+            .note("a livepatch relocation refers to it")
+            .advice("convert the module again, and do not strip it");
+        report.add(refused(kernel, users, finding));
         return;
     }
     let Some(name) = Name::parse(text) else {
-        report.add(
-            error(format!("{text} is no name of a livepatch symbol")).note(
-                "it must be .klp.sym.OBJECT.NAME,POSITION; the core refuses the module \
-                       (EINVAL)",
-            ),
-        );
+        let finding = error(format!("{text} is no name of a livepatch symbol"))
+            .note("it must be .klp.sym.OBJECT.NAME,POSITION");
+        report.add(refused(kernel, users, finding));
         return;
     };
     if name.object == "vmlinux" {
@@ -230,7 +241,8 @@ fn symbol(
                     name.symbol
                 ))
                 .note("the core refuses that since 6.17 (EINVAL)")
-                .advice("move it to a section .klp.rela.vmlinux.SECTION"),
+                .advice("move it to a section .klp.rela.vmlinux.SECTION")
+                .taken_if(super::is_late(kernel, user) || is_before(kernel, (6, 17))),
             );
         }
     } else if users.contains("vmlinux") {
@@ -243,7 +255,8 @@ fn symbol(
             .advice(format!(
                 "move it to a section .klp.rela.{}.SECTION",
                 name.object
-            )),
+            ))
+            .taken(),
         );
     }
     if let Some(loaded) = &kernel.loaded {
@@ -263,11 +276,21 @@ fn symbol(
             return;
         }
     }
-    resolve(kernel, &name, report);
+    resolve(kernel, &name, users, report);
+}
+
+/// Whether the kernel is known to be older than a version.
+fn is_before(kernel: &Kernel, version: (u32, u32)) -> bool {
+    let Some(release) = &kernel.release else {
+        return false;
+    };
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit());
+    let mut number = || numbers.next()?.parse::<u32>().ok();
+    matches!((number(), number()), (Some(major), Some(minor)) if (major, minor) < version)
 }
 
 /// Whether the symbol is there, and clear.
-fn resolve(kernel: &Kernel, name: &Name<'_>, report: &mut Report) {
+fn resolve(kernel: &Kernel, name: &Name<'_>, users: &BTreeSet<&str>, report: &mut Report) {
     let Name {
         object,
         symbol,
@@ -281,15 +304,15 @@ fn resolve(kernel: &Kernel, name: &Name<'_>, report: &mut Report) {
                 subject(),
                 format!("whether {object} has {symbol} is not known"),
             )
-            .note(format!("the symbols of {object} are not known"))
+            .note(super::why_unknown(kernel, object))
             .advice(super::how_to_know(object)),
         );
         return;
     };
     let found = symbols.named(symbol);
     let error = |text| {
-        Finding::error(Rule::Relocation, subject(), text)
-            .note("the core refuses the module (EINVAL)")
+        let finding = Finding::error(Rule::Relocation, subject(), text);
+        refused(kernel, users, finding)
     };
     if super::changes_positions(object, found) {
         report.add(error(format!(
@@ -332,7 +355,8 @@ fn resolve(kernel: &Kernel, name: &Name<'_>, report: &mut Report) {
                         subject(),
                         format!("{symbol} is gone when {object} has been initialised"),
                     )
-                    .note("the patch would use memory that belongs to somebody else"),
+                    .note("the patch would use memory that belongs to somebody else")
+                    .taken_if(super::is_late(kernel, object)),
                 );
             }
         }

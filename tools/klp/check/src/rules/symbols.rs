@@ -2,7 +2,7 @@
 
 //! Ordinary references, which the module loader resolves against exported symbols.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::{
     exports::{Export, Exports},
@@ -48,17 +48,20 @@ pub(super) fn check(patch: &Patch<'_>, kernel: &Kernel, report: &mut Report) {
         return;
     };
     let versions = Versions::read(patch);
+    let imported = patch.module.all_info();
+    let imported = imported.filter(|(key, _)| *key == "import_ns");
+    let imported: HashSet<_> = imported.map(|(_, namespace)| namespace).collect();
     for symbol in undefined {
         match exports.get(&symbol.name) {
             None if symbol.weak => (),
             None => report.add(not_exported(patch, kernel, symbol)),
             Some(export) => {
-                usable(patch, kernel, symbol, export, report);
+                usable(patch, kernel, &imported, symbol, export, report);
                 version(&versions, kernel, symbol, export, report);
             }
         }
     }
-    layout(&versions, exports, demands_versions(kernel), report);
+    layout(&versions, exports, kernel, report);
 }
 
 /// Whether the kernel wants a checksum for each symbol.
@@ -101,6 +104,7 @@ fn not_exported(patch: &Patch<'_>, kernel: &Kernel, symbol: &Symbol<'_>) -> Find
 fn usable(
     patch: &Patch<'_>,
     kernel: &Kernel,
+    imported: &HashSet<&str>,
     symbol: &Symbol<'_>,
     export: &Export,
     report: &mut Report,
@@ -119,10 +123,7 @@ fn usable(
         );
     }
     if let Some(namespace) = &export.namespace {
-        let mut imports = patch.module.all_info();
-        if !is_for(namespace, patch.module.name())
-            && !imports.any(|(key, value)| key == "import_ns" && value == namespace)
-        {
+        if !is_for(namespace, patch.module.name()) && !imported.contains(namespace.as_str()) {
             let (level, note) = if kernel.lax_namespaces {
                 (Level::Warning, "this kernel only warns of that")
             } else {
@@ -178,7 +179,12 @@ fn is_for(namespace: &str, module: &str) -> bool {
 }
 
 /// The checksums of the symbols that a module uses.
-struct Versions(Option<HashMap<String, u32>>);
+struct Versions {
+    /// [`None`] if the module has no table of them.
+    sums: Option<HashMap<String, u32>>,
+    /// Whether the table is the one for long names.
+    extended: bool,
+}
 
 impl Versions {
     fn read(patch: &Patch<'_>) -> Self {
@@ -195,10 +201,13 @@ impl Versions {
         {
             let names = names.split(|byte| *byte == 0);
             let names = names.map(|name| String::from_utf8_lossy(name).into_owned());
-            return Self(Some(names.zip(sums.chunks_exact(4).map(word)).collect()));
+            return Self {
+                sums: Some(names.zip(sums.chunks_exact(4).map(word)).collect()),
+                extended: true,
+            };
         }
         // Entries of the checksum in 8 bytes and the name in 56.
-        Self(data("__versions").map(|entries| {
+        let sums = data("__versions").map(|entries| {
             let entries = entries.chunks_exact(64);
             let entries = entries.map(|entry| {
                 let name = entry[8..].split(|byte| *byte == 0).next();
@@ -206,7 +215,11 @@ impl Versions {
                 (name.into_owned(), word(&entry[..4]))
             });
             entries.collect()
-        }))
+        });
+        Self {
+            sums,
+            extended: false,
+        }
     }
 }
 
@@ -217,7 +230,8 @@ fn version(
     export: &Export,
     report: &mut Report,
 ) {
-    let (Some(checksum), Some(Versions(Some(versions)))) = (export.checksum, Some(versions)) else {
+    let Versions { sums, extended } = versions;
+    let (Some(checksum), Some(versions)) = (export.checksum, sums) else {
         return;
     };
     let name = &*symbol.name;
@@ -235,32 +249,47 @@ fn version(
             .note("the module loader refuses the module (EINVAL)")
             .advice("build the patch for this kernel"),
         ),
-        None if demands_versions(kernel) => report.add(
-            Finding::error(
+        None if demands_versions(kernel) => {
+            let finding = Finding::error(
                 Rule::Modversions,
                 Subject::symbol(&export.object, name),
                 format!("the module has no checksum for {name}"),
             )
-            .note("the module loader refuses the module (EINVAL)")
-            .advice("link it again with the Module.symvers of this kernel"),
-        ),
+            .advice("link it again with the Module.symvers of this kernel");
+            report.add(if *extended {
+                Finding {
+                    level: Level::Warning,
+                    ..finding.taken()
+                }
+                .note("the module loader only warns of that")
+            } else {
+                finding.note("the module loader refuses the module (EINVAL)")
+            });
+        }
         None => (),
     }
 }
 
 /// The checksum for the layout of what the loader itself reads of modules.
-fn layout(versions: &Versions, exports: &Exports, demanded: bool, report: &mut Report) {
-    let built = versions.0.as_ref().and_then(|all| all.get("module_layout"));
-    if built.is_none() && demanded {
-        report.add(
-            Finding::error(
-                Rule::Modversions,
-                Subject::module(),
-                "the module has no checksum for struct module, which this kernel demands",
-            )
-            .note("the module loader refuses the module (ENOEXEC)")
-            .advice("link it again with the Module.symvers of this kernel"),
-        );
+fn layout(versions: &Versions, exports: &Exports, kernel: &Kernel, report: &mut Report) {
+    let built = versions.sums.as_ref();
+    let built = built.and_then(|all| all.get("module_layout"));
+    if built.is_none() && demands_versions(kernel) {
+        let finding = Finding::error(
+            Rule::Modversions,
+            Subject::module(),
+            "the module has no checksum for struct module, which this kernel demands",
+        )
+        .advice("link it again with the Module.symvers of this kernel");
+        report.add(match versions {
+            Versions { sums: None, .. } => super::module::forced(kernel, finding),
+            Versions { extended: true, .. } => Finding {
+                level: Level::Warning,
+                ..finding.taken()
+            }
+            .note("the module loader only warns of that"),
+            _ => finding.note("the module loader refuses the module (ENOEXEC)"),
+        });
     }
     let export = exports.get("module_layout");
     if let (Some(built), Some(wanted)) = (built, export.and_then(|export| export.checksum)) {

@@ -187,7 +187,8 @@ fn compare(
     report.add(match level {
         Level::Error => finding
             .note("callers pass what the function expects, and the replacement misreads it")
-            .advice("give the replacement the parameters and the result of the function"),
+            .advice("give the replacement the parameters and the result of the function")
+            .taken(),
         _ => finding,
     });
 }
@@ -226,12 +227,15 @@ fn structures(types: &Types, module: &ModuleTypes, used: &HashSet<String>, repor
         }
     }
     if differ > TOLD {
-        report.add(Finding::new(
-            Rule::Structure,
-            worst,
-            Subject::module(),
-            format!("{} more structures have another layout", differ - TOLD),
-        ));
+        report.add(
+            Finding::new(
+                Rule::Structure,
+                worst,
+                Subject::module(),
+                format!("{} more structures have another layout", differ - TOLD),
+            )
+            .taken(),
+        );
     }
 }
 
@@ -248,4 +252,5 @@ fn mismatch(name: &str, kernel: &[Structure], module: &Structure) -> Finding {
         "build the patch with the headers of this kernel; data that is added to what exists \
              belongs in shadow variables (klp_shadow_alloc())",
     )
+    .taken()
 }

@@ -10,8 +10,10 @@ use gimli::{
 };
 use object::{
     read::{elf::ElfFile64, RelocationMap},
-    Endianness, Object, ObjectSection,
+    Endianness, Object, ObjectSection, ObjectSymbol,
 };
+
+use crate::kernel;
 
 use super::{ModuleTypes, OfModule, Prototype, Structure, Type};
 
@@ -63,7 +65,10 @@ pub(crate) fn with_dwarf(
                 "the module's DWARF is compressed: objcopy --decompress-debug-sections".into(),
             );
         }
-        for (offset, relocation) in section.relocations() {
+        for (offset, mut relocation) in section.relocations() {
+            if let Some(start) = start_of_code(&file, &relocation) {
+                relocation.set_addend(relocation.addend().wrapping_add(start));
+            }
             // What cannot be understood stays as it is, and leads nowhere.
             let _ = map.add(&file, offset, relocation);
         }
@@ -74,6 +79,19 @@ pub(crate) fn with_dwarf(
         RelocateReader::new(EndianSlice::new(contents, LittleEndian), Relocations(map))
     });
     body(&dwarf)
+}
+
+/// If a relocation refers to code, the number that stands for the start of its section, so that the
+/// places in several sections differ.
+fn start_of_code(file: &ElfFile64<'_>, relocation: &object::Relocation) -> Option<i64> {
+    let object::RelocationTarget::Symbol(symbol) = relocation.target() else {
+        return None;
+    };
+    let section = file.symbol_by_index(symbol).ok()?.section_index()?;
+    let kind = file.section_by_index(section).ok()?.kind();
+    (kind == object::SectionKind::Text)
+        .then(|| i64::try_from(kernel::start_of(section.0)).ok())
+        .flatten()
 }
 
 /// The types of the module in `data`: those of `functions`, by the names of symbols, and all

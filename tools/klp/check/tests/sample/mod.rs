@@ -77,11 +77,14 @@ pub struct Sample {
     pub undefined: Vec<&'static str>,
     pub weak: bool,
     pub versions: Vec<(u32, &'static str)>,
+    /// Whether the checksums are in the table for long names.
+    pub long_names: bool,
     /// Objects of sections, and names of symbols.
     pub livepatch: Vec<(&'static str, &'static str)>,
     pub livepatch_marked: bool,
     pub livepatch_section: u16,
-    pub signed: bool,
+    /// What is appended in front of the mark of a signature; no mark if it is empty.
+    pub signature: Vec<u8>,
 }
 
 impl Default for Sample {
@@ -101,10 +104,11 @@ impl Default for Sample {
             undefined: vec!["printk"],
             weak: false,
             versions: vec![],
+            long_names: false,
             livepatch: vec![("vmlinux", ".klp.sym.vmlinux.do_nap,0")],
             livepatch_marked: true,
             livepatch_section: SHN_LIVEPATCH,
-            signed: false,
+            signature: vec![],
         }
     }
 }
@@ -272,7 +276,16 @@ impl Sample {
         for name in &self.undefined {
             module.symbol(name, binding, 0);
         }
-        if !self.versions.is_empty() {
+        if self.long_names {
+            let sums = self.versions.iter();
+            let sums: Vec<u8> = sums.flat_map(|(sum, _)| sum.to_le_bytes()).collect();
+            let mut names = Names(vec![]);
+            for (_, name) in &self.versions {
+                names.add(name);
+            }
+            module.section("__version_ext_crcs", SHT_PROGBITS, SHF_ALLOC, &sums);
+            module.section("__version_ext_names", SHT_PROGBITS, SHF_ALLOC, &names.0);
+        } else if !self.versions.is_empty() {
             let mut table = vec![];
             for (checksum, name) in &self.versions {
                 table.extend(u64::from(*checksum).to_le_bytes());
@@ -296,12 +309,16 @@ impl Sample {
         }
         let mut data = module.build();
         data[18..20].copy_from_slice(&self.machine.to_le_bytes());
-        if self.signed {
+        if !self.signature.is_empty() {
+            data.extend(&self.signature);
             data.extend(b"~Module signature appended~\n");
         }
         data
     }
 }
+
+/// A signature as the kernel wants its form: an empty PKCS#7 message, and how long it is.
+pub const SIGNATURE: [u8; 14] = [0x30, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 2];
 
 /// The symbols of a kernel and a module of it.
 pub const KALLSYMS: &str = "\

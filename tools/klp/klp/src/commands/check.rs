@@ -109,9 +109,9 @@ fn check_all(arguments: &Arguments, context: &Context) -> Result {
     let mut patches = vec![];
     for file in &arguments.files {
         let report = read_module(file)
-            .map_err(|error| format!("{}: {error}", file.display()).into())
-            .and_then(|data| check(&mut facts, &data, arguments.quick))
-            .unwrap_or_else(|error| Report::unreadable(&error.to_string()));
+            .map_err(|error| format!("{}: {error}", file.display()))
+            .map(|data| check(&mut facts, &data, arguments.quick))
+            .unwrap_or_else(|error: String| Report::unreadable(&error));
         let verdict = report.verdict(arguments.strict);
         if !context.json {
             print(&text(file, &facts, &report, verdict, arguments.quiet)?)?;
@@ -143,26 +143,22 @@ fn check_all(arguments: &Arguments, context: &Context) -> Result {
 }
 
 /// Checks a patch, given the contents of its file; `quick` leaves out what takes time.
-///
-/// # Errors
-///
-/// The file of a module that it patches cannot be read.
-pub fn check(facts: &mut Facts<'_>, data: &[u8], quick: bool) -> Result<Report> {
+pub fn check(facts: &mut Facts<'_>, data: &[u8], quick: bool) -> Report {
     let patch = match Patch::parse(data, facts.layout()) {
         Ok(patch) => patch,
-        Err(error) => return Ok(Report::damaged(&error)),
+        Err(error) => return Report::damaged(&error),
     };
     for object in patch.objects() {
-        facts.learn(&object)?;
+        facts.learn(&object);
     }
     let mut report = if quick {
         klp_check::check_quickly(&patch, &facts.kernel)
     } else {
-        facts.learn_inlined(&patch)?;
+        facts.learn_inlined(&patch);
         klp_check::check(&patch, &facts.kernel)
     };
     report.sort();
-    Ok(report)
+    report
 }
 
 /// A finding as compilers tell it: what, where, why, and what to do.

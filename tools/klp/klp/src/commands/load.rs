@@ -10,7 +10,6 @@ use std::{
 };
 
 use clap::Args;
-use klp_check::Level;
 use klp_live::{
     guard::{Guard, DEATHS},
     store::{Installed, Store},
@@ -407,8 +406,9 @@ fn insert(session: &Session, path: &Path, opened: &Opened) -> Step {
     )
 }
 
-/// Refuses a patch that does not fit, and says why. What may pass by itself, such as a transition,
-/// is left to the kernel, and so is what cannot be told.
+/// Refuses a patch that the kernel would refuse, or die of, and says why. What may pass by itself,
+/// such as a transition, is left to the kernel, and so is what cannot be told; what else klp check
+/// finds wrong is for its author.
 fn check(session: &Session, path: &Path, contents: &[u8]) -> Step {
     let machine = &session.machine;
     let release = machine.kernel_release()?;
@@ -418,7 +418,7 @@ fn check(session: &Session, path: &Path, contents: &[u8]) -> Step {
         ..Sources::default()
     };
     let report = Facts::gather(machine, &kernel, &sources)
-        .and_then(|mut facts| check::check(&mut facts, contents, true));
+        .map(|mut facts| check::check(&mut facts, contents, true));
     let report = match report {
         Ok(report) => report,
         // Then the kernel says what is wrong.
@@ -430,7 +430,7 @@ fn check(session: &Session, path: &Path, contents: &[u8]) -> Step {
     let mut errors = report
         .findings
         .iter()
-        .filter(|finding| finding.level == Level::Error && !finding.rule.may_pass())
+        .filter(|finding| finding.refused && !finding.rule.may_pass())
         .peekable();
     if errors.peek().is_none() {
         return Ok(());
