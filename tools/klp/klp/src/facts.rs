@@ -25,6 +25,18 @@ const TRACEABLE: &str = "/sys/kernel/tracing/available_filter_functions_addrs";
 /// And without; that is all there is before 6.5.
 const TRACEABLE_BY_NAME: &str = "/sys/kernel/tracing/available_filter_functions";
 
+/// How much is looked at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Depth {
+    /// The module itself, and what goes on in the running kernel.
+    Module,
+    /// The symbols of the kernel too.
+    Symbols,
+    /// Everything.
+    #[default]
+    Everything,
+}
+
 /// What the user names.
 #[derive(Default)]
 pub struct Sources<'a> {
@@ -36,14 +48,15 @@ pub struct Sources<'a> {
     pub targets: &'a [PathBuf],
     /// What other modules export.
     pub exports: &'a [PathBuf],
-    /// Whether only what is quickly known is wanted.
-    pub quick: bool,
+    /// How much is wanted.
+    pub depth: Depth,
 }
 
 /// What is known of a kernel, and where more can be found.
 pub struct Facts<'a> {
     machine: &'a Machine,
     named: &'a Kernel<'a>,
+    depth: Depth,
     /// A vmlinux that may have DWARF.
     vmlinux: Option<PathBuf>,
     /// What was learned.
@@ -69,16 +82,17 @@ impl<'a> Facts<'a> {
         let mut this = Self {
             machine,
             named,
+            depth: sources.depth,
             vmlinux: None,
             kernel: Known {
                 release: Some(named.release().into()),
                 ..Known::default()
             },
         };
-        this.choose_vmlinux(sources.vmlinux)?;
         let config = named.config();
-        this.kernel.modules = named.modules();
-        this.kernel.built_in = named.built_in();
+        if this.depth != Depth::Module {
+            this.learn_kernel(sources, config.as_ref())?;
+        }
         let has = |option: &str| {
             config
                 .as_ref()
@@ -86,23 +100,10 @@ impl<'a> Facts<'a> {
         };
         this.kernel.lax_namespaces = has("MODULE_ALLOW_MISSING_NAMESPACE_IMPORTS");
         this.kernel.loads_by_force = has("MODULE_FORCE_LOAD");
-        this.kernel.vermagic = match named.vermagic() {
-            Some(magic) => Some(magic),
-            // A seed of the configuration is part of it.
-            None => config
-                .as_ref()
-                .filter(|config| !config.contains("RANDSTRUCT"))
-                .map(|config| vermagic(named.release(), config)),
-        };
-        this.add_symbols(sources)?;
-        this.add_exports(sources.exports)?;
-        if !sources.quick {
-            this.add_types();
-        }
         if named.is_running() {
             this.kernel.loaded = this.loaded();
             this.kernel.signatures = this.signatures(config.as_ref());
-            this.kernel.live = Some(this.live(sources.quick)?);
+            this.kernel.live = Some(this.live()?);
         } else if let Some(config) = &config {
             // Secure boot may demand them later.
             this.kernel.signatures = if config.contains("MODULE_SIG_FORCE") {
@@ -121,6 +122,35 @@ impl<'a> Facts<'a> {
         Ok(this)
     }
 
+    /// Learns what the kernel consists of.
+    fn learn_kernel(
+        &mut self,
+        sources: &Sources<'_>,
+        config: Option<&HashSet<String>>,
+    ) -> Result<()> {
+        self.choose_vmlinux(sources.vmlinux)?;
+        self.kernel.modules = self.named.modules();
+        self.kernel.built_in = self.named.built_in();
+        self.kernel.vermagic = match self.named.vermagic() {
+            Some(magic) => Some(magic),
+            // A seed of the configuration is part of it.
+            None => config
+                .filter(|config| !config.contains("RANDSTRUCT"))
+                .map(|config| vermagic(self.named.release(), config)),
+        };
+        self.add_symbols(sources)?;
+        self.add_exports(sources.exports)?;
+        if self.depth == Depth::Everything {
+            self.add_types();
+        }
+        Ok(())
+    }
+
+    /// How much is looked at.
+    pub fn depth(&self) -> Depth {
+        self.depth
+    }
+
     /// The layout of a patch's lists.
     pub fn layout(&self) -> Option<Layout> {
         self.kernel.types.as_ref()?.layout()
@@ -128,7 +158,10 @@ impl<'a> Facts<'a> {
 
     /// Learns the symbols of an object that a patch needs, if they are to be found.
     pub fn learn(&mut self, object: &str) {
-        if object == "vmlinux" || self.kernel.files.contains_key(object) {
+        if self.depth == Depth::Module
+            || object == "vmlinux"
+            || self.kernel.files.contains_key(object)
+        {
             return;
         }
         if self.kernel.symbols.contains_key(object) {
@@ -321,10 +354,13 @@ impl<'a> Facts<'a> {
     }
 
     /// What goes on in the running kernel.
-    fn live(&self, quick: bool) -> Result<Live> {
+    fn live(&self) -> Result<Live> {
         let mut live = Live {
             holders: self.holders()?,
-            tasks: if quick { None } else { Some(self.tasks()?) },
+            tasks: match self.depth {
+                Depth::Everything => Some(self.tasks()?),
+                _ => None,
+            },
             ..Live::default()
         };
         let read = |path: &str| self.machine.read(path).ok().flatten();

@@ -15,7 +15,7 @@ use serde::Serialize;
 use super::{print, Result};
 use crate::{
     context::Context,
-    facts::{Facts, Sources},
+    facts::{Depth, Facts, Sources},
     json,
     kernel::{read_module, Kernel},
 };
@@ -103,14 +103,18 @@ fn check_all(arguments: &Arguments, context: &Context) -> Result {
         system_map: arguments.system_map.as_deref(),
         targets: &arguments.target,
         exports: &arguments.exports,
-        quick: arguments.quick,
+        depth: if arguments.quick {
+            Depth::Symbols
+        } else {
+            Depth::Everything
+        },
     };
     let mut facts = Facts::gather(&machine, &kernel, &sources)?;
     let mut patches = vec![];
     for file in &arguments.files {
         let report = read_module(file)
             .map_err(|error| format!("{}: {error}", file.display()))
-            .map(|data| check(&mut facts, &data, arguments.quick))
+            .map(|data| check(&mut facts, &data))
             .unwrap_or_else(|error: String| Report::unreadable(&error));
         let verdict = report.verdict(arguments.strict);
         if !context.json {
@@ -142,8 +146,8 @@ fn check_all(arguments: &Arguments, context: &Context) -> Result {
     Ok(ExitCode::from(status))
 }
 
-/// Checks a patch, given the contents of its file; `quick` leaves out what takes time.
-pub fn check(facts: &mut Facts<'_>, data: &[u8], quick: bool) -> Report {
+/// Checks a patch, given the contents of its file.
+pub fn check(facts: &mut Facts<'_>, data: &[u8]) -> Report {
     let patch = match Patch::parse(data, facts.layout()) {
         Ok(patch) => patch,
         Err(error) => return Report::damaged(&error),
@@ -151,11 +155,11 @@ pub fn check(facts: &mut Facts<'_>, data: &[u8], quick: bool) -> Report {
     for object in patch.objects() {
         facts.learn(&object);
     }
-    let mut report = if quick {
-        klp_check::check_quickly(&patch, &facts.kernel)
-    } else {
+    let mut report = if facts.depth() == Depth::Everything {
         facts.learn_inlined(&patch);
         klp_check::check(&patch, &facts.kernel)
+    } else {
+        klp_check::check_quickly(&patch, &facts.kernel)
     };
     report.sort();
     report

@@ -10,6 +10,7 @@ use std::{
 };
 
 use clap::Args;
+use klp_check::{Finding, Report};
 use klp_live::{
     guard::{Guard, DEATHS},
     store::{Installed, Store},
@@ -22,7 +23,7 @@ use super::{check, unload, Result};
 use crate::{
     context::Context,
     explain,
-    facts::{Facts, Sources},
+    facts::{Depth, Facts, Sources},
     json,
     kernel::{is_loaded_build, Kernel},
     session::{self, Session, Step, Stop, Waits},
@@ -392,56 +393,60 @@ fn insert(session: &Session, path: &Path, opened: &Opened) -> Step {
     let module = &opened.module;
     session.say(format_args!("loading patch module: {}", path.display()));
     // Of other architectures, the check knows too little to be in the way.
-    if session.checks.get() && module.architecture() == Some(Architecture::X86_64) {
-        check(session, path, &opened.contents)?;
+    let checks = session.checks.get() && module.architecture() == Some(Architecture::X86_64);
+    if checks && complains(session, path, &opened.contents, Depth::Module) {
+        return Err(Stop::Failed(format!(
+            "failed to load module {}: it does not fit this kernel; --no-check has the kernel try",
+            path.display()
+        )));
     }
     // One that was loaded and disabled.
     if session.machine.has_patch_module(module.name())? {
         unload::remove(session, module.name(), true)?;
     }
-    session.patiently(
+    let result = session.patiently(
         format_args!("failed to load module {}", path.display()),
         || session.kernel.load_module(&opened.file),
         |error| explain::loading(&session.machine, module, error),
-    )
+    );
+    // The kernel looks symbols up faster than it tells them, but does not say which one it misses.
+    if checks && matches!(result, Err(Stop::Failed(_))) {
+        complains(session, path, &opened.contents, Depth::Symbols);
+    }
+    result
 }
 
-/// Refuses a patch that the kernel would refuse, or die of, and says why. What may pass by itself,
-/// such as a transition, is left to the kernel, and so is what cannot be told; what else klp check
-/// finds wrong is for its author.
-fn check(session: &Session, path: &Path, contents: &[u8]) -> Step {
+/// Says what a kernel would refuse a patch for, or die of, and whether there is anything. What may
+/// pass by itself, such as a transition, is left to the kernel, and so is what cannot be told; what
+/// else klp check finds wrong is for its author.
+fn complains(session: &Session, path: &Path, contents: &[u8], depth: Depth) -> bool {
     let machine = &session.machine;
-    let release = machine.kernel_release()?;
-    let kernel = Kernel::of_release(machine, &release);
     let sources = Sources {
-        quick: true,
+        depth,
         ..Sources::default()
     };
-    let report = Facts::gather(machine, &kernel, &sources)
-        .map(|mut facts| check::check(&mut facts, contents, true));
-    let report = match report {
+    let report = || -> Result<Report> {
+        let kernel = Kernel::of_release(machine, &machine.kernel_release()?);
+        Ok(check::check(
+            &mut Facts::gather(machine, &kernel, &sources)?,
+            contents,
+        ))
+    };
+    let report = match report() {
         Ok(report) => report,
         // Then the kernel says what is wrong.
         Err(error) => {
             session.warn(format_args!("{} is not checked: {error}", path.display()));
-            return Ok(());
+            return false;
         }
     };
-    let mut errors = report
-        .findings
-        .iter()
-        .filter(|finding| finding.refused && !finding.rule.may_pass())
-        .peekable();
-    if errors.peek().is_none() {
-        return Ok(());
+    let mut any = false;
+    let refused = |finding: &&Finding| finding.refused && !finding.rule.may_pass();
+    for finding in report.findings.iter().filter(refused) {
+        session.warn(check::describe(path, finding));
+        any = true;
     }
-    for error in errors {
-        session.warn(check::describe(path, error));
-    }
-    Err(Stop::Failed(format!(
-        "failed to load module {}: it does not fit this kernel; --no-check has the kernel try",
-        path.display()
-    )))
+    any
 }
 
 /// Turns a patch round that is being disabled, or enables it on old kernels, which keep those that
