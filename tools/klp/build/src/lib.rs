@@ -59,6 +59,7 @@ mod elf;
 mod error;
 mod fields;
 mod headers;
+mod ibt;
 mod image;
 mod kernel;
 mod layout;
@@ -81,6 +82,8 @@ pub use error::{Error, Refusal, Result};
 pub use kernel::Kernel;
 pub use pair::Changes;
 pub use tools::Tools;
+
+use klp_check::Types;
 
 use compile::{Object, Owner};
 use configured::Configured;
@@ -151,7 +154,8 @@ pub fn build(
     let work = tree.work()?;
 
     say("Testing patch file(s)");
-    let patched = patch::apply(tools, kernel, &request.patches, &work)?;
+    let note = |text: &str| progress(Progress::Note(text));
+    let patched = patch::apply(tools, kernel, &request.patches, &work, &note)?;
     let build = Build {
         tools,
         kernel,
@@ -163,21 +167,31 @@ pub fn build(
     say("Compiling the original source");
     let sources = build.compile(&objects, &patched)?;
     let image = tree.image()?;
-    build.check_objects(&sources)?;
+    if kernel.is_running() {
+        let notes = Path::new("/sys/kernel/notes");
+        kernel.check_build(&image, &fs::read(notes).map_err(in_file(notes))?)?;
+    }
+    build.check_objects(&sources, &image)?;
     build.note_fields(&objects, &sources, &patched)?;
     say("Comparing it with the kernel");
     let locations = build.locate(&objects, &image)?;
     say("Comparing original and patched objects");
-    let Compared { outputs, changes } = build.compare(&objects, &sources, &image, &locations)?;
+    let Compared {
+        outputs,
+        changes,
+        effective,
+    } = build.compare(&objects, &sources, &image, &locations)?;
     if changes.iter().all(|changes| changes.changed.is_empty()) {
         return Err("the patches change no function of this kernel".into());
     }
+    build.note_no_effect(&objects, &patched, &effective);
     say(&format!("Building patch module: {}", output.display()));
     let files: Vec<_> = outputs
         .iter()
         .map(|(owner, file)| (object_path(owner), file.clone()))
         .collect();
     let module = module::link(tools, kernel, &tree, &work, &name, &files, request.replace)?;
+    build.check_pointers(&image, &outputs, &sources.after, &module)?;
     let size = fs::metadata(&module).map_err(in_file(&module))?.len();
     // At once, or not at all.
     let new = output.with_extension("ko.new");
@@ -228,6 +242,8 @@ struct Compared {
     outputs: Vec<(Owner, PathBuf)>,
     /// What changes in which object.
     changes: Vec<Changes>,
+    /// The objects of which something gets into the patch.
+    effective: BTreeSet<String>,
 }
 
 /// The files of all objects, compiled with sections.
@@ -237,14 +253,17 @@ struct Compiled {
 }
 
 impl Build<'_> {
+    fn note(&self, text: &str) {
+        (self.progress)(Progress::Note(text));
+    }
+
     /// The objects that the patched files go into, and all others of the same modules.
     fn objects(&self, patched: &Patched) -> Result<Vec<Object>> {
         let mut includes = None;
         let mut candidates = BTreeSet::new();
         let mut refusals = Vec::new();
         for file in &patched.files {
-            let object = file.strip_suffix(".c").map(|stem| format!("{stem}.o"));
-            candidates.extend(object);
+            candidates.insert(file.clone());
             if includes.is_none() {
                 includes = Some(Includes::read(self.tree, &self.kernel.source)?);
             }
@@ -255,23 +274,16 @@ impl Build<'_> {
             let users = users.unwrap_or_default();
             match headers::too_many(file, &users) {
                 Some(refusal) => refusals.push(refusal),
-                None => candidates.extend(
-                    users
-                        .iter()
-                        .filter_map(|user| Some(format!("{}.o", user.strip_suffix(".c")?))),
-                ),
+                None => candidates.extend(users),
             }
         }
         refuse(refusals)?;
         let mut configured = Configured::new(self.tools, self.kernel, self.work);
         let mut there = Vec::new();
         for candidate in candidates {
-            if configured.has_object(&candidate)? {
-                there.push(candidate);
-            }
+            there.extend(configured.object(&candidate)?);
         }
-        let candidates = there;
-        let mut objects = compile::kbuild(self.tools, self.kernel, &mut configured, &candidates)?;
+        let mut objects = compile::kbuild(self.tools, self.kernel, &mut configured, &there)?;
         objects.retain(|object| patched.files.iter().any(|file| object.is_from(file)));
         for file in &patched.files {
             if !objects.iter().any(|object| object.is_from(file)) {
@@ -308,32 +320,33 @@ impl Build<'_> {
             .filter(|object| patched.files.iter().any(|file| object.is_from(file)))
             .collect();
         let directory = self.work.join("1");
-        let before = compile::with_sections(self.tools, self.kernel, &all, &directory, None)?;
+        let before = compile::with_sections(self.tools, self.kernel, &all, &directory, None)?.files;
         (self.progress)(Progress::Step("Compiling the patched source"));
         self.tree.put(self.kernel, patched)?;
         let (directory, source) = (self.work.join("2"), self.tree.source());
         let source = Some(source.as_path());
+        let compiled =
+            compile::with_sections(self.tools, self.kernel, &changed, &directory, source)?;
+        for warning in &compiled.warnings {
+            self.note(warning);
+        }
         let mut after = before.clone();
-        after.extend(compile::with_sections(
-            self.tools,
-            self.kernel,
-            &changed,
-            &directory,
-            source,
-        )?);
+        after.extend(compiled.files);
         Ok(Compiled { before, after })
     }
 
     /// Refuses structures whose layout changes, variables that would be mixed up, and what would be
     /// left out.
-    fn check_objects(&self, compiled: &Compiled) -> Result<()> {
+    fn check_objects(&self, compiled: &Compiled, image: &Image) -> Result<()> {
         let mut refusals = Vec::new();
+        let types = image.section(".BTF").map(|(_, data)| Types::parse(data));
+        let types = types.transpose()?;
         for (path, before) in &compiled.before {
             let after = &compiled.after[path];
             if before != after {
                 let read = |path: &Path| fs::read(path).map_err(in_file(path));
                 let (old, new) = (read(before)?, read(after)?);
-                refusals.extend(layout::compare(path, &old, &new)?);
+                refusals.extend(layout::compare(path, &old, &new, types.as_ref())?);
                 refusals.extend(statics::compare(path, &old, &new)?);
                 refusals.extend(tables::compare(path, &old, &new)?);
             }
@@ -358,12 +371,12 @@ impl Build<'_> {
                 [structure] => format!("{field} of {structure}"),
                 _ => field,
             };
-            (self.progress)(Progress::Note(&format!(
+            self.note(&format!(
                 "{file}: the patch sets {place} in another way. Instances that exist when it is \
                  loaded were set by the old code: if the value means something else now, mark new \
                  instances with a shadow variable (samples/README.md), or convert the old ones in a \
                  callback"
-            )));
+            ));
         }
         Ok(())
     }
@@ -411,6 +424,32 @@ impl Build<'_> {
         Ok(locations)
     }
 
+    /// Where a module of the kernel is when it was compared.
+    fn kernel_module(&self, module: &str) -> PathBuf {
+        self.work.join("kernel").join(format!("{module}.ko"))
+    }
+
+    /// Refuses pointers to functions that cannot be called by one, in the finished module.
+    fn check_pointers(
+        &self,
+        image: &Image,
+        outputs: &[(Owner, PathBuf)],
+        after: &Objects,
+        module: &Path,
+    ) -> Result<()> {
+        let modules = outputs.iter().filter_map(|(owner, _)| match owner {
+            Owner::Module(path) => Some((patched_name(owner), self.kernel_module(path))),
+            Owner::Vmlinux => None,
+        });
+        let taken = ibt::taken(image, &modules.collect(), module)?;
+        if taken.is_empty() {
+            return Ok(());
+        }
+        let definitions = pair::definitions(after)?;
+        let place = |name: &str| pair::in_object(name, &definitions, &definitions);
+        refuse(taken.iter().map(|taken| taken.refusal(place)).collect())
+    }
+
     /// Compares a module, compiled here as a whole, with the kernel's.
     fn compare_module(&self, module: &str) -> Result<()> {
         let file = self.kernel.module(module).ok_or_else(|| {
@@ -419,7 +458,9 @@ impl Build<'_> {
                 self.kernel.release
             )
         })?;
-        let copy = self.work.join("kernel.ko");
+        let copy = self.kernel_module(module);
+        let directory = copy.parent().unwrap_or(self.work);
+        fs::create_dir_all(directory).map_err(in_file(directory))?;
         let program = match file.extension().and_then(|suffix| suffix.to_str()) {
             Some("xz") => "xz -dc",
             Some("zst") => "zstd -dcq",
@@ -427,8 +468,8 @@ impl Build<'_> {
             _ => "cat",
         };
         let mut command = self.tools.program(self.work, "sh");
-        let script = format!("{program} <\"$1\" >kernel.ko");
-        command.args(["-euc", &script, "sh"]).arg(&file);
+        let script = format!("{program} <\"$1\" >\"$2\"");
+        command.args(["-euc", &script, "sh"]).arg(&file).arg(&copy);
         self.tools.run("unpacking a module", &mut command)?;
         let object = self.kernel.build.join(format!("{module}.o"));
         let read = |path: &Path| fs::read(path).map_err(in_file(path));
@@ -458,10 +499,12 @@ impl Build<'_> {
             tree: self.tree,
             work: self.work,
             objtool: &arguments,
+            note: &|text| self.note(text),
         };
         let owners: BTreeSet<_> = objects.iter().map(|object| &object.owner).collect();
         let (mut outputs, mut all) = (Vec::new(), Vec::new());
         let mut refusals = Vec::new();
+        let mut effective = BTreeSet::new();
         for owner in owners {
             let of_owner = |files: &Objects| -> Objects {
                 let objects = objects.iter().filter(|object| object.owner == *owner);
@@ -489,7 +532,11 @@ impl Build<'_> {
                 }
                 let changes = pair::changes(path, before, after, &output)?;
                 (self.progress)(Progress::Changed(&changes));
+                if pair::has_effect(&changes, before, after, &output)? {
+                    effective.insert(path.clone());
+                }
                 refusals.extend(pair::check_traceable(&changes, before)?);
+                refusals.extend(pair::check_addresses(&changes, before)?);
                 if let Some(addresses) = locations.get(path) {
                     refusals.extend(pair::check_weak(&changes, before, addresses)?);
                 }
@@ -499,14 +546,28 @@ impl Build<'_> {
                 Owner::Vmlinux => &all[..],
                 Owner::Module(_) => &[],
             };
-            refusals.extend(pair::check_references(image, of_vmlinux, &output)?);
+            refusals.extend(pair::check_references(image, of_vmlinux, &after, &output)?);
             outputs.push((owner.clone(), output));
         }
         refuse(refusals)?;
         Ok(Compared {
             outputs,
             changes: all,
+            effective,
         })
+    }
+
+    /// Tells of patched files that contribute nothing to the patch.
+    fn note_no_effect(&self, objects: &[Object], patched: &Patched, effective: &BTreeSet<String>) {
+        for file in &patched.files {
+            let mut from = objects.iter().filter(|object| object.is_from(file));
+            if !from.any(|object| effective.contains(&object.path)) {
+                self.note(&format!(
+                    "{file}: what the patch changes here has no effect: the code of all functions \
+                     stays as it is, for instance because of the kernel's configuration"
+                ));
+            }
+        }
     }
 
     /// The arguments with which the kernel's build system calls objtool, but for those that depend on
