@@ -158,6 +158,19 @@ impl Image {
         self.symbols.get(name).map_or(&[], Vec::as_slice)
     }
 
+    /// All symbols, as a `System.map` has them.
+    pub(crate) fn system_map(&self) -> String {
+        let symbols = self.symbols.iter();
+        let mut lines: Vec<_> = symbols
+            .flat_map(|(name, all)| all.iter().map(move |symbol| (symbol.address, symbol.kind, name)))
+            .collect();
+        lines.sort_unstable();
+        let lines = lines.iter();
+        lines
+            .map(|(address, kind, name)| format!("{address:016x} {} {name}\n", char::from(*kind)))
+            .collect()
+    }
+
     /// What is in memory at an address before anything runs.
     pub(crate) fn bytes(&self, address: u64, size: usize) -> Option<&[u8]> {
         let section = self.sections.iter().find(|section| {
@@ -373,6 +386,15 @@ mod tests {
         assert!(!symbols["same"][0].is_global());
         assert_eq!(symbols[&long[1..]][0].address, BASE - 0x40);
         assert_eq!(symbols["many"].len(), 600);
+    }
+
+    #[test]
+    fn list_of_symbols() {
+        let symbols = [(BASE + 16, b't', "b"), (BASE, b'T', "a"), (BASE + 8, b'd', "b")];
+        assert_eq!(
+            Image::of(&[], &symbols).system_map(),
+            "ffffffff82200000 T a\nffffffff82200008 d b\nffffffff82200010 t b\n"
+        );
     }
 
     #[test]

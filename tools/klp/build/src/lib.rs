@@ -18,10 +18,13 @@
 //! 4. Structures whose layout changes are refused (module `layout`), and fields that are set in another way
 //!    are pointed out (module `fields`).
 //! 5. The objects of step 2 are found in the kernel's image and compared with it, byte by byte
-//!    (module `locate`); modules are compared with the kernel's modules.
+//!    (module `locate`). The functions of modules are compared with those of the kernel's modules, but
+//!    not what they refer to, which is only known when a module is loaded.
 //! 6. The objects of step 3 are linked into the two files that `objtool klp diff` compares, with what it
 //!    expects of a whole kernel (module `pair`).
 //! 7. The result is linked into a module with the kernel's `scripts/livepatch/init.c` (module `module`).
+//!    Pointers to functions that the kernel has made uncallable by a pointer are refused (module
+//!    `ibt`); `objtool` does not look for them in either way.
 //!
 //! # Why this is sound, and where that ends
 //!
@@ -51,7 +54,8 @@
 //! are not replaced, that it is safe while some tasks run old code and some new, that data means the
 //! same to both. No comparison of code tells.
 //!
-//! [`Built::module`] is where a check of the finished module against the kernel can follow.
+//! The finished module, [`Built::module`], can be checked against the kernel with what is beside it
+//! in [`Built`]; the command `klp build` does so.
 
 mod compile;
 mod configured;
@@ -116,6 +120,11 @@ pub struct Built {
     pub patched: Vec<String>,
     /// Its size in bytes.
     pub size: u64,
+    /// The symbols of the kernel that it is for, as a `System.map` has them. This file and those of
+    /// `targets` are there until the next build.
+    pub system_map: PathBuf,
+    /// The kernel's files of the modules that it patches.
+    pub targets: Vec<PathBuf>,
 }
 
 /// How the build goes on, for people.
@@ -192,6 +201,8 @@ pub fn build(
         .collect();
     let module = module::link(tools, kernel, &tree, &work, &name, &files, request.replace)?;
     build.check_pointers(&image, &outputs, &sources.after, &module)?;
+    let system_map = work.join("System.map");
+    fs::write(&system_map, image.system_map()).map_err(in_file(&system_map))?;
     let size = fs::metadata(&module).map_err(in_file(&module))?.len();
     // At once, or not at all.
     let new = output.with_extension("ko.new");
@@ -205,6 +216,8 @@ pub fn build(
             .map(|(owner, _)| patched_name(owner))
             .collect(),
         size,
+        system_map,
+        targets: build.targets(&outputs).into_values().collect(),
     })
 }
 
@@ -429,6 +442,15 @@ impl Build<'_> {
         self.work.join("kernel").join(format!("{module}.ko"))
     }
 
+    /// The kernel's files of the modules that are patched, by the modules' names.
+    fn targets(&self, outputs: &[(Owner, PathBuf)]) -> BTreeMap<String, PathBuf> {
+        let modules = outputs.iter().filter_map(|(owner, _)| match owner {
+            Owner::Module(path) => Some((patched_name(owner), self.kernel_module(path))),
+            Owner::Vmlinux => None,
+        });
+        modules.collect()
+    }
+
     /// Refuses pointers to functions that cannot be called by one, in the finished module.
     fn check_pointers(
         &self,
@@ -437,11 +459,7 @@ impl Build<'_> {
         after: &Objects,
         module: &Path,
     ) -> Result<()> {
-        let modules = outputs.iter().filter_map(|(owner, _)| match owner {
-            Owner::Module(path) => Some((patched_name(owner), self.kernel_module(path))),
-            Owner::Vmlinux => None,
-        });
-        let taken = ibt::taken(image, &modules.collect(), module)?;
+        let taken = ibt::taken(image, &self.targets(outputs), module)?;
         if taken.is_empty() {
             return Ok(());
         }

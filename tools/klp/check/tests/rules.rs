@@ -587,6 +587,9 @@ fn what_is_right_though_it_looks_wrong() {
             sample.objects[1] = object(Some("driver"), vec![]);
             sample.livepatch = vec![("driver", ".klp.sym.driver.probe,0")];
         }),
+        ("what objtool leaves behind", |sample, _| {
+            sample.left_behind = true;
+        }),
         ("a weak symbol that is not there", |sample, _| {
             sample.weak = true;
             sample.undefined = vec!["nowhere"];

@@ -6,10 +6,15 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::Args;
 use klp_build::{Built, Changes, Kernel, Progress, Request, Tools};
+use klp_check::{Level, Verdict};
 use serde::Serialize;
 
-use super::Result;
-use crate::{context::Context, json};
+use super::{check, Result};
+use crate::{
+    context::Context,
+    facts::{Facts, Sources},
+    json, kernel,
+};
 
 /// Where the package livepatch-dkms has the source.
 const INSTALLED: &str = "/usr/share/livepatch-dkms/source";
@@ -87,11 +92,42 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result {
         Progress::Changed(_) => (),
     };
     let built = klp_build::build(&tools, &kernel, &request, &progress)?;
+    check_module(&kernel, &built, context)?;
     if let Some(command) = &arguments.test {
         test(&tools, &built, command)?;
     }
     report(&built, context)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Sees whether the kernel would take the module, as `klp check` does.
+fn check_module(kernel: &Kernel, built: &Built, context: &Context) -> Result<()> {
+    eprintln!("Checking the module");
+    let machine = context.machine();
+    let named = kernel::Kernel::named(&machine, &kernel.build.to_string_lossy())?;
+    let sources = Sources {
+        system_map: Some(&built.system_map),
+        targets: &built.targets,
+        // The module has no types, and objtool has seen to inlined copies.
+        quick: true,
+        ..Sources::default()
+    };
+    let mut facts = Facts::gather(&machine, &named, &sources)?;
+    let report = check::check(&mut facts, &std::fs::read(&built.module)?, sources.quick)?;
+    for finding in &report.findings {
+        if matches!(finding.level, Level::Error | Level::Warning) {
+            eprintln!("{}", check::describe(&built.module, finding));
+        }
+    }
+    if report.verdict(false) == Verdict::DoesNotFit {
+        return Err(format!(
+            "{}: built, but it does not fit {}",
+            built.module.display(),
+            kernel.release
+        )
+        .into());
+    }
+    Ok(())
 }
 
 /// What is done in the virtual machine, with this program, the module and the command.
