@@ -162,7 +162,10 @@ impl Image {
     pub(crate) fn system_map(&self) -> String {
         let symbols = self.symbols.iter();
         let mut lines: Vec<_> = symbols
-            .flat_map(|(name, all)| all.iter().map(move |symbol| (symbol.address, symbol.kind, name)))
+            .flat_map(|(name, all)| {
+                all.iter()
+                    .map(move |symbol| (symbol.address, symbol.kind, name))
+            })
             .collect();
         lines.sort_unstable();
         let lines = lines.iter();
@@ -390,7 +393,11 @@ mod tests {
 
     #[test]
     fn list_of_symbols() {
-        let symbols = [(BASE + 16, b't', "b"), (BASE, b'T', "a"), (BASE + 8, b'd', "b")];
+        let symbols = [
+            (BASE + 16, b't', "b"),
+            (BASE, b'T', "a"),
+            (BASE + 8, b'd', "b"),
+        ];
         assert_eq!(
             Image::of(&[], &symbols).system_map(),
             "ffffffff82200000 T a\nffffffff82200008 d b\nffffffff82200010 t b\n"

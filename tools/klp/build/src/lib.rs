@@ -54,8 +54,8 @@
 //! are not replaced, that it is safe while some tasks run old code and some new, that data means the
 //! same to both. No comparison of code tells.
 //!
-//! The finished module, [`Built::module`], can be checked against the kernel with what is beside it
-//! in [`Built`]; the command `klp build` does so.
+//! A check of the finished module against the kernel ([`Finished`]) can follow; the command `klp build`
+//! lets `klp check` look at it.
 
 mod compile;
 mod configured;
@@ -120,9 +120,16 @@ pub struct Built {
     pub patched: Vec<String>,
     /// Its size in bytes.
     pub size: u64,
-    /// The symbols of the kernel that it is for, as a `System.map` has them. This file and those of
-    /// `targets` are there until the next build.
-    pub system_map: PathBuf,
+}
+
+/// A module that is finished, but not yet where it was asked for.
+pub struct Finished<'a> {
+    /// Its file.
+    pub module: &'a Path,
+    /// Where it goes.
+    pub output: &'a Path,
+    /// The symbols of the kernel that it is for, as a `System.map` has them.
+    pub system_map: &'a Path,
     /// The kernel's files of the modules that it patches.
     pub targets: Vec<PathBuf>,
 }
@@ -137,16 +144,17 @@ pub enum Progress<'a> {
     Note(&'a str),
 }
 
-/// Builds a live patch.
+/// Builds a live patch. `check` sees the finished module, and says what is wrong with it.
 ///
 /// # Errors
 ///
-/// The patch cannot be made to a running kernel, or a step did not work.
+/// The patch cannot be made to a running kernel, a step did not work, or `check` has failed.
 pub fn build(
     tools: &Tools,
     kernel: &Kernel,
     request: &Request,
     progress: &dyn Fn(Progress<'_>),
+    check: &dyn Fn(&Finished<'_>) -> Result<(), String>,
 ) -> Result<Built> {
     let say = |text: &str| progress(Progress::Step(text));
     if let Some(output) = &request.output {
@@ -161,6 +169,11 @@ pub fn build(
         .unwrap_or_else(|| format!("{name}.ko").into());
     let tree = Tree::prepare(tools, kernel, &say)?;
     let work = tree.work()?;
+    let image = tree.image()?;
+    if kernel.is_running() {
+        let notes = Path::new("/sys/kernel/notes");
+        kernel.check_build(&image, &fs::read(notes).map_err(in_file(notes))?)?;
+    }
 
     say("Testing patch file(s)");
     let note = |text: &str| progress(Progress::Note(text));
@@ -175,11 +188,6 @@ pub fn build(
     let objects = build.objects(&patched)?;
     say("Compiling the original source");
     let sources = build.compile(&objects, &patched)?;
-    let image = tree.image()?;
-    if kernel.is_running() {
-        let notes = Path::new("/sys/kernel/notes");
-        kernel.check_build(&image, &fs::read(notes).map_err(in_file(notes))?)?;
-    }
     build.check_objects(&sources, &image)?;
     build.note_fields(&objects, &sources, &patched)?;
     say("Comparing it with the kernel");
@@ -203,6 +211,13 @@ pub fn build(
     build.check_pointers(&image, &outputs, &sources.after, &module)?;
     let system_map = work.join("System.map");
     fs::write(&system_map, image.system_map()).map_err(in_file(&system_map))?;
+    say("Checking the module");
+    check(&Finished {
+        module: &module,
+        output: &output,
+        system_map: &system_map,
+        targets: build.targets(&outputs).into_values().collect(),
+    })?;
     let size = fs::metadata(&module).map_err(in_file(&module))?.len();
     // At once, or not at all.
     let new = output.with_extension("ko.new");
@@ -216,8 +231,6 @@ pub fn build(
             .map(|(owner, _)| patched_name(owner))
             .collect(),
         size,
-        system_map,
-        targets: build.targets(&outputs).into_values().collect(),
     })
 }
 
