@@ -263,9 +263,7 @@ impl Pair<'_> {
         let result = self.tools.try_run("comparing the objects", &mut command)?;
         let said = String::from_utf8_lossy(&result.stderr);
         if !result.status.success() {
-            let definitions = [before, after].map(definitions);
-            let [before, after] = definitions;
-            return Err(explain(&said, &before?, &after?));
+            return Err(explain(&said, &definitions(before)?, &definitions(after)?));
         }
         for warning in warnings(&said) {
             (self.note)(&format!("objtool: {warning}"));
