@@ -259,7 +259,6 @@ pub(crate) fn with_sections(
 }
 
 /// Compiles an object. The result is what the compiler warned of.
-
 fn compile(
     tools: &Tools,
     kernel: &Kernel,
