@@ -189,11 +189,13 @@ refused() {
 
 test_refused() {
 	refused assembly 'arch/x86/lib/copy_user_64.S: it is assembly'
-	refused data 'numdummies: its initial value changes'
-	refused init 'proc_cmdline_init: it is in an init section'
+	refused data 'drivers/net/dummy.o: numdummies: its initial value changes'
+	refused init 'fs/proc/cmdline.o: proc_cmdline_init: it is in an init section'
 	refused lib 'lib/uuid.c: it is in lib/'
 	refused vdso 'arch/x86/entry/vdso/common/vclock_gettime.c: it is in a vDSO'
 	refused new-member 'fs/aio.o: struct kioctx: its layout changes (new: klp_events)'
+	grep -q '^    users    in fs/aio.o: .*, .* and [0-9]* more' "$TEST_FILES/refused-new-member.log"
+	refused pointer 'fs/proc/loadavg.o: loadavg_proc_show: it takes the address of nr_running'
 	grep -qxF 'klp build: the patches change no function of this kernel' \
 		"$TEST_FILES/refused-no-function.log"
 	refused syscall 'kernel/sys.o: __do_sys_sysinfo: it cannot be intercepted'
@@ -207,6 +209,15 @@ test_noted() {
 		"$TEST_FILES/noted-field.log"
 	test -e "$TEST_FILES/klp-test-noted-field.ko"
 	not grep -q '^note: ' "$TEST_FILES/strings.log"
+}
+
+# untidy TEXT: a note on the patch that has something of everything.
+untidy() { grep -qF -- "$1" "$TEST_FILES/noted-untidy.log" || fail "$(cat "$TEST_FILES/noted-untidy.log")"; }
+test_noted_untidy() {
+	untidy ': fs/proc/cmdline.c: Hunk #1 applies at line 9 (offset -30 lines); see that it is meant'
+	untidy 'note: fs/proc/cmdline.c:10:13: warning: unused variable'
+	untidy 'note: fs/proc/version.c: what the patch changes here has no effect'
+	not grep -q version_proc_show "$TEST_FILES/noted-untidy.log"
 }
 
 test_answers() {

@@ -79,7 +79,7 @@ impl Object {
         let sources = text
             .split_ascii_whitespace()
             .filter_map(|word| word.strip_prefix(&prefix))
-            .map(Into::into)
+            .map(plain)
             .collect();
         let object = Self {
             path: path.into(),
@@ -118,6 +118,21 @@ impl Object {
         }
         command
     }
+}
+
+/// A path without `.` and `..`: the compiler names files as they are included.
+pub(crate) fn plain(path: &str) -> String {
+    let mut parts = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "." => (),
+            ".." => {
+                parts.pop();
+            }
+            part => parts.push(part),
+        }
+    }
+    parts.join("/")
 }
 
 /// A command as the shell gets it, which is written down so that make reads it.
@@ -194,8 +209,16 @@ pub(crate) fn jobs() -> usize {
     thread::available_parallelism().map_or(1, usize::from)
 }
 
+/// What was compiled.
+pub(crate) struct Compiled {
+    /// The files by the objects' paths.
+    pub(crate) files: BTreeMap<String, PathBuf>,
+    /// What the compiler warned of.
+    pub(crate) warnings: BTreeSet<String>,
+}
+
 /// Compiles objects with a section for each function and variable, into files below `output`, from
-/// another tree of the source if one is given. The result has the files by the objects' paths.
+/// another tree of the source if one is given.
 ///
 /// # Errors
 ///
@@ -206,7 +229,7 @@ pub(crate) fn with_sections(
     objects: &[&Object],
     output: &Path,
     source: Option<&Path>,
-) -> Result<BTreeMap<String, PathBuf>> {
+) -> Result<Compiled> {
     let next = AtomicUsize::new(0);
     let results = Mutex::new(Vec::new());
     let work = || {
@@ -214,7 +237,7 @@ pub(crate) fn with_sections(
             let file = output.join(&object.path);
             let result = compile(tools, kernel, object, &file, source);
             let mut results = results.lock().unwrap_or_else(PoisonError::into_inner);
-            results.push(result.map(|()| (object.path.clone(), file)));
+            results.push(result.map(|warnings| (object.path.clone(), file, warnings)));
         }
     };
     thread::scope(|scope| {
@@ -223,16 +246,26 @@ pub(crate) fn with_sections(
         }
     });
     let results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
-    results.into_iter().collect()
+    let mut compiled = Compiled {
+        files: BTreeMap::new(),
+        warnings: BTreeSet::new(),
+    };
+    for result in results {
+        let (path, file, warnings) = result?;
+        compiled.files.insert(path, file);
+        compiled.warnings.extend(warnings);
+    }
+    Ok(compiled)
 }
 
+/// Compiles an object. The result is what the compiler warned of.
 fn compile(
     tools: &Tools,
     kernel: &Kernel,
     object: &Object,
     output: &Path,
     source: Option<&Path>,
-) -> Result<()> {
+) -> Result<Vec<String>> {
     if let Some(parent) = output.parent() {
         fs::create_dir_all(parent).map_err(in_file(parent))?;
     }
@@ -242,8 +275,16 @@ fn compile(
         Some(_) => format!("compiling {} with the patch", object.path),
         None => format!("compiling {}", object.path),
     };
-    tools.run(&what, &mut command)?;
-    Ok(())
+    let said = tools.run(&what, &mut command)?.stderr;
+    let source = source.unwrap_or(&kernel.source);
+    Ok(warnings(&String::from_utf8_lossy(&said), source))
+}
+
+/// The warnings in what the compiler says, with paths in the source.
+fn warnings(said: &str, source: &Path) -> Vec<String> {
+    let prefix = format!("{}/", source.display());
+    let warnings = said.lines().filter(|line| line.contains(": warning: "));
+    warnings.map(|line| line.replace(&prefix, "")).collect()
 }
 
 #[cfg(test)]
@@ -274,6 +315,19 @@ mod tests {
         let (object, _) = parse("x/y.o", "", "").unwrap();
         assert!(object.is_from("x/y.c") && object.is_from("include/linux/a.h"));
         assert!(!object.is_from("include/linux/b.h"));
+        let (object, _) = parse("x/../z/y.o", "", "/source/x/../z/y.c").unwrap();
+        assert!(object.is_from("z/y.c"));
+    }
+
+    #[test]
+    fn warnings_of_the_compiler() {
+        let said = "/tree/x/y.c: In function 'f':\n\
+                    /tree/x/y.c:3:7: warning: unused variable 'a' [-Wunused-variable]\n\
+                       3 |   int a;\n";
+        assert_eq!(
+            warnings(said, Path::new("/tree")),
+            ["x/y.c:3:7: warning: unused variable 'a' [-Wunused-variable]"]
+        );
     }
 
     #[test]

@@ -4,10 +4,16 @@
 //!
 //! The build system also compiles objects that are not configured, if it is asked to.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+};
 
 use crate::{
+    compile,
     error::{in_file, Result},
+    headers,
     kernel::Kernel,
     tools::Tools,
 };
@@ -27,6 +33,8 @@ pub(crate) struct Configured<'a> {
     kernel: &'a Kernel,
     work: &'a Path,
     known: BTreeMap<String, Lists>,
+    /// The directories whose makefiles name objects in other ones, when that was looked for.
+    outward: Option<BTreeSet<String>>,
 }
 
 impl<'a> Configured<'a> {
@@ -37,19 +45,45 @@ impl<'a> Configured<'a> {
             kernel,
             work,
             known: BTreeMap::new(),
+            outward: None,
         }
     }
 
-    /// Whether an object, by its path in the build directory, is in the kernel or in a module.
-    pub(crate) fn has_object(&mut self, object: &str) -> Result<bool> {
+    /// The object that is compiled from a source file, by the path that the build system has for
+    /// it, if it is in the kernel or in a module.
+    pub(crate) fn object(&mut self, source: &str) -> Result<Option<String>> {
+        let Some(stem) = source.strip_suffix(".c") else {
+            return Ok(None);
+        };
+        let object = format!("{stem}.o");
         // A makefile can also name objects in directories that have none.
-        for directory in ancestors(object) {
+        for directory in ancestors(&object) {
             let lists = self.lists(directory)?;
-            if lists.objects.iter().any(|path| path == object) {
-                return self.has_directory(directory);
+            if lists.objects.contains(&object) {
+                return Ok(self.has_directory(directory)?.then(|| object.clone()));
             }
         }
-        Ok(false)
+        for directory in self.outward()? {
+            let objects = self.lists(&directory)?.objects.into_iter();
+            let mut objects = objects.filter(|path| path.contains("/../"));
+            if let Some(path) = objects.find(|path| compile::plain(path) == object) {
+                return Ok(self.has_directory(&directory)?.then_some(path));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The directories whose makefiles name objects beside or above them, such as
+    /// `arch/x86/kvm/../../../virt/kvm/kvm_main.o`.
+    fn outward(&mut self) -> Result<BTreeSet<String>> {
+        if let Some(directories) = &self.outward {
+            return Ok(directories.clone());
+        }
+        let mut makefiles = BTreeMap::new();
+        find_makefiles(&self.kernel.source, "", &mut makefiles)?;
+        let directories = looking_out(&makefiles);
+        self.outward = Some(directories.clone());
+        Ok(directories)
     }
 
     /// The path, without suffix, of the module of this name that an object is linked into. None if it
@@ -144,8 +178,77 @@ fn parse(text: &str) -> Lists {
     }
 }
 
-/// The directories that a path is in, innermost first.
+/// Reads the makefiles below a directory of the source, by their paths.
+fn find_makefiles(
+    source: &Path,
+    directory: &str,
+    found: &mut BTreeMap<String, String>,
+) -> Result<()> {
+    let place = source.join(directory);
+    for entry in fs::read_dir(&place).map_err(in_file(&place))? {
+        let entry = entry.map_err(in_file(&place))?;
+        let name = entry.file_name();
+        let Some(name) = name.to_str() else {
+            continue;
+        };
+        let path = match directory {
+            "" => name.to_owned(),
+            directory => format!("{directory}/{name}"),
+        };
+        let kind = entry.file_type().map_err(in_file(&place))?;
+        if kind.is_dir() && !headers::is_elsewhere(&path) {
+            find_makefiles(source, &path, found)?;
+        } else if kind.is_file() && (name.starts_with("Makefile") || name == "Kbuild") {
+            let path_there = entry.path();
+            let text = fs::read(&path_there).map_err(in_file(&path_there))?;
+            found.insert(path, String::from_utf8_lossy(&text).into_owned());
+        }
+    }
+    Ok(())
+}
+
+/// The directories whose makefiles, or files that these include, lead out of them where they assign
+/// something. More than there are do no harm: make says what the makefiles mean.
+fn looking_out(makefiles: &BTreeMap<String, String>) -> BTreeSet<String> {
+    let leads_out = |text: &str| {
+        let mut lines = text.lines().filter(|line| !line.starts_with('#'));
+        lines.any(|line| {
+            line.split_once('=').is_some_and(|(_, value)| {
+                let mut words = value.split_ascii_whitespace();
+                words.any(|word| word.starts_with("../"))
+            })
+        })
+    };
+    let mut directories = BTreeSet::new();
+    for (path, text) in makefiles {
+        let Some((directory, name)) = path.rsplit_once('/') else {
+            continue;
+        };
+        if !leads_out(text) {
+            continue;
+        }
+        if matches!(name, "Makefile" | "Kbuild") {
+            directories.insert(directory.to_owned());
+            continue;
+        }
+        let includes = |text: &str| {
+            let mut lines = text.lines();
+            lines.any(|line| line.starts_with("include ") && line.ends_with(&format!("/{name}")))
+        };
+        let users = makefiles.iter().filter(|(_, text)| includes(text));
+        let users = users.filter_map(|(user, _)| user.rsplit_once('/'));
+        directories.extend(users.map(|(directory, _)| directory.to_owned()));
+    }
+    directories
+}
+
+/// The directories that a path is in, innermost first; of one that leads out of a directory, those
+/// that it is in before that.
 fn ancestors(path: &str) -> impl Iterator<Item = &str> {
+    let path = match path.find("/../") {
+        Some(end) => &path[..=end],
+        None => path,
+    };
     let parent = |path: &str| path.rfind('/');
     std::iter::successors(parent(path).map(|end| &path[..end]), move |path| {
         parent(path).map(|end| &path[..end])
@@ -160,6 +263,26 @@ mod tests {
     fn directories_of_a_path() {
         assert_eq!(Vec::from_iter(ancestors("a/b/c.o")), ["a/b", "a"]);
         assert_eq!(ancestors("c.o").count(), 0);
+        assert_eq!(Vec::from_iter(ancestors("a/b/../../c/d.o")), ["a/b", "a"]);
+    }
+
+    #[test]
+    fn makefiles_that_lead_out_of_their_directories() {
+        let makefiles = [
+            (
+                "a/Makefile",
+                "include $(srctree)/v/Makefile.v\nx-y += x.o\n",
+            ),
+            (
+                "b/Makefile",
+                "ccflags-y := -I $(src)/../c\n# y-y := ../y.o\n",
+            ),
+            ("c/Kbuild", "c-$(CONFIG_C)\t+= c.o ../d/e.o\n"),
+            ("v/Makefile.v", "V ?= ../v\n"),
+        ];
+        let makefiles = makefiles.map(|(path, text)| (path.to_owned(), text.to_owned()));
+        let directories = looking_out(&BTreeMap::from(makefiles));
+        assert_eq!(Vec::from_iter(directories), ["a", "c"]);
     }
 
     #[test]

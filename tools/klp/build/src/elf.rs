@@ -84,7 +84,16 @@ impl<'a> File<'a> {
     ///
     /// It is none of 64-bit x86, or damaged.
     pub(crate) fn parse(data: &'a [u8]) -> Result<Self, String> {
-        Self::read(data).map_err(|error| error.to_string())
+        let file = Self::read(data).map_err(|error| error.to_string())?;
+        let known = |relocation: &Relocation| relocation.symbol < file.symbols.len();
+        let mut relocations = file
+            .sections
+            .iter()
+            .flat_map(|section| &section.relocations);
+        match relocations.all(known) {
+            true => Ok(file),
+            false => Err("a relocation refers to a symbol that is not there".into()),
+        }
     }
 
     fn read(data: &'a [u8]) -> object::Result<Self> {
@@ -110,15 +119,14 @@ impl<'a> File<'a> {
             let Some(target) = sections.get_mut(section.sh_info(LE) as usize) else {
                 continue;
             };
-            target.relocations = relocations
-                .iter()
-                .map(|relocation| Relocation {
-                    offset: relocation.r_offset(LE),
-                    kind: relocation.r_type(LE, false),
-                    symbol: relocation.r_sym(LE, false) as usize,
-                    addend: relocation.r_addend(LE),
-                })
-                .collect();
+            // In a live patch there are more for a section: ordinary ones, and livepatch's.
+            let relocations = relocations.iter().map(|relocation| Relocation {
+                offset: relocation.r_offset(LE),
+                kind: relocation.r_type(LE, false),
+                symbol: relocation.r_sym(LE, false) as usize,
+                addend: relocation.r_addend(LE),
+            });
+            target.relocations.extend(relocations);
         }
         let list = table.symbols(LE, data, elf::SHT_SYMTAB)?;
         let mut symbols = Vec::new();

@@ -23,6 +23,8 @@ pub struct Refusal {
     pub place: String,
     /// What the patch does there.
     pub what: String,
+    /// What else in the kernel is concerned, as far as that is known.
+    pub users: Option<String>,
     /// Why that is not possible.
     pub rule: String,
     /// What the author of the patch can do instead.
@@ -40,6 +42,7 @@ impl Refusal {
         Self {
             place: place.into(),
             what: what.into(),
+            users: None,
             rule: rule.into(),
             way_out: way_out.into(),
         }
@@ -59,13 +62,15 @@ impl fmt::Display for Refusal {
         let Self {
             place,
             what,
+            users,
             rule,
             way_out,
         } = self;
-        write!(
-            f,
-            "{place}: {what}\n    rule     {rule}\n    way out  {way_out}"
-        )
+        writeln!(f, "{place}: {what}")?;
+        if let Some(users) = users {
+            writeln!(f, "    users    {users}")?;
+        }
+        write!(f, "    rule     {rule}\n    way out  {way_out}")
     }
 }
 

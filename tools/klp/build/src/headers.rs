@@ -14,6 +14,7 @@ use std::{
 };
 
 use crate::{
+    compile,
     error::{in_file, Refusal, Result},
     tree::Tree,
 };
@@ -120,18 +121,10 @@ fn means(user: &str, included: &str, file: &str, exists: &dyn Fn(&str) -> bool) 
 
 /// The path of what `#include` of `included` in `user` means, if it is beside it.
 fn beside(user: &str, included: &str) -> String {
-    let mut parts: Vec<_> = user.split('/').collect();
-    parts.pop();
-    for part in included.split('/') {
-        match part {
-            "." => (),
-            ".." => {
-                parts.pop();
-            }
-            part => parts.push(part),
-        }
-    }
-    parts.join("/")
+    compile::plain(&match user.rsplit_once('/') {
+        Some((directory, _)) => format!("{directory}/{included}"),
+        None => included.into(),
+    })
 }
 
 fn collect(source: &Path, directory: &Path, text: &mut String) -> Result<()> {
@@ -140,17 +133,7 @@ fn collect(source: &Path, directory: &Path, text: &mut String) -> Result<()> {
         let Some(name) = path.strip_prefix(source).ok().and_then(Path::to_str) else {
             continue;
         };
-        let other = name
-            .strip_prefix("arch/")
-            .is_some_and(|rest| !rest.starts_with("x86"));
-        if other
-            || ELSEWHERE
-                .iter()
-                .any(|there| format!("{name}/").starts_with(there))
-        {
-            continue;
-        }
-        if path.is_symlink() {
+        if is_elsewhere(name) || path.is_symlink() {
             continue;
         }
         if path.is_dir() {
@@ -166,6 +149,15 @@ fn collect(source: &Path, directory: &Path, text: &mut String) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Whether nothing below a path of the source goes into a kernel for 64-bit x86.
+pub(crate) fn is_elsewhere(path: &str) -> bool {
+    let architecture = path.strip_prefix("arch/");
+    architecture.is_some_and(|rest| !rest.starts_with("x86"))
+        || ELSEWHERE
+            .iter()
+            .any(|there| format!("{path}/").starts_with(there))
 }
 
 /// What a line includes.

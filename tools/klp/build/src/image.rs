@@ -22,7 +22,8 @@ use std::collections::HashMap;
 use object::{
     elf::{self, FileHeader64},
     endian::LittleEndian as LE,
-    read::elf::{FileHeader, SectionHeader},
+    read::elf::{ElfFile64, FileHeader, SectionHeader},
+    Object,
 };
 
 /// The tokens of the ten digits: every kernel has each of them as a token.
@@ -50,11 +51,20 @@ impl Symbol {
     }
 }
 
+/// A section of the kernel in memory.
+struct Section {
+    name: String,
+    address: u64,
+    size: u64,
+    /// Where it is in the file, if there.
+    offset: Option<usize>,
+}
+
 /// The kernel in memory.
 pub(crate) struct Image {
     data: Vec<u8>,
-    /// The sections: address, size, and where in the file, if there.
-    sections: Vec<(u64, u64, Option<usize>)>,
+    sections: Vec<Section>,
+    build_id: Option<Vec<u8>>,
     symbols: HashMap<String, Vec<Symbol>>,
 }
 
@@ -77,7 +87,13 @@ impl Image {
                 elf::SHT_NOBITS => None,
                 _ => usize::try_from(section.sh_offset(LE)).ok(),
             };
-            sections.push((section.sh_addr(LE), section.sh_size(LE), offset));
+            let name = table.section_name(LE, section).map_err(error)?;
+            sections.push(Section {
+                name: String::from_utf8_lossy(name).into_owned(),
+                address: section.sh_addr(LE),
+                size: section.sh_size(LE),
+                offset,
+            });
         }
         let (_, rodata) = table
             .section_by_name(LE, b".rodata")
@@ -85,24 +101,32 @@ impl Image {
         let contents = rodata.data(LE, &*data).map_err(error)?;
         let symbols = kallsyms(contents, rodata.sh_addr(LE))
             .ok_or("no table of symbols: was the kernel built without KALLSYMS?")?;
+        let file = ElfFile64::<LE>::parse(&*data).map_err(error)?;
+        let build_id = file.build_id().map_err(error)?.map(Into::into);
         Ok(Self {
             data,
             sections,
+            build_id,
             symbols,
         })
     }
 
-    /// A kernel of these sections and symbols, for tests.
+    /// A kernel of these sections, which have their numbers as names, and symbols, for tests.
     #[cfg(test)]
     pub(crate) fn of(sections: &[(u64, &[u8])], symbols: &[(u64, u8, &str)]) -> Self {
         let mut image = Self {
             data: Vec::new(),
             sections: Vec::new(),
+            build_id: None,
             symbols: HashMap::new(),
         };
-        for (address, contents) in sections {
-            let (size, offset) = (contents.len() as u64, image.data.len());
-            image.sections.push((*address, size, Some(offset)));
+        for (number, (address, contents)) in sections.iter().enumerate() {
+            image.sections.push(Section {
+                name: number.to_string(),
+                address: *address,
+                size: contents.len() as u64,
+                offset: Some(image.data.len()),
+            });
             image.data.extend(*contents);
         }
         for (address, kind, name) in symbols {
@@ -115,18 +139,61 @@ impl Image {
         image
     }
 
+    /// The same with another name of a section, for tests.
+    #[cfg(test)]
+    pub(crate) fn with_name(mut self, section: usize, name: &str) -> Self {
+        self.sections[section].name = name.into();
+        self
+    }
+
+    /// The same with this build ID, for tests.
+    #[cfg(test)]
+    pub(crate) fn with_build_id(mut self, id: &[u8]) -> Self {
+        self.build_id = Some(id.into());
+        self
+    }
+
     /// The symbols of a name, by ascending address: livepatch counts them in this order, from 1.
     pub(crate) fn symbols(&self, name: &str) -> &[Symbol] {
         self.symbols.get(name).map_or(&[], Vec::as_slice)
     }
 
+    /// All symbols, as a `System.map` has them.
+    pub(crate) fn system_map(&self) -> String {
+        let symbols = self.symbols.iter();
+        let mut lines: Vec<_> = symbols
+            .flat_map(|(name, all)| {
+                all.iter()
+                    .map(move |symbol| (symbol.address, symbol.kind, name))
+            })
+            .collect();
+        lines.sort_unstable();
+        let lines = lines.iter();
+        lines
+            .map(|(address, kind, name)| format!("{address:016x} {} {name}\n", char::from(*kind)))
+            .collect()
+    }
+
     /// What is in memory at an address before anything runs.
     pub(crate) fn bytes(&self, address: u64, size: usize) -> Option<&[u8]> {
-        let (start, _, offset) = self.sections.iter().find(|(start, length, _)| {
-            address >= *start && address.checked_add(size as u64) <= start.checked_add(*length)
+        let section = self.sections.iter().find(|section| {
+            address >= section.address
+                && address.checked_add(size as u64) <= section.address.checked_add(section.size)
         })?;
-        let offset = (*offset)? + usize::try_from(address - start).ok()?;
+        let offset = section.offset? + usize::try_from(address - section.address).ok()?;
         self.data.get(offset..offset + size)
+    }
+
+    /// Where the section of this name is in memory, and its contents.
+    pub(crate) fn section(&self, name: &str) -> Option<(u64, &[u8])> {
+        let section = self.sections.iter().find(|section| section.name == name)?;
+        let size = usize::try_from(section.size).ok()?;
+        Some((section.address, self.bytes(section.address, size)?))
+    }
+
+    /// What the linker has made of the contents, to tell builds apart.
+    pub(crate) fn build_id(&self) -> Option<&[u8]> {
+        self.build_id.as_deref()
     }
 
     /// Whether what is at an address is gone when the kernel has started.
@@ -322,6 +389,19 @@ mod tests {
         assert!(!symbols["same"][0].is_global());
         assert_eq!(symbols[&long[1..]][0].address, BASE - 0x40);
         assert_eq!(symbols["many"].len(), 600);
+    }
+
+    #[test]
+    fn list_of_symbols() {
+        let symbols = [
+            (BASE + 16, b't', "b"),
+            (BASE, b'T', "a"),
+            (BASE + 8, b'd', "b"),
+        ];
+        assert_eq!(
+            Image::of(&[], &symbols).system_map(),
+            "ffffffff82200000 T a\nffffffff82200008 d b\nffffffff82200010 t b\n"
+        );
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::{
 
 use crate::{
     error::{in_file, Error, Refusal, Result},
+    image::Image,
     tools::Tools,
 };
 
@@ -34,6 +35,8 @@ pub struct Kernel {
     /// Its release, as `uname -r` prints it.
     pub release: String,
     config: String,
+    /// Whether it was asked for as the one that this machine runs.
+    running: bool,
 }
 
 impl Kernel {
@@ -50,7 +53,9 @@ impl Kernel {
         let mut lines = text.lines();
         match (lines.next(), lines.next()) {
             (Some(build), Some(source)) if !source.is_empty() => {
-                Self::open(Path::new(build), Path::new(source))
+                let mut kernel = Self::open(Path::new(build), Path::new(source))?;
+                kernel.running = tools.finds_running(Path::new(build))?;
+                Ok(kernel)
             }
             _ => Err(
                 "the kernel's source is not known: a kernel that this machine runs must be one \
@@ -75,6 +80,7 @@ impl Kernel {
             source: source.canonicalize().map_err(in_file(source))?,
             release: read("include/config/kernel.release")?.trim_end().into(),
             config: read(".config")?,
+            running: false,
         };
         kernel.check()?;
         Ok(kernel)
@@ -88,6 +94,7 @@ impl Kernel {
             source: "/source".into(),
             release: "7.3.4-test".into(),
             config: config.into(),
+            running: false,
         }
     }
 
@@ -174,6 +181,35 @@ impl Kernel {
         images
     }
 
+    /// Whether this machine runs it, or should: it was asked for as such.
+    pub(crate) fn is_running(&self) -> bool {
+        let release = rustix::system::uname();
+        self.running && release.release().to_bytes() == self.release.as_bytes()
+    }
+
+    /// Refuses an image that is not of the kernel that runs, of which these are the notes
+    /// (`/sys/kernel/notes`).
+    pub(crate) fn check_build(&self, image: &Image, notes: &[u8]) -> Result<()> {
+        let Some(id) = image.build_id().filter(|id| !id.is_empty()) else {
+            return Err(format!(
+                "the image of {} has no build ID, by which it could be compared with the kernel \
+                 that runs",
+                self.release
+            )
+            .into());
+        };
+        // The notes have others beside the build ID.
+        if notes.windows(id.len()).any(|window| window == id) {
+            return Ok(());
+        }
+        Err(format!(
+            "the kernel that runs is another build of {} than the one that is installed, by their \
+             build IDs: boot the installed one, or name the one that is meant with --kernel",
+            self.release
+        )
+        .into())
+    }
+
     /// The size of the image and when it was written, which tell one that was built again.
     pub(crate) fn image_age(&self) -> Vec<u8> {
         let Some(image) = self.images().into_iter().next() else {
@@ -218,6 +254,21 @@ mod tests {
         let kernel = Kernel::of("CONFIG_A=y\nCONFIG_AB=\"text\"\n# CONFIG_C is not set\n");
         assert!(kernel.is_set("A") && !kernel.is_set("AB") && !kernel.is_set("C"));
         assert_eq!(kernel.option("AB"), Some("text"));
+    }
+
+    #[test]
+    fn another_build_runs() {
+        let kernel = Kernel::of(GOOD);
+        let image = |id: &[u8]| Image::of(&[], &[]).with_build_id(id);
+        assert!(kernel.check_build(&image(b"1234"), b"xx1234xx").is_ok());
+        let message = |id| {
+            let error = kernel.check_build(&image(id), b"xx1234xx");
+            error.unwrap_err().to_string()
+        };
+        assert!(
+            message(b"1235").starts_with("the kernel that runs is another build of 7.3.4-test ")
+        );
+        assert!(message(b"").starts_with("the image of 7.3.4-test has no build ID"));
     }
 
     #[test]

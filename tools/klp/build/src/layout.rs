@@ -12,6 +12,8 @@ use gimli::{
 };
 use object::elf;
 
+use klp_check::Types;
+
 use crate::{
     elf::File,
     error::{Refusal, Result},
@@ -36,12 +38,22 @@ struct Layout {
 /// The structures of an object, by name. Functions can have some of the same name.
 type Layouts = BTreeMap<String, BTreeSet<Layout>>;
 
-/// Compares the structures of an object before and after.
+/// How many users of a structure are named.
+const NAMED: usize = 5;
+
+/// Compares the structures of an object before and after. `types` are those of the kernel, which
+/// know users of a structure in other files.
 ///
 /// # Errors
 ///
 /// The debugging information is damaged.
-pub(crate) fn compare(object: &str, before: &[u8], after: &[u8]) -> Result<Vec<Refusal>> {
+pub(crate) fn compare(
+    object: &str,
+    before: &[u8],
+    after: &[u8],
+    types: Option<&Types>,
+) -> Result<Vec<Refusal>> {
+    let data = before;
     let (before, after) = (layouts(before)?, layouts(after)?);
     let mut refusals = Vec::new();
     for (name, old) in &before {
@@ -52,15 +64,53 @@ pub(crate) fn compare(object: &str, before: &[u8], after: &[u8]) -> Result<Vec<R
             (Some(old), Some(new)) => difference(old, new),
             _ => "its layout changes".into(),
         };
-        refusals.push(Refusal::new(
+        let refusal = Refusal::new(
             format!("{object}: {name}"),
             what,
             "instances that exist when the patch is loaded have the old layout, and all other code \
              expects it",
             "keep new data in shadow variables (klp_shadow_alloc(); samples/README.md says how)",
-        ));
+        );
+        let users = with_units(data, collect_users)?.remove(name);
+        let in_kernel = types.map(|types| types.users(plain_name(name)));
+        refusals.push(Refusal {
+            users: tell_users(object, &users.unwrap_or_default(), in_kernel.as_ref()),
+            ..refusal
+        });
     }
     Ok(refusals)
+}
+
+/// The name of a structure without its keyword.
+fn plain_name(name: &str) -> &str {
+    name.split_once(' ').map_or(name, |(_, name)| name)
+}
+
+/// The functions that use a structure: those of the object, and those of the kernel that get or
+/// return it.
+fn tell_users(
+    object: &str,
+    users: &BTreeSet<String>,
+    in_kernel: Option<&BTreeSet<String>>,
+) -> Option<String> {
+    let mut parts = Vec::new();
+    if !users.is_empty() {
+        parts.push(format!("in {object}: {}", some(users)));
+    }
+    let others = in_kernel.map(|all| all - users).unwrap_or_default();
+    if !others.is_empty() {
+        parts.push(format!("elsewhere in the kernel: {}", some(&others)));
+    }
+    (!parts.is_empty()).then(|| parts.join("; "))
+}
+
+/// The first of these names, and how many more there are.
+fn some(names: &BTreeSet<String>) -> String {
+    let first: Vec<_> = names.iter().take(NAMED).map(String::as_str).collect();
+    match names.len().saturating_sub(NAMED) {
+        0 => first.join(", "),
+        more => format!("{} and {more} more", first.join(", ")),
+    }
 }
 
 /// The structures of an object that have a member of this name.
@@ -207,6 +257,70 @@ fn collect(
         layouts.entry(key).or_default().insert(layout);
     }
     Ok(())
+}
+
+/// Collects the functions that have a parameter or variable of a structure, or of a pointer to it,
+/// by the structure's name.
+fn collect_users(
+    dwarf: &Dwarf<Reader<'_>>,
+    unit: &Unit<Reader<'_>>,
+    users: &mut BTreeMap<String, BTreeSet<String>>,
+) -> Result<(), gimli::Error> {
+    let mut entries = unit.entries();
+    let mut depth = 0;
+    // The functions around the entry, with how deep they are.
+    let mut functions: Vec<(isize, Option<String>)> = Vec::new();
+    while let Some((step, entry)) = entries.next_dfs()? {
+        depth += step;
+        while functions.last().is_some_and(|(other, _)| *other >= depth) {
+            functions.pop();
+        }
+        match entry.tag() {
+            gimli::DW_TAG_subprogram => functions.push((depth, name(dwarf, unit, entry)?)),
+            gimli::DW_TAG_formal_parameter | gimli::DW_TAG_variable => {
+                let Some((_, Some(function))) = functions.last() else {
+                    continue;
+                };
+                if let Some(structure) = structure_of(dwarf, unit, target(entry)?)? {
+                    let all = users.entry(structure).or_default();
+                    all.insert(function.clone());
+                }
+            }
+            _ => (),
+        }
+    }
+    Ok(())
+}
+
+/// The name of the structure that a type is, points to, or is an array of.
+fn structure_of(
+    dwarf: &Dwarf<Reader<'_>>,
+    unit: &Unit<Reader<'_>>,
+    mut place: Option<UnitOffset>,
+) -> Result<Option<String>, gimli::Error> {
+    for _ in 0..DEEPEST {
+        let Some(offset) = place else {
+            return Ok(None);
+        };
+        let entry = unit.entry(offset)?;
+        let keyword = match entry.tag() {
+            gimli::DW_TAG_structure_type => "struct ",
+            gimli::DW_TAG_union_type => "union ",
+            gimli::DW_TAG_typedef if nameless(dwarf, unit, target(&entry)?)?.is_some() => "",
+            gimli::DW_TAG_typedef
+            | gimli::DW_TAG_pointer_type
+            | gimli::DW_TAG_const_type
+            | gimli::DW_TAG_volatile_type
+            | gimli::DW_TAG_array_type => {
+                place = target(&entry)?;
+                continue;
+            }
+            _ => return Ok(None),
+        };
+        let name = name(dwarf, unit, &entry)?;
+        return Ok(name.map(|name| format!("{keyword}{name}")));
+    }
+    Ok(None)
 }
 
 /// The structure or union at this place, if it has no name of its own.
@@ -368,7 +482,7 @@ pub(crate) mod tests {
                 "struct inner {{ int x; }}; struct s {{ {members} }}; struct s variable;"
             ))
         };
-        let refusals = compare("x.o", &source(before), &source(after)).unwrap();
+        let refusals = compare("x.o", &source(before), &source(after), None).unwrap();
         refusals
             .into_iter()
             .map(|refusal| format!("{}: {}", refusal.place, refusal.what))
@@ -411,7 +525,7 @@ pub(crate) mod tests {
     fn structures_that_only_a_typedef_names() {
         let source =
             |members: &str| compile(&format!("typedef struct {{ {members} }} s_t; s_t v;"));
-        let refusals = compare("x.o", &source("int a;"), &source("int a, b;")).unwrap();
+        let refusals = compare("x.o", &source("int a;"), &source("int a, b;"), None).unwrap();
         assert_eq!(refusals.len(), 1);
         assert_eq!(
             (&refusals[0].place[..], &refusals[0].what[..]),
@@ -426,6 +540,40 @@ pub(crate) mod tests {
     fn the_same_layout() {
         assert!(said("int a;", "signed int a;").is_empty());
         assert!(said("struct inner *a; char b[4];", "void *a; char b[4];").is_empty());
+    }
+
+    #[test]
+    fn users_of_a_structure() {
+        let source = |members: &str| {
+            compile(&format!(
+                "struct s {{ {members} }}; typedef struct {{ {members} }} t; typedef const struct s *p; \
+                 int by_pointer(p s) {{ return 0; }} \
+                 static inline void inlined(struct s *s) {{}} \
+                 void in_a_block(void) {{ {{ struct s all[2]; inlined(all); }} }} \
+                 void other(t *t) {{}}"
+            ))
+        };
+        let refusals = compare("x.o", &source("int a;"), &source("int a, b;"), None).unwrap();
+        let users: Vec<_> = refusals
+            .iter()
+            .map(|refusal| refusal.users.clone())
+            .collect();
+        let expected = ["in x.o: by_pointer, in_a_block, inlined", "in x.o: other"];
+        assert_eq!(users, expected.map(|text| Some(text.to_owned())));
+    }
+
+    #[test]
+    fn users_are_told() {
+        let names = |count: usize| (0..count).map(|number| format!("f{number}")).collect();
+        assert_eq!(tell_users("x.o", &names(0), None), None);
+        assert_eq!(
+            tell_users("x.o", &names(2), Some(&names(9))).unwrap(),
+            "in x.o: f0, f1; elsewhere in the kernel: f2, f3, f4, f5, f6 and 2 more"
+        );
+        assert_eq!(
+            tell_users("x.o", &names(0), Some(&names(1))).unwrap(),
+            "elsewhere in the kernel: f0"
+        );
     }
 
     #[test]

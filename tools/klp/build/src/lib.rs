@@ -18,10 +18,13 @@
 //! 4. Structures whose layout changes are refused (module `layout`), and fields that are set in another way
 //!    are pointed out (module `fields`).
 //! 5. The objects of step 2 are found in the kernel's image and compared with it, byte by byte
-//!    (module `locate`); modules are compared with the kernel's modules.
+//!    (module `locate`). The functions of modules are compared with those of the kernel's modules, but
+//!    not what they refer to, which is only known when a module is loaded.
 //! 6. The objects of step 3 are linked into the two files that `objtool klp diff` compares, with what it
 //!    expects of a whole kernel (module `pair`).
 //! 7. The result is linked into a module with the kernel's `scripts/livepatch/init.c` (module `module`).
+//!    Pointers to functions that the kernel has made uncallable by a pointer are refused (module
+//!    `ibt`); `objtool` does not look for them in either way.
 //!
 //! # Why this is sound, and where that ends
 //!
@@ -51,7 +54,8 @@
 //! are not replaced, that it is safe while some tasks run old code and some new, that data means the
 //! same to both. No comparison of code tells.
 //!
-//! [`Built::module`] is where a check of the finished module against the kernel can follow.
+//! A check of the finished module against the kernel ([`Finished`]) can follow; the command `klp build`
+//! lets `klp check` look at it.
 
 mod compile;
 mod configured;
@@ -59,6 +63,7 @@ mod elf;
 mod error;
 mod fields;
 mod headers;
+mod ibt;
 mod image;
 mod kernel;
 mod layout;
@@ -81,6 +86,8 @@ pub use error::{Error, Refusal, Result};
 pub use kernel::Kernel;
 pub use pair::Changes;
 pub use tools::Tools;
+
+use klp_check::Types;
 
 use compile::{Object, Owner};
 use configured::Configured;
@@ -115,6 +122,18 @@ pub struct Built {
     pub size: u64,
 }
 
+/// A module that is finished, but not yet where it was asked for.
+pub struct Finished<'a> {
+    /// Its file.
+    pub module: &'a Path,
+    /// Where it goes.
+    pub output: &'a Path,
+    /// The symbols of the kernel that it is for, as a `System.map` has them.
+    pub system_map: &'a Path,
+    /// The kernel's files of the modules that it patches.
+    pub targets: Vec<PathBuf>,
+}
+
 /// How the build goes on, for people.
 pub enum Progress<'a> {
     /// A step begins.
@@ -125,16 +144,17 @@ pub enum Progress<'a> {
     Note(&'a str),
 }
 
-/// Builds a live patch.
+/// Builds a live patch. `check` sees the finished module, and says what is wrong with it.
 ///
 /// # Errors
 ///
-/// The patch cannot be made to a running kernel, or a step did not work.
+/// The patch cannot be made to a running kernel, a step did not work, or `check` has failed.
 pub fn build(
     tools: &Tools,
     kernel: &Kernel,
     request: &Request,
     progress: &dyn Fn(Progress<'_>),
+    check: &dyn Fn(&Finished<'_>) -> Result<(), String>,
 ) -> Result<Built> {
     let say = |text: &str| progress(Progress::Step(text));
     if let Some(output) = &request.output {
@@ -149,9 +169,15 @@ pub fn build(
         .unwrap_or_else(|| format!("{name}.ko").into());
     let tree = Tree::prepare(tools, kernel, &say)?;
     let work = tree.work()?;
+    let image = tree.image()?;
+    if kernel.is_running() {
+        let notes = Path::new("/sys/kernel/notes");
+        kernel.check_build(&image, &fs::read(notes).map_err(in_file(notes))?)?;
+    }
 
     say("Testing patch file(s)");
-    let patched = patch::apply(tools, kernel, &request.patches, &work)?;
+    let note = |text: &str| progress(Progress::Note(text));
+    let patched = patch::apply(tools, kernel, &request.patches, &work, &note)?;
     let build = Build {
         tools,
         kernel,
@@ -162,22 +188,36 @@ pub fn build(
     let objects = build.objects(&patched)?;
     say("Compiling the original source");
     let sources = build.compile(&objects, &patched)?;
-    let image = tree.image()?;
-    build.check_objects(&sources)?;
+    build.check_objects(&sources, &image)?;
     build.note_fields(&objects, &sources, &patched)?;
     say("Comparing it with the kernel");
     let locations = build.locate(&objects, &image)?;
     say("Comparing original and patched objects");
-    let Compared { outputs, changes } = build.compare(&objects, &sources, &image, &locations)?;
+    let Compared {
+        outputs,
+        changes,
+        effective,
+    } = build.compare(&objects, &sources, &image, &locations)?;
     if changes.iter().all(|changes| changes.changed.is_empty()) {
         return Err("the patches change no function of this kernel".into());
     }
+    build.note_no_effect(&objects, &patched, &effective);
     say(&format!("Building patch module: {}", output.display()));
     let files: Vec<_> = outputs
         .iter()
         .map(|(owner, file)| (object_path(owner), file.clone()))
         .collect();
     let module = module::link(tools, kernel, &tree, &work, &name, &files, request.replace)?;
+    build.check_pointers(&image, &outputs, &sources.after, &module)?;
+    let system_map = work.join("System.map");
+    fs::write(&system_map, image.system_map()).map_err(in_file(&system_map))?;
+    say("Checking the module");
+    check(&Finished {
+        module: &module,
+        output: &output,
+        system_map: &system_map,
+        targets: build.targets(&outputs).into_values().collect(),
+    })?;
     let size = fs::metadata(&module).map_err(in_file(&module))?.len();
     // At once, or not at all.
     let new = output.with_extension("ko.new");
@@ -228,6 +268,8 @@ struct Compared {
     outputs: Vec<(Owner, PathBuf)>,
     /// What changes in which object.
     changes: Vec<Changes>,
+    /// The objects of which something gets into the patch.
+    effective: BTreeSet<String>,
 }
 
 /// The files of all objects, compiled with sections.
@@ -237,14 +279,17 @@ struct Compiled {
 }
 
 impl Build<'_> {
+    fn note(&self, text: &str) {
+        (self.progress)(Progress::Note(text));
+    }
+
     /// The objects that the patched files go into, and all others of the same modules.
     fn objects(&self, patched: &Patched) -> Result<Vec<Object>> {
         let mut includes = None;
         let mut candidates = BTreeSet::new();
         let mut refusals = Vec::new();
         for file in &patched.files {
-            let object = file.strip_suffix(".c").map(|stem| format!("{stem}.o"));
-            candidates.extend(object);
+            candidates.insert(file.clone());
             if includes.is_none() {
                 includes = Some(Includes::read(self.tree, &self.kernel.source)?);
             }
@@ -255,23 +300,16 @@ impl Build<'_> {
             let users = users.unwrap_or_default();
             match headers::too_many(file, &users) {
                 Some(refusal) => refusals.push(refusal),
-                None => candidates.extend(
-                    users
-                        .iter()
-                        .filter_map(|user| Some(format!("{}.o", user.strip_suffix(".c")?))),
-                ),
+                None => candidates.extend(users),
             }
         }
         refuse(refusals)?;
         let mut configured = Configured::new(self.tools, self.kernel, self.work);
         let mut there = Vec::new();
         for candidate in candidates {
-            if configured.has_object(&candidate)? {
-                there.push(candidate);
-            }
+            there.extend(configured.object(&candidate)?);
         }
-        let candidates = there;
-        let mut objects = compile::kbuild(self.tools, self.kernel, &mut configured, &candidates)?;
+        let mut objects = compile::kbuild(self.tools, self.kernel, &mut configured, &there)?;
         objects.retain(|object| patched.files.iter().any(|file| object.is_from(file)));
         for file in &patched.files {
             if !objects.iter().any(|object| object.is_from(file)) {
@@ -308,32 +346,33 @@ impl Build<'_> {
             .filter(|object| patched.files.iter().any(|file| object.is_from(file)))
             .collect();
         let directory = self.work.join("1");
-        let before = compile::with_sections(self.tools, self.kernel, &all, &directory, None)?;
+        let before = compile::with_sections(self.tools, self.kernel, &all, &directory, None)?.files;
         (self.progress)(Progress::Step("Compiling the patched source"));
         self.tree.put(self.kernel, patched)?;
         let (directory, source) = (self.work.join("2"), self.tree.source());
         let source = Some(source.as_path());
+        let compiled =
+            compile::with_sections(self.tools, self.kernel, &changed, &directory, source)?;
+        for warning in &compiled.warnings {
+            self.note(warning);
+        }
         let mut after = before.clone();
-        after.extend(compile::with_sections(
-            self.tools,
-            self.kernel,
-            &changed,
-            &directory,
-            source,
-        )?);
+        after.extend(compiled.files);
         Ok(Compiled { before, after })
     }
 
     /// Refuses structures whose layout changes, variables that would be mixed up, and what would be
     /// left out.
-    fn check_objects(&self, compiled: &Compiled) -> Result<()> {
+    fn check_objects(&self, compiled: &Compiled, image: &Image) -> Result<()> {
         let mut refusals = Vec::new();
+        let types = image.section(".BTF").map(|(_, data)| Types::parse(data));
+        let types = types.transpose()?;
         for (path, before) in &compiled.before {
             let after = &compiled.after[path];
             if before != after {
                 let read = |path: &Path| fs::read(path).map_err(in_file(path));
                 let (old, new) = (read(before)?, read(after)?);
-                refusals.extend(layout::compare(path, &old, &new)?);
+                refusals.extend(layout::compare(path, &old, &new, types.as_ref())?);
                 refusals.extend(statics::compare(path, &old, &new)?);
                 refusals.extend(tables::compare(path, &old, &new)?);
             }
@@ -358,12 +397,12 @@ impl Build<'_> {
                 [structure] => format!("{field} of {structure}"),
                 _ => field,
             };
-            (self.progress)(Progress::Note(&format!(
+            self.note(&format!(
                 "{file}: the patch sets {place} in another way. Instances that exist when it is \
                  loaded were set by the old code: if the value means something else now, mark new \
                  instances with a shadow variable (samples/README.md), or convert the old ones in a \
                  callback"
-            )));
+            ));
         }
         Ok(())
     }
@@ -411,6 +450,37 @@ impl Build<'_> {
         Ok(locations)
     }
 
+    /// Where a module of the kernel is when it was compared.
+    fn kernel_module(&self, module: &str) -> PathBuf {
+        self.work.join("kernel").join(format!("{module}.ko"))
+    }
+
+    /// The kernel's files of the modules that are patched, by the modules' names.
+    fn targets(&self, outputs: &[(Owner, PathBuf)]) -> BTreeMap<String, PathBuf> {
+        let modules = outputs.iter().filter_map(|(owner, _)| match owner {
+            Owner::Module(path) => Some((patched_name(owner), self.kernel_module(path))),
+            Owner::Vmlinux => None,
+        });
+        modules.collect()
+    }
+
+    /// Refuses pointers to functions that cannot be called by one, in the finished module.
+    fn check_pointers(
+        &self,
+        image: &Image,
+        outputs: &[(Owner, PathBuf)],
+        after: &Objects,
+        module: &Path,
+    ) -> Result<()> {
+        let taken = ibt::taken(image, &self.targets(outputs), module)?;
+        if taken.is_empty() {
+            return Ok(());
+        }
+        let definitions = pair::definitions(after)?;
+        let place = |name: &str| pair::in_object(name, &definitions, &definitions);
+        refuse(taken.iter().map(|taken| taken.refusal(place)).collect())
+    }
+
     /// Compares a module, compiled here as a whole, with the kernel's.
     fn compare_module(&self, module: &str) -> Result<()> {
         let file = self.kernel.module(module).ok_or_else(|| {
@@ -419,7 +489,9 @@ impl Build<'_> {
                 self.kernel.release
             )
         })?;
-        let copy = self.work.join("kernel.ko");
+        let copy = self.kernel_module(module);
+        let directory = copy.parent().unwrap_or(self.work);
+        fs::create_dir_all(directory).map_err(in_file(directory))?;
         let program = match file.extension().and_then(|suffix| suffix.to_str()) {
             Some("xz") => "xz -dc",
             Some("zst") => "zstd -dcq",
@@ -427,8 +499,8 @@ impl Build<'_> {
             _ => "cat",
         };
         let mut command = self.tools.program(self.work, "sh");
-        let script = format!("{program} <\"$1\" >kernel.ko");
-        command.args(["-euc", &script, "sh"]).arg(&file);
+        let script = format!("{program} <\"$1\" >\"$2\"");
+        command.args(["-euc", &script, "sh"]).arg(&file).arg(&copy);
         self.tools.run("unpacking a module", &mut command)?;
         let object = self.kernel.build.join(format!("{module}.o"));
         let read = |path: &Path| fs::read(path).map_err(in_file(path));
@@ -458,10 +530,12 @@ impl Build<'_> {
             tree: self.tree,
             work: self.work,
             objtool: &arguments,
+            note: &|text| self.note(text),
         };
         let owners: BTreeSet<_> = objects.iter().map(|object| &object.owner).collect();
         let (mut outputs, mut all) = (Vec::new(), Vec::new());
         let mut refusals = Vec::new();
+        let mut effective = BTreeSet::new();
         for owner in owners {
             let of_owner = |files: &Objects| -> Objects {
                 let objects = objects.iter().filter(|object| object.owner == *owner);
@@ -489,7 +563,11 @@ impl Build<'_> {
                 }
                 let changes = pair::changes(path, before, after, &output)?;
                 (self.progress)(Progress::Changed(&changes));
+                if pair::has_effect(&changes, before, after, &output)? {
+                    effective.insert(path.clone());
+                }
                 refusals.extend(pair::check_traceable(&changes, before)?);
+                refusals.extend(pair::check_addresses(&changes, before)?);
                 if let Some(addresses) = locations.get(path) {
                     refusals.extend(pair::check_weak(&changes, before, addresses)?);
                 }
@@ -499,14 +577,28 @@ impl Build<'_> {
                 Owner::Vmlinux => &all[..],
                 Owner::Module(_) => &[],
             };
-            refusals.extend(pair::check_references(image, of_vmlinux, &output)?);
+            refusals.extend(pair::check_references(image, of_vmlinux, &after, &output)?);
             outputs.push((owner.clone(), output));
         }
         refuse(refusals)?;
         Ok(Compared {
             outputs,
             changes: all,
+            effective,
         })
+    }
+
+    /// Tells of patched files that contribute nothing to the patch.
+    fn note_no_effect(&self, objects: &[Object], patched: &Patched, effective: &BTreeSet<String>) {
+        for file in &patched.files {
+            let mut from = objects.iter().filter(|object| object.is_from(file));
+            if !from.any(|object| effective.contains(&object.path)) {
+                self.note(&format!(
+                    "{file}: what the patch changes here has no effect: the code of all functions \
+                     stays as it is, for instance because of the kernel's configuration"
+                ));
+            }
+        }
     }
 
     /// The arguments with which the kernel's build system calls objtool, but for those that depend on

@@ -60,6 +60,8 @@ pub(crate) struct Pair<'a> {
     pub(crate) work: &'a Path,
     /// The arguments with which the kernel's build system calls `objtool`.
     pub(crate) objtool: &'a [String],
+    /// Tells the author of the patch something.
+    pub(crate) note: &'a dyn Fn(&str),
 }
 
 impl Pair<'_> {
@@ -80,14 +82,16 @@ impl Pair<'_> {
         }
         let supplements = Supplements::collect(image, before, after, &self.namespaces()?)?;
         supplements.assemble(self.tools, self.work)?;
+        let mut warnings = Vec::new();
         for (side, objects) in sides.iter().zip([before, after]) {
             let mut inputs: Vec<_> = objects.values().cloned().collect();
             inputs.push(self.work.join("supplement.o"));
             self.link(side, "vmlinux.o", &inputs, &supplements.undefined)?;
-            self.objtool(side, "vmlinux.o", &["--link", "--klp-symids"])?;
+            warnings.push(self.objtool(side, "vmlinux.o", &["--link", "--klp-symids"])?);
         }
+        self.note_new(&warnings);
         self.sibling(&sides[0], image, before, locations)?;
-        self.diff("vmlinux.o")
+        self.diff("vmlinux.o", before, after)
     }
 
     /// The same of a module, whose objects are given in the order in which they are linked: the
@@ -100,6 +104,7 @@ impl Pair<'_> {
         after: &Objects,
     ) -> Result<Option<PathBuf>> {
         let name = format!("{module}.o");
+        let mut warnings = Vec::new();
         for (side, objects) in [("before", before), ("after", after)] {
             let side = self.work.join(side);
             let directory = side.join(&name);
@@ -108,9 +113,24 @@ impl Pair<'_> {
             let inputs = order.iter().filter_map(|path| objects.get(path)).cloned();
             let inputs: Vec<_> = inputs.collect();
             self.link(&side, &name, &inputs, &BTreeSet::new())?;
-            self.objtool(&side, &name, &["--link", "--module"])?;
+            warnings.push(self.objtool(&side, &name, &["--link", "--module"])?);
         }
-        self.diff(&name)
+        self.note_new(&warnings);
+        self.diff(&name, before, after)
+    }
+
+    /// Notes what objtool warns of with the patch only.
+    fn note_new(&self, warnings: &[Vec<String>]) {
+        let [before, after] = warnings else {
+            return;
+        };
+        let before: BTreeSet<_> = before.iter().map(|text| without_offsets(text)).collect();
+        let new = after
+            .iter()
+            .filter(|text| !before.contains(&without_offsets(text)));
+        for warning in new {
+            (self.note)(&format!("objtool: {warning}"));
+        }
     }
 
     fn link(
@@ -145,11 +165,12 @@ impl Pair<'_> {
         Ok(())
     }
 
-    fn objtool(&self, directory: &Path, name: &str, more: &[&str]) -> Result<()> {
+    /// Lets objtool work on a file. The result is what it warns of.
+    fn objtool(&self, directory: &Path, name: &str, more: &[&str]) -> Result<Vec<String>> {
         let mut command = self.tools.program(directory, self.tree.objtool());
         command.args(self.objtool).args(more).arg(name);
-        self.tools.run("running objtool", &mut command)?;
-        Ok(())
+        let output = self.tools.run("running objtool", &mut command)?;
+        Ok(warnings(&String::from_utf8_lossy(&output.stderr)))
     }
 
     /// The namespaces in which the kernel exports symbols.
@@ -221,7 +242,7 @@ impl Pair<'_> {
         Ok(())
     }
 
-    fn diff(&self, name: &str) -> Result<Option<PathBuf>> {
+    fn diff(&self, name: &str, before: &Objects, after: &Objects) -> Result<Option<PathBuf>> {
         let objtool = self.tree.objtool();
         let sides = [self.work.join("before"), self.work.join("after")];
         for side in &sides {
@@ -242,10 +263,46 @@ impl Pair<'_> {
         let result = self.tools.try_run("comparing the objects", &mut command)?;
         let said = String::from_utf8_lossy(&result.stderr);
         if !result.status.success() {
-            return Err(explain(&said));
+            return Err(explain(&said, &definitions(before)?, &definitions(after)?));
+        }
+        for warning in warnings(&said) {
+            (self.note)(&format!("objtool: {warning}"));
         }
         Ok(output.is_file().then_some(output))
     }
+}
+
+/// What `objtool` warns of.
+fn warnings(said: &str) -> Vec<String> {
+    let warnings = said
+        .lines()
+        .filter_map(|line| line.split_once("warning: objtool: "));
+    warnings.map(|(_, warning)| warning.into()).collect()
+}
+
+/// A warning without what depends on where something is, such as `+0x1f`.
+fn without_offsets(warning: &str) -> String {
+    let mut parts = warning.split("+0x");
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        text.push_str(part.trim_start_matches(|char: char| char.is_ascii_hexdigit()));
+    }
+    text
+}
+
+/// The objects that define something, by its name.
+pub(crate) type Definitions = BTreeMap<String, Vec<String>>;
+
+pub(crate) fn definitions(objects: &Objects) -> Result<Definitions> {
+    let mut definitions = Definitions::new();
+    for (path, file) in objects {
+        let data = fs::read(file).map_err(in_file(file))?;
+        for symbol in File::parse(&data)?.definitions() {
+            let objects = definitions.entry(symbol.name.into()).or_default();
+            objects.push(path.clone());
+        }
+    }
+    Ok(definitions)
 }
 
 /// A symbol that stands in `.klp.symid`.
@@ -347,19 +404,35 @@ impl Supplements {
 }
 
 /// What an error of `objtool klp diff` means for the author of the patch.
-fn explain(said: &str) -> crate::Error {
+fn explain(said: &str, before: &Definitions, after: &Definitions) -> crate::Error {
     let errors = said
         .lines()
         .filter_map(|line| line.split_once("error: objtool: "));
     let errors: Vec<_> = errors.map(|(_, error)| error).collect();
     let mut refusals = Vec::new();
     for error in &errors {
-        refusals.extend(translate(error));
+        refusals.extend(translate(error).map(|refusal| Refusal {
+            place: in_object(&refusal.place, before, after),
+            ..refusal
+        }));
     }
     if refusals.is_empty() {
         return format!("objtool cannot compare the objects\n{}", said.trim_end()).into();
     }
     crate::Error::Refused(refusals)
+}
+
+/// A place that `objtool` names by a symbol, with the object that has it.
+pub(crate) fn in_object(place: &str, before: &Definitions, after: &Definitions) -> String {
+    let name = without_offsets(place);
+    let name = name.trim_end_matches("()");
+    let objects = before.get(name).or_else(|| after.get(name));
+    match objects.map(Vec::as_slice) {
+        Some([object]) => format!("{object}: {place}"),
+        // Which one it is, objtool does not tell.
+        Some(objects) => format!("{} (one of them): {place}", objects.join(", ")),
+        None => place.into(),
+    }
 }
 
 fn translate(error: &str) -> Option<Refusal> {
@@ -421,15 +494,41 @@ pub(crate) fn changes(object: &str, before: &Path, after: &Path, output: &Path) 
     })
 }
 
+/// Whether something of an object gets into the patch: a function or variable that differs.
+pub(crate) fn has_effect(
+    changes: &Changes,
+    before: &Path,
+    after: &Path,
+    output: &Path,
+) -> Result<bool> {
+    if !changes.changed.is_empty() || !changes.new.is_empty() {
+        return Ok(true);
+    }
+    let read = |path: &Path| fs::read(path).map_err(in_file(path));
+    let (before, after, output) = (read(before)?, read(after)?, read(output)?);
+    let names = |data: &[u8]| -> Result<BTreeSet<String>> {
+        let file = File::parse(data)?;
+        Ok(file
+            .definitions()
+            .map(|symbol| symbol.name.into())
+            .collect())
+    };
+    let new = &names(&after)? - &names(&before)?;
+    Ok(!new.is_disjoint(&names(&output)?))
+}
+
 /// Refuses what the kernel would not find, or find several times, or would have given up. The
 /// objects that were not compiled cannot tell objtool of it, but the kernel's symbols can.
+/// `after` are the objects with the patch.
 pub(crate) fn check_references(
     image: &Image,
     changes: &[Changes],
+    after: &Objects,
     output: &Path,
 ) -> Result<Vec<Refusal>> {
     let data = fs::read(output).map_err(in_file(output))?;
     let file = File::parse(&data)?;
+    let after = definitions(after)?;
     let mut refusals = Vec::new();
     for symbol in &file.symbols {
         // objtool has looked at static ones, and has given them their positions.
@@ -437,10 +536,14 @@ pub(crate) fn check_references(
         let Some((name, "0")) = reference.and_then(|reference| reference.rsplit_once(',')) else {
             continue;
         };
+        let place = || match referring(&file, name) {
+            Some(user) => format!("{} refers to {name}", in_object(user, &after, &after)),
+            None => name.into(),
+        };
         match image.symbols(name) {
-            [known] if image.is_init(known.address) => refusals.push(init(name)),
+            [known] if image.is_init(known.address) => refusals.push(init(&place())),
             [_] => (),
-            known => refusals.push(several(name, known.len())),
+            known => refusals.push(several(&place(), known.len())),
         }
     }
     for changes in changes {
@@ -456,6 +559,26 @@ pub(crate) fn check_references(
         }
     }
     Ok(refusals)
+}
+
+/// A function in what `objtool klp diff` has made that refers to a symbol of the kernel.
+fn referring<'a>(file: &File<'a>, name: &str) -> Option<&'a str> {
+    // The symbol that objtool leaves in the code until the module is linked.
+    let stand_in = format!(".klp.tombstone.{name}");
+    file.sections
+        .iter()
+        .enumerate()
+        .find_map(|(index, section)| {
+            let mut relocations = section.relocations.iter();
+            let place = relocations
+                .find(|relocation| file.symbols[relocation.symbol].name == stand_in)?
+                .offset;
+            let mut functions = file.definitions().filter(|symbol| {
+                symbol.section == index
+                    && (symbol.value..symbol.value + symbol.size).contains(&place)
+            });
+            functions.next().map(|symbol| symbol.name)
+        })
 }
 
 fn init(place: &str) -> Refusal {
@@ -475,6 +598,30 @@ fn several(place: &str, count: usize) -> Refusal {
          refuses a name that is not unique",
         "write the patch by hand and give the position (klp new, klp convert)",
     )
+}
+
+/// Refuses functions that are at one address.
+pub(crate) fn check_addresses(changes: &Changes, before: &Path) -> Result<Vec<Refusal>> {
+    let data = fs::read(before).map_err(in_file(before))?;
+    let file = File::parse(&data)?;
+    let mut at: BTreeMap<(usize, u64), Vec<&str>> = BTreeMap::new();
+    for name in &changes.changed {
+        if let Some(symbol) = file.definitions().find(|symbol| symbol.name == name) {
+            let names = at.entry((symbol.section, symbol.value)).or_default();
+            names.push(name);
+        }
+    }
+    let together = at.values().filter(|names| names.len() > 1);
+    let refusals = together.map(|names| {
+        Refusal::new(
+            format!("{}: {}", changes.object, names.join(", ")),
+            "these are names of one function, and the patch would replace each",
+            "calls are intercepted by address: only one replacement is ever called, and the core may \
+             refuse the others",
+            "write the patch by hand, with one of the names (klp new)",
+        )
+    });
+    Ok(refusals.collect())
 }
 
 /// Refuses functions of which the kernel has another definition.
@@ -578,15 +725,67 @@ mod tests {
     }
 
     #[test]
+    fn places_of_errors() {
+        let after = Definitions::from([("f".into(), vec!["x.o".into()])]);
+        let none = Definitions::new();
+        for (place, expected) in [
+            ("f+0x1f", "x.o: f+0x1f"),
+            ("f()+0x1f", "x.o: f()+0x1f"),
+            ("g", "g"),
+        ] {
+            assert_eq!(in_object(place, &none, &after), expected);
+        }
+    }
+
+    #[test]
+    fn warnings_of_objtool() {
+        let said = "vmlinux.o: warning: objtool: f+0x12: strange\nhello\n\
+                    warning: objtool: no correlation: g\n";
+        assert_eq!(warnings(said), ["f+0x12: strange", "no correlation: g"]);
+        assert_eq!(without_offsets("f+0x12: is g+0xab"), "f: is g");
+    }
+
+    /// The changes of one object, and its file.
+    fn changed(source: &str, names: &[&str]) -> (Changes, tempfile::NamedTempFile) {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), crate::layout::tests::compile(source)).unwrap();
+        let changes = Changes {
+            object: "x.o".into(),
+            changed: names.iter().copied().map(String::from).collect(),
+            ..Changes::default()
+        };
+        (changes, file)
+    }
+
+    #[test]
+    fn names_of_one_function() {
+        let source = "int f(void) { return 1; } int h(void) { return 2; }\
+                      int g(void) __attribute__((alias(\"f\")));";
+        let (changes, file) = changed(source, &["f", "g", "h"]);
+        let refusals = check_addresses(&changes, file.path()).unwrap();
+        let places: Vec<_> = refusals.iter().map(|refusal| &refusal.place[..]).collect();
+        assert_eq!(places, ["x.o: f, g"]);
+        let (changes, file) = changed(source, &["f", "h"]);
+        assert!(check_addresses(&changes, file.path()).unwrap().is_empty());
+    }
+
+    #[test]
     fn all_errors_are_told() {
         let said = "vmlinux.o: warning: objtool: x\n\
                     vmlinux.o: error: objtool: changed data: a\n\
                     vmlinux.o: error: objtool: changed data: b\n";
-        let crate::Error::Refused(refusals) = explain(said) else {
+        let objects = |paths: &[&str]| paths.iter().copied().map(String::from).collect();
+        let before = Definitions::from([
+            ("a".into(), objects(&["x.o"])),
+            ("b".into(), objects(&["x.o", "y.o"])),
+        ]);
+        let none = Definitions::new();
+        let crate::Error::Refused(refusals) = explain(said, &before, &none) else {
             panic!("not refused");
         };
-        assert_eq!(refusals.len(), 2);
-        let unknown = explain("error: objtool: strange\n").to_string();
+        let places: Vec<_> = refusals.iter().map(|refusal| &refusal.place[..]).collect();
+        assert_eq!(places, ["x.o: a", "x.o, y.o (one of them): b"]);
+        let unknown = explain("error: objtool: strange\n", &none, &none).to_string();
         assert_eq!(
             unknown,
             "objtool cannot compare the objects\nerror: objtool: strange"

@@ -126,7 +126,8 @@ pub(crate) fn forbidden(path: &str) -> Option<Refusal> {
     }
 }
 
-/// Applies patches to copies of the files that they change, in the directory `work`.
+/// Applies patches to copies of the files that they change, in the directory `work`, and notes what
+/// is not at its place.
 ///
 /// # Errors
 ///
@@ -136,6 +137,7 @@ pub(crate) fn apply(
     kernel: &Kernel,
     patches: &[PathBuf],
     work: &Path,
+    note: &dyn Fn(&str),
 ) -> Result<Patched> {
     let mut files = BTreeSet::new();
     let mut refusals = Vec::new();
@@ -165,10 +167,13 @@ pub(crate) fn apply(
             "-",
             "-i",
         ]);
-        tools.run(
+        let output = tools.run(
             &format!("applying {}", patch.display()),
             command.arg(&patch),
         )?;
+        for place in elsewhere(&String::from_utf8_lossy(&output.stdout)) {
+            note(&format!("{}: {place}", patch.display()));
+        }
     }
     let diff = refresh(tools, kernel, work)?;
     let files = files.into_iter().collect();
@@ -177,6 +182,24 @@ pub(crate) fn apply(
         directory: work.join("patched"),
         diff,
     })
+}
+
+/// What `patch` says of hunks that are not where the patch has them, for people. With few lines
+/// around them, they can be of another function.
+fn elsewhere(said: &str) -> Vec<String> {
+    let mut file = "";
+    let mut places = Vec::new();
+    for line in said.lines() {
+        if let Some(name) = line.strip_prefix("patching file ") {
+            file = name;
+        } else if let Some((hunk, place)) = line.split_once(" succeeded at ") {
+            let place = place.trim_end_matches('.');
+            places.push(format!(
+                "{file}: {hunk} applies at line {place}; see that it is meant"
+            ));
+        }
+    }
+    places
 }
 
 fn copy(from: &Path, file: &str, to: &Path) -> Result<()> {
@@ -265,6 +288,17 @@ mod tests {
                 format!("x.patch: {path} is no path of a file in the source")
             );
         }
+    }
+
+    #[test]
+    fn hunks_elsewhere() {
+        let said = "patching file fs/a.c\n\
+                    Hunk #1 succeeded at 12 (offset 3 lines).\n\
+                    patching file fs/b.c\n";
+        assert_eq!(
+            elsewhere(said),
+            ["fs/a.c: Hunk #1 applies at line 12 (offset 3 lines); see that it is meant"]
+        );
     }
 
     #[test]

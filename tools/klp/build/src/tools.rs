@@ -86,6 +86,18 @@ impl Tools {
         command
     }
 
+    /// Whether the scripts find this build directory as that of the kernel that this machine runs.
+    pub(crate) fn finds_running(&self, build: &Path) -> Result<bool> {
+        if !matches!(self.kernel.as_deref(), Some("running" | "auto")) {
+            return Ok(false);
+        }
+        let mut command = self.script("kernel");
+        command.env("KERNEL", "running").arg("--path");
+        let output = self.try_run("looking for the kernel that runs", &mut command)?;
+        let path = String::from_utf8_lossy(&output.stdout);
+        Ok(output.status.success() && Path::new(path.trim_end()) == build)
+    }
+
     /// The command that runs its arguments in the virtual machine of the tests, with the same kernel.
     pub fn virtual_machine(&self) -> Command {
         let mut command = self.script("vm");

@@ -887,6 +887,9 @@ fn what_is_right_though_it_looks_wrong() {
             sample.signature[0] = 0;
             sample.signature[4] = 1;
         }),
+        ("what objtool leaves behind", |sample, _| {
+            sample.left_behind = true;
+        }),
         ("a weak symbol that is not there", |sample, _| {
             sample.weak = true;
             sample.undefined = vec!["nowhere"];

@@ -19,6 +19,11 @@ use crate::{
 const SECTION: &str = ".klp.rela.";
 /// And that of a symbol that they refer to.
 const SYMBOL: &str = ".klp.sym.";
+/// The lists of references that the kernel's objtool has made livepatch relocations of: they stay,
+/// and nothing reads them.
+const LEFT_BEHIND: &str = "__klp_relocs.";
+/// The kind of a relocation that changes nothing, which objtool makes of those that it has replaced.
+const NO_CHANGE: u32 = 0;
 /// The kernel reads at most so many characters of an object's name.
 const OBJECT_LENGTH: usize = 55;
 /// And of a symbol's.
@@ -179,11 +184,11 @@ fn unmarked(file: &File<'_>, report: &mut Report) {
 fn ordinary(file: &File<'_>, report: &mut Report) {
     let mut wrong = BTreeMap::new();
     for (index, section) in file.sections.iter().enumerate() {
-        if !section.is_loaded() {
+        if !section.is_loaded() || section.name.starts_with(LEFT_BEHIND) {
             continue;
         }
         for reloc in file.relocs(index) {
-            if file.symbols[reloc.symbol].home == Home::Livepatch {
+            if reloc.kind != NO_CHANGE && file.symbols[reloc.symbol].home == Home::Livepatch {
                 wrong.entry(reloc.symbol).or_insert(&section.name);
             }
         }

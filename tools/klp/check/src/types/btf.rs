@@ -2,7 +2,7 @@
 
 //! Types from BTF, which kernels have of themselves and of their modules.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use btf_rs::{Btf, BtfType, Type as BtfKind};
 use object::{read::elf::ElfFile64, Endianness, Object, ObjectSection};
@@ -92,6 +92,28 @@ impl Types {
                     _ => None,
                 },
                 _ => None,
+            })
+            .collect()
+    }
+
+    /// The functions that get or return the structure or union of this name, or a pointer to it.
+    pub fn users(&self, structure: &str) -> BTreeSet<String> {
+        let (first, last) = self.btf.base().type_id_range();
+        let types = (first..=last).filter_map(|id| self.btf.resolve_type_by_id(id).ok());
+        types
+            .filter_map(|found| {
+                let BtfKind::Func(func) = found else {
+                    return None;
+                };
+                let BtfKind::FuncProto(prototype) = self.btf.resolve_chained_type(&func).ok()?
+                else {
+                    return None;
+                };
+                let prototype = self.prototype(&prototype)?;
+                let mut structures = prototype.structures();
+                structures
+                    .any(|name| name == structure)
+                    .then(|| self.btf.resolve_name(&func).ok())?
             })
             .collect()
     }

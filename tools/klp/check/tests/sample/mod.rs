@@ -13,6 +13,7 @@ use klp_check::{Exports, Kernel, Signatures, Symbols};
 
 use crate::file::{Module, GLOBAL, SHF_ALLOC, SHT_PROGBITS, SHT_RELA};
 
+const NONE: u32 = 0;
 const ABS64: u32 = 1;
 const PC32: u32 = 2;
 const OBJECT: u8 = 1;
@@ -85,6 +86,8 @@ pub struct Sample {
     pub livepatch_section: u16,
     /// What is appended in front of the mark of a signature; no mark if it is empty.
     pub signature: Vec<u8>,
+    /// Whether what objtool has made its livepatch relocations of is there.
+    pub left_behind: bool,
 }
 
 impl Default for Sample {
@@ -109,6 +112,7 @@ impl Default for Sample {
             livepatch_marked: true,
             livepatch_section: SHN_LIVEPATCH,
             signature: vec![],
+            left_behind: false,
         }
     }
 }
@@ -306,6 +310,14 @@ impl Sample {
             };
             let index = module.section(&section, SHT_RELA, SHF_ALLOC | mark, &data);
             module.sections[index - 1].info = text as u32;
+        }
+        if self.left_behind {
+            let stand_in = module.symbol(".klp.tombstone.do_nap", 0x20, SHN_LIVEPATCH);
+            module.relas(self.text_name, &[(32, stand_in, NONE, -4)]);
+            let list = "__klp_relocs.vmlinux";
+            let there = module.symbol(".klp.sym.vmlinux.do_nap,0", 0x20, SHN_LIVEPATCH);
+            module.section(list, SHT_PROGBITS, SHF_ALLOC, &[0; 24]);
+            module.relas(list, &[(8, there, ABS64, -4)]);
         }
         let mut data = module.build();
         data[18..20].copy_from_slice(&self.machine.to_le_bytes());

@@ -5,11 +5,16 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::Args;
-use klp_build::{Built, Changes, Kernel, Progress, Request, Tools};
+use klp_build::{Built, Changes, Finished, Kernel, Progress, Request, Tools};
+use klp_check::{Level, Verdict};
 use serde::Serialize;
 
-use super::Result;
-use crate::{context::Context, json};
+use super::{check, Result};
+use crate::{
+    context::Context,
+    facts::{Facts, Sources},
+    json, kernel,
+};
 
 /// Where the package livepatch-dkms has the source.
 const INSTALLED: &str = "/usr/share/livepatch-dkms/source";
@@ -86,12 +91,44 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result {
         Progress::Changed(changes) if !context.json => print!("{}", text(changes)),
         Progress::Changed(_) => (),
     };
-    let built = klp_build::build(&tools, &kernel, &request, &progress)?;
+    let check = |finished: &Finished<'_>| {
+        check_module(&kernel, finished, context).map_err(|error| error.to_string())
+    };
+    let built = klp_build::build(&tools, &kernel, &request, &progress, &check)?;
     if let Some(command) = &arguments.test {
         test(&tools, &built, command)?;
     }
     report(&built, context)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Sees whether the kernel would take the module, as `klp check` does.
+fn check_module(kernel: &Kernel, finished: &Finished<'_>, context: &Context) -> Result<()> {
+    let machine = context.machine();
+    let named = kernel::Kernel::named(&machine, &kernel.build.to_string_lossy())?;
+    let sources = Sources {
+        system_map: Some(finished.system_map),
+        targets: &finished.targets,
+        // The module has no types, and objtool has seen to inlined copies.
+        quick: true,
+        ..Sources::default()
+    };
+    let mut facts = Facts::gather(&machine, &named, &sources)?;
+    let data = std::fs::read(finished.module)?;
+    let report = check::check(&mut facts, &data, sources.quick)?;
+    for finding in &report.findings {
+        if matches!(finding.level, Level::Error | Level::Warning) {
+            eprintln!("{}", check::describe(finished.output, finding));
+        }
+    }
+    match report.verdict(false) {
+        Verdict::DoesNotFit => Err(format!(
+            "the module is built, but it does not fit {}",
+            kernel.release
+        )
+        .into()),
+        _ => Ok(()),
+    }
 }
 
 /// What is done in the virtual machine, with this program, the module and the command.
