@@ -42,18 +42,18 @@ bool livepatch_module_memory(struct module *mod, unsigned long address, unsigned
 int livepatch_current_patch_state(void);
 
 /*
- * This CPU's buffer for a stack trace; NULL if it is claimed already. Preemption must be disabled
- * until it is released.
+ * Saves the stack trace of @task, which must not run or be the current one, in this CPU's buffer,
+ * and its length in @count. NULL if the stack is not reliable or too deep, or the buffer is claimed
+ * already. Preemption must be disabled until the buffer is released.
  */
-unsigned long *livepatch_claim_stack_entries(void);
-void livepatch_release_stack_entries(void);
+unsigned long *livepatch_save_stack(struct task_struct *task, unsigned int *count);
+void livepatch_release_stack(void);
 
 bool livepatch_task_pending(struct task_struct *task);
 void livepatch_set_task_pending(struct task_struct *task);
 void livepatch_clear_task_pending(struct task_struct *task);
 bool livepatch_test_and_clear_task_pending(struct task_struct *task);
 void livepatch_notify_task(struct task_struct *task);
-bool livepatch_have_reliable_stack(void);
 
 /*
  * The task after @task on the list of all threads of all processes, the first one for NULL; NULL at
@@ -83,10 +83,45 @@ void livepatch_preempt_enable(void);
 void livepatch_sched_switch_enable(void);
 void livepatch_sched_switch_disable(void);
 
+/* What a look at the current task has led to. */
+enum livepatch_look_result {
+	/* There is no transition (any more). */
+	LIVEPATCH_LOOK_OVER,
+	/* The task has switched now. */
+	LIVEPATCH_LOOK_SWITCHED,
+	/* The task could not switch, or did not have to: another one may. */
+	LIVEPATCH_LOOK_AGAIN,
+};
+
+/*
+ * transition.rs: looks at the current task, which has been interrupted in user space or, in the
+ * kernel, where it could have been preempted. In a hard interrupt.
+ */
+unsigned int livepatch_look(void);
+
+/* Makes the looks usable; before all of the following. */
+void livepatch_looks_init(void);
+/* Notes that the CPU where @task is now is to be looked at. */
+void livepatch_looks_want(struct task_struct *task);
+/*
+ * Interrupts @cpu if that has been noted, and looks at what runs there; if that does not switch,
+ * again after each of the next @times intervals. Process context, with interrupts enabled.
+ */
+void livepatch_looks_start(unsigned int cpu, unsigned int times);
+/* Ends the looks. Nobody may start any meanwhile. Sleeps. */
+void livepatch_looks_cancel(void);
+
+/*
+ * Returns when every CPU has been where preemption is possible. It has seen then what was written
+ * before the call. Sleeps.
+ */
+void livepatch_synchronize_cpus(void);
+
 /* How a task has switched, for livepatch_trace_task_switched(). */
 enum livepatch_way {
 	LIVEPATCH_WAY_STACK,
 	LIVEPATCH_WAY_SCHEDULE,
+	LIVEPATCH_WAY_INTERRUPT,
 	LIVEPATCH_WAY_USER_EXIT,
 	LIVEPATCH_WAY_IDLE,
 	LIVEPATCH_WAY_OFFLINE,

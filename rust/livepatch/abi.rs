@@ -42,7 +42,11 @@ use crate::{
         self,
         Existing, //
     },
-    state, transition,
+    state,
+    transition::{
+        self,
+        Look, //
+    }, //
 };
 use core::ptr::NonNull;
 use kernel::{
@@ -159,6 +163,21 @@ pub(crate) unsafe extern "C" fn klp_update_patch_state(task: *mut bindings::task
 /// scheduler lock held.
 pub(crate) unsafe extern "C" fn __klp_sched_try_switch() {
     transition::sched_try_switch();
+}
+
+/// Looks at the current task from an interrupt, for `helpers.c`.
+///
+/// # Safety
+///
+/// The caller must be a hard interrupt that has come in user space or where the current task could
+/// be preempted.
+#[no_mangle]
+unsafe extern "C" fn livepatch_look() -> c_uint {
+    match transition::look() {
+        Look::Over => bindings::livepatch_look_result_LIVEPATCH_LOOK_OVER,
+        Look::Switched => bindings::livepatch_look_result_LIVEPATCH_LOOK_SWITCHED,
+        Look::Again => bindings::livepatch_look_result_LIVEPATCH_LOOK_AGAIN,
+    }
 }
 
 /// Finds the latest version of a system state that an older patch has.
@@ -360,6 +379,7 @@ same_type! {
     klp_copy_process: unsafe extern "C" fn(*mut bindings::task_struct);
     klp_update_patch_state: unsafe extern "C" fn(*mut bindings::task_struct);
     __klp_sched_try_switch: unsafe extern "C" fn();
+    livepatch_look: unsafe extern "C" fn() -> c_uint;
     klp_get_prev_state: unsafe extern "C" fn(c_ulong) -> *mut bindings::klp_state;
     klp_apply_section_relocs: unsafe extern "C" fn(
         *mut bindings::module,

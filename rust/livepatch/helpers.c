@@ -3,9 +3,13 @@
  * What the Rust core needs of the kernel that exists only as C macros and inline functions, and the
  * entry of the ftrace handler, which is made of them.
  */
+#include <linux/cpu.h>
 #include <linux/cpumask.h>
+#include <linux/delay.h>
 #include <linux/ftrace.h>
 #include <linux/hashtable.h>
+#include <linux/hrtimer.h>
+#include <linux/interrupt.h>
 #include <linux/jump_label.h>
 #include <linux/livepatch.h>
 #include <linux/module.h>
@@ -18,7 +22,10 @@
 #include <linux/sched/signal.h>
 #include <linux/sched/task.h>
 #include <linux/slab.h>
+#include <linux/smp.h>
 #include <linux/spinlock.h>
+#include <linux/stacktrace.h>
+#include <linux/workqueue.h>
 
 #include "../../include/livepatch_helpers.h"
 
@@ -91,9 +98,10 @@ struct stack_entries {
 
 static DEFINE_PER_CPU(struct stack_entries, stack_entries);
 
-unsigned long *livepatch_claim_stack_entries(void)
+unsigned long *livepatch_save_stack(struct task_struct *task, unsigned int *count)
 {
 	struct stack_entries *buffer;
+	int saved;
 
 	lockdep_assert_preemption_disabled();
 	buffer = this_cpu_ptr(&stack_entries);
@@ -101,10 +109,16 @@ unsigned long *livepatch_claim_stack_entries(void)
 	if (READ_ONCE(buffer->claimed))
 		return NULL;
 	WRITE_ONCE(buffer->claimed, true);
+	saved = stack_trace_save_tsk_reliable(task, buffer->entries, ARRAY_SIZE(buffer->entries));
+	if (saved < 0) {
+		WRITE_ONCE(buffer->claimed, false);
+		return NULL;
+	}
+	*count = saved;
 	return buffer->entries;
 }
 
-void livepatch_release_stack_entries(void)
+void livepatch_release_stack(void)
 {
 	lockdep_assert_preemption_disabled();
 	WRITE_ONCE(this_cpu_ptr(&stack_entries)->claimed, false);
@@ -133,11 +147,6 @@ bool livepatch_test_and_clear_task_pending(struct task_struct *task)
 void livepatch_notify_task(struct task_struct *task)
 {
 	set_notify_signal(task);
-}
-
-bool livepatch_have_reliable_stack(void)
-{
-	return klp_have_reliable_stack();
 }
 
 struct task_struct *livepatch_next_task(struct task_struct *task)
@@ -229,6 +238,158 @@ void livepatch_sched_switch_enable(void)
 void livepatch_sched_switch_disable(void)
 {
 	static_branch_disable(&klp_sched_try_switch_key);
+}
+
+/* Between two looks at what runs on a CPU: long enough not to be felt there. */
+#define LOOK_INTERVAL_NS (100 * NSEC_PER_USEC)
+
+struct looks {
+	struct hrtimer timer;
+	unsigned int left;
+	bool wanted;
+};
+
+static DEFINE_PER_CPU(struct looks, cpu_looks);
+
+/*
+ * Whether this is a hard interrupt that has come in user space or, in the kernel, where the task
+ * could have been preempted: not in a softirq, with preemption disabled, or on the way through the
+ * scheduler. The first one of these is missing where smp_call_function_single() does without an
+ * interrupt: on the CPU that calls it, and in the idle loop.
+ */
+static bool interrupted_preemptible(void)
+{
+	return IS_ENABLED(CONFIG_PREEMPT_COUNT) && preempt_count() == HARDIRQ_OFFSET;
+}
+
+/* A timer of a CPU that has gone offline goes on elsewhere, and at worst looks too seldom. */
+static enum hrtimer_restart look_again(struct hrtimer *timer)
+{
+	struct looks *looks = container_of(timer, struct looks, timer);
+	unsigned int left = READ_ONCE(looks->left);
+
+	if (interrupted_preemptible() && livepatch_look() == LIVEPATCH_LOOK_OVER)
+		return HRTIMER_NORESTART;
+	if (left <= 1)
+		return HRTIMER_NORESTART;
+	WRITE_ONCE(looks->left, left - 1);
+	hrtimer_forward_now(timer, ns_to_ktime(LOOK_INTERVAL_NS));
+	return HRTIMER_RESTART;
+}
+
+static void look_first(void *times)
+{
+	struct looks *looks = this_cpu_ptr(&cpu_looks);
+
+	if (interrupted_preemptible() && livepatch_look() != LIVEPATCH_LOOK_AGAIN)
+		return;
+	WRITE_ONCE(looks->left, *(unsigned int *)times);
+	if (looks->left)
+		hrtimer_start(&looks->timer, ns_to_ktime(LOOK_INTERVAL_NS),
+			      HRTIMER_MODE_REL_PINNED_HARD);
+}
+
+void livepatch_looks_init(void)
+{
+	unsigned int cpu;
+
+	for_each_possible_cpu(cpu)
+		hrtimer_setup(&per_cpu(cpu_looks, cpu).timer, look_again, CLOCK_MONOTONIC,
+			      HRTIMER_MODE_REL_PINNED_HARD);
+}
+
+void livepatch_looks_want(struct task_struct *task)
+{
+	WRITE_ONCE(per_cpu(cpu_looks, task_cpu(task)).wanted, true);
+}
+
+void livepatch_looks_start(unsigned int cpu, unsigned int times)
+{
+	/* A CPU that has gone offline is not interrupted: nothing runs there. */
+	if (xchg(&per_cpu(cpu_looks, cpu).wanted, false))
+		smp_call_function_single(cpu, look_first, &times, true);
+}
+
+void livepatch_looks_cancel(void)
+{
+	unsigned int cpu;
+
+	for_each_possible_cpu(cpu)
+		hrtimer_cancel(&per_cpu(cpu_looks, cpu).timer);
+}
+
+/* How often a CPU is interrupted to find it where preemption is possible, and the time between. */
+#define SYNC_ATTEMPTS 10
+#define SYNC_INTERVAL_US 10
+
+enum interrupted {
+	INTERRUPTED_PREEMPTIBLE,
+	INTERRUPTED_IDLE,
+	INTERRUPTED_OTHER,
+};
+
+static DEFINE_PER_CPU(struct work_struct, sync_work);
+
+static void note_interrupted(void *result)
+{
+	enum interrupted *interrupted = result;
+
+	if (interrupted_preemptible())
+		*interrupted = INTERRUPTED_PREEMPTIBLE;
+	else if (is_idle_task(current))
+		*interrupted = INTERRUPTED_IDLE;
+	else
+		*interrupted = INTERRUPTED_OTHER;
+}
+
+/* Whether @cpu, which is online, has now been where preemption is possible. */
+static bool sync_by_interrupt(int cpu)
+{
+	enum interrupted interrupted = INTERRUPTED_OTHER;
+
+	for (int i = 0; i < SYNC_ATTEMPTS; i++) {
+		scoped_guard(preempt) {
+			/* The caller's own context is one where preemption is possible. */
+			if (cpu == smp_processor_id())
+				return true;
+			smp_call_function_single(cpu, note_interrupted, &interrupted, true);
+		}
+		if (interrupted == INTERRUPTED_PREEMPTIBLE)
+			return true;
+		if (interrupted == INTERRUPTED_IDLE)
+			return false;
+		udelay(SYNC_INTERVAL_US);
+	}
+	return false;
+}
+
+static void sync_by_work(struct work_struct *unused)
+{
+}
+
+void livepatch_synchronize_cpus(void)
+{
+	static DEFINE_MUTEX(one_at_a_time);
+	int cpu;
+
+	guard(mutex)(&one_at_a_time);
+	guard(cpus_read_lock)();
+	for_each_online_cpu(cpu) {
+		struct work_struct *work = per_cpu_ptr(&sync_work, cpu);
+
+		if (sync_by_interrupt(cpu)) {
+			work->func = NULL;
+			continue;
+		}
+		INIT_WORK(work, sync_by_work);
+		queue_work_on(cpu, system_highpri_wq, work);
+	}
+	for_each_online_cpu(cpu) {
+		struct work_struct *work = per_cpu_ptr(&sync_work, cpu);
+
+		if (work->func)
+			flush_work(work);
+	}
 }
 
 void livepatch_warn(const char *what)

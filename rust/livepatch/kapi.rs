@@ -19,6 +19,7 @@ pub(crate) mod in_flight;
 pub(crate) mod irq_work;
 pub(crate) mod kallsyms;
 pub(crate) mod kobject;
+pub(crate) mod looks;
 pub(crate) mod module;
 pub(crate) mod published;
 pub(crate) mod stacktrace;

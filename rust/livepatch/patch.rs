@@ -103,6 +103,15 @@ impl Drop for Gone {
     }
 }
 
+/// What keeps the code of a patch and, for its sake, that of the core. The order of the fields is
+/// the order in which they go.
+pub(crate) struct ModuleRefs {
+    patch: PatchModule,
+    _counted: Counted<leak_check::Patches>,
+    /// Keeps the code of the core.
+    _core: ModuleRef,
+}
+
 /// A patch and all that the core keeps for it. The order of the fields is the order in which they
 /// go.
 pub(crate) struct Patch {
@@ -117,10 +126,7 @@ pub(crate) struct Patch {
     pub(crate) previous: Option<KBox<Previous>>,
     directory: Kobject<PatchDirectory>,
     _gone: Gone,
-    module: PatchModule,
-    _counted: Counted<leak_check::Patches>,
-    /// Keeps the code of the core.
-    _core: ModuleRef,
+    modules: ModuleRefs,
 }
 
 impl Patch {
@@ -163,12 +169,19 @@ impl Patch {
                 previous: None,
                 directory,
                 _gone: Gone(released),
-                module,
-                _counted: Counted::new(),
-                _core: core,
+                modules: ModuleRefs {
+                    patch: module,
+                    _counted: Counted::new(),
+                    _core: core,
+                },
             },
             GFP_KERNEL,
         )?)
+    }
+
+    /// Frees all but what keeps its code, and takes its directory away. Sleeps.
+    pub(crate) fn free(patch: KBox<Self>) -> ModuleRefs {
+        KBox::into_inner(patch).modules
     }
 
     /// Its identifier among all patches ever.
@@ -178,7 +191,7 @@ impl Patch {
 
     /// The patch module's name, which is the patch's.
     pub(crate) fn name(&self) -> &CStr {
-        &self.module.name
+        &self.modules.patch.name
     }
 
     /// The description in the patch module.
@@ -220,7 +233,7 @@ impl Patch {
 
     /// Notes that tasks were switched by force: the module stays.
     pub(crate) fn set_forced(&mut self) {
-        self.module.forced = true;
+        self.modules.patch.forced = true;
         self.descriptor.set_forced();
     }
 

@@ -18,6 +18,7 @@ use crate::{
     kapi::{
         cpu,
         kobject::Kobject,
+        looks,
         module::{
             self,
             ModulePtr,
@@ -43,7 +44,10 @@ use crate::{
     lock::LockHeld,
     object::Object,
     ops::Ops,
-    patch::Patch,
+    patch::{
+        ModuleRefs,
+        Patch, //
+    },
     pure::patch_state::{
         PatchId,
         Target, //
@@ -69,6 +73,9 @@ use kernel::{
     time::msecs_to_jiffies, //
 };
 
+/// So many passes follow each other if all tasks switch during one.
+const PASSES_AT_ONCE: usize = 3;
+
 /// Resources of the core while it is in charge.
 pub(crate) struct Runtime {
     /// The directory `/sys/kernel/livepatch`.
@@ -92,7 +99,8 @@ struct Running {
 /// # Invariants
 ///
 /// While there is a transition, `runtime` is there, `patches` has an entry at its index, and no
-/// patch is taken out of `patches` at or below that. `retired` has room for all of `patches`.
+/// patch is taken out of `patches` at or below that. `retired` has room for all of `patches`
+/// besides its own, and `unreleased` for all of both and for those that are being freed.
 pub(crate) struct Registry {
     held: LockHeld,
     /// Enabled or in transition, oldest first.
@@ -102,6 +110,10 @@ pub(crate) struct Registry {
     runtime: Option<Runtime>,
     /// Disabled or replaced, waiting for [`free_retired`].
     retired: KVec<KBox<Patch>>,
+    /// How many patches [`free_retired`] has taken out of `retired` and not put into `unreleased`.
+    being_freed: usize,
+    /// What keeps the code of patches that have been freed, waiting for [`release_modules`].
+    unreleased: KVec<ModuleRefs>,
     last_id: PatchId,
 }
 
@@ -146,6 +158,10 @@ mod lock {
     // SAFETY: `init` initialises it before anything uses it.
     pub(super) static FREE_WORK: StaticWork = unsafe { StaticWork::uninit() };
 
+    /// Releases the modules of freed patches.
+    // SAFETY: `init` initialises it before anything uses it.
+    pub(super) static RELEASE_WORK: StaticWork = unsafe { StaticWork::uninit() };
+
     /// Makes the lock and the work items usable.
     ///
     /// # Safety
@@ -159,12 +175,17 @@ mod lock {
         // SAFETY: Called once and first, by the safety requirements.
         unsafe { FREE_WORK.init::<FreeRetired>() };
         // SAFETY: Called once and first, by the safety requirements.
+        unsafe { RELEASE_WORK.init::<ReleaseModules>() };
+        // SAFETY: Called once and first, by the safety requirements.
         unsafe { transition::init_last_switch::<LastSwitch>() };
+        // SAFETY: Called once and first, by the safety requirements.
+        unsafe { looks::init() };
     }
 }
 use lock::{
     FREE_WORK,
-    PASS, //
+    PASS,
+    RELEASE_WORK, //
 };
 
 /// Runs a pass over the tasks.
@@ -191,6 +212,15 @@ struct FreeRetired;
 impl Work for FreeRetired {
     fn run() {
         free_retired();
+    }
+}
+
+/// The work of [`release_modules`].
+struct ReleaseModules;
+
+impl Work for ReleaseModules {
+    fn run() {
+        release_modules();
     }
 }
 
@@ -231,6 +261,8 @@ impl Registry {
             running: None,
             runtime: None,
             retired: KVec::new(),
+            being_freed: 0,
+            unreleased: KVec::new(),
             last_id: PatchId::NONE,
         }
     }
@@ -246,6 +278,7 @@ impl Registry {
         if !kernel::warn_on!(!self.patches.is_empty()) {
             self.patches = KVec::new();
             self.retired = KVec::new();
+            self.unreleased = KVec::new();
         }
         self.runtime.take()
     }
@@ -285,11 +318,22 @@ impl Registry {
 
     /// Looks at the tasks, and does what comes next. Nothing outside a transition.
     fn run_pass(&mut self) {
+        // Where processors are busy, it takes a while until a work item runs.
+        for _ in 0..PASSES_AT_ONCE {
+            if !self.run_one_pass() {
+                return;
+            }
+        }
+        PASS.run_now();
+    }
+
+    /// Makes one pass, and returns whether all tasks that it left have switched meanwhile.
+    fn run_one_pass(&mut self) -> bool {
         let Some(parts) = self.parts_in_transition() else {
-            return;
+            return false;
         };
         let Some(running) = parts.running else {
-            return;
+            return false;
         };
         match running.transition.try_complete(parts.patch) {
             Progress::Remaining(step, wake_at) => {
@@ -298,11 +342,12 @@ impl Registry {
                 }
                 let delay = u32::try_from(step.retry_ms).unwrap_or(u32::MAX);
                 PASS.run_after(&parts.runtime.queue, msecs_to_jiffies(delay));
-                if wake_at.arm() {
-                    PASS.run_now();
-                }
+                wake_at.arm()
             }
-            Progress::Complete => self.complete(),
+            Progress::Complete => {
+                self.complete();
+                false
+            }
         }
     }
 
@@ -355,6 +400,9 @@ impl Registry {
         let count = self.patches.len() + 1;
         self.patches.reserve(1, GFP_KERNEL)?;
         self.retired.reserve(count, GFP_KERNEL)?;
+        // INVARIANT: Those that `free_retired` is busy with are in none of the lists.
+        let count = count + self.retired.len() + self.being_freed;
+        self.unreleased.reserve(count, GFP_KERNEL)?;
         self.last_id = self.last_id.next();
         Patch::new(self.last_id, descriptor, core)
     }
@@ -571,22 +619,49 @@ impl Registry {
     }
 }
 
-/// Frees retired patches. Process context, without the registry lock.
+/// Frees retired patches, but for the references on modules. Process context, without the registry
+/// lock.
+///
+/// No handler uses them any more, and no task on the list runs their code.
+pub(crate) fn free_retired() {
+    while let Some(patch) = take_retired() {
+        // Takes the directory away, without the lock.
+        let modules = Patch::free(patch);
+        let mut registry = REGISTRY.lock();
+        registry.being_freed -= 1;
+        let fits = registry.unreleased.push_within_capacity(modules);
+        kernel::warn_on!(fits.is_err());
+        if let Some(runtime) = &registry.runtime {
+            RELEASE_WORK.run_after(&runtime.queue, 0);
+        }
+    }
+}
+
+/// Takes out the patch that has been retired first.
+fn take_retired() -> Option<KBox<Patch>> {
+    let mut registry = REGISTRY.lock();
+    let patch = registry.retired.remove(0).ok()?;
+    registry.being_freed += 1;
+    Some(patch)
+}
+
+/// Gives up the modules of patches that have been freed. Process context, without the registry
+/// lock. May sleep for a long time.
 ///
 /// The transition has made sure that no task on the list runs their code. Those that exit have left
-/// the list before they are done; they are waited for here, for all patches at once, as far as
-/// [`cpu::synchronize_tasks`] does.
-pub(crate) fn free_retired() {
+/// the list before they are done; they are waited for here, for all modules at once, as far as
+/// [`cpu::synchronize_tasks`] does. Nobody but who wants to unload a module waits for this.
+pub(crate) fn release_modules() {
     loop {
-        let waiting = REGISTRY.lock().retired.len();
+        let waiting = REGISTRY.lock().unreleased.len();
         if waiting == 0 {
             return;
         }
         cpu::synchronize_tasks();
         for _ in 0..waiting {
-            let patch = REGISTRY.lock().retired.remove(0);
+            let modules = REGISTRY.lock().unreleased.remove(0);
             // Dropped here, without the lock.
-            drop(patch);
+            drop(modules);
         }
     }
 }
@@ -596,6 +671,8 @@ pub(crate) fn cancel_work() {
     transition::synchronize_last_switch();
     PASS.cancel();
     FREE_WORK.cancel();
+    RELEASE_WORK.cancel();
+    looks::cancel();
 }
 
 /// Registers a patch and starts to enable it. Process context; sleeps.

@@ -23,15 +23,16 @@
 //! * It sleeps, and its stack shows none of the functions: [`Transition::try_complete`].
 //! * It is about to sleep in `__schedule()`, and its stack shows none: [`sched_try_switch`]. This
 //!   is how kernel threads that hardly ever sleep get there.
+//! * It runs in the kernel, is interrupted for this, and its stack shows none: [`look`].
 //! * It is the idle task of a CPU that is offline: at once.
 //! * It is forked: it inherits its parent's state, [`copy_process`].
 //!
 //! # Contexts and concurrency
 //!
 //! The methods of [`Transition`] run in process context under the registry lock, which protects the
-//! patches that they get. [`update_patch_state`], [`sched_try_switch`] and [`copy_process`] run
-//! without it at any time, for the current task, and so does the ftrace handler. What keeps them
-//! apart:
+//! patches that they get. [`update_patch_state`], [`sched_try_switch`], [`look`] and
+//! [`copy_process`] run without it at any time, for the current task, and so does the ftrace
+//! handler. What keeps them apart:
 //!
 //! * A task's state is written by itself, or while it does not run (`task_call_func()`), or while
 //!   no function is in transition. The exception is [`Transition::force`].
@@ -50,8 +51,45 @@
 //! With `PREEMPT_RT`, holding `tasklist_lock` keeps the list as it is and `copy_process` out, but
 //! does not disable preemption. Nothing here relies on that: what needs it has a
 //! [`PreemptGuard`] of its own, such as the buffer for a stack, or the time between a look at a
-//! pending flag and the switch. Under the guard and under the scheduler's locks, only raw locks are
+//! pending flag and the switch, or between the copies of flag and state in [`copy_process`], where
+//! a look must not come. Under the guard and under the scheduler's locks, only raw locks are
 //! taken.
+//!
+//! # Tasks that do not stop running
+//!
+//! A pass cannot look at the stack of a task that runs. One that computes in user space on a
+//! processor without a tick does not come into the kernel by itself; a kernel thread that does not
+//! sleep may run at each pass, or be preempted in one of the functions, where most of its time
+//! goes. So the processors of the tasks that were runnable and could not be switched are
+//! interrupted at the end of the pass ([`looks::start`]), and no others:
+//!
+//! * [`look`] examines the stack of the task that was interrupted. If none of the functions is on
+//!   it, the task has switched. In user space, that is so unless one is part of the interrupt, and
+//!   then the task switches on its way back ([`update_patch_state`]): its pending flag is set. No
+//!   signal is sent and no system call ends.
+//! * If one of the functions is on the stack, a timer of that processor has it looked at again,
+//!   every 100 µs for 5 ms. A function that a kernel thread calls in a loop is hardly ever on the
+//!   stack at all of them.
+//!
+//! The number of interrupts has a bound: one for each pass and processor, and in the first passes
+//! those of the timer ([`Backoff::looks`]). The timers end by themselves when the transition does,
+//! and are cancelled before the module goes ([`looks::cancel`]).
+//!
+//! A look is allowed in user space, and where the interrupted task could have been preempted: its
+//! preemption counter is 0, and it is not in an interrupt or a softirq. Then its stack is what it
+//! would be if it had been preempted at that instruction: the frames of the interrupt on top, below
+//! them its registers, and its own frames. The reliable unwinder goes through both in the same way,
+//! and a pass would let that task switch. So nothing is looked at in a handler, which has
+//! preemption disabled, in `__schedule()`, in [`update_patch_state`] or in [`copy_process`]; and a
+//! task on the way from a handler to a function is held back as in a pass ([`mod@crate::stack`]). A
+//! kernel that does not count (without `PREEMPT_COUNT`) has no looks, only the interrupt of user
+//! space. If the interrupt itself runs one of the functions, its frames are on the stack, and the
+//! task waits.
+//!
+//! The task that is interrupted is the current one, so a look is the task itself writing its state,
+//! like [`sched_try_switch`], and the barriers are the same. It takes no lock, and runs with
+//! interrupts disabled, so that [`Transition::reverse`], which clears the pending flags and waits
+//! for all processors, waits for looks too.
 //!
 //! # Who is left
 //!
@@ -72,10 +110,11 @@
 //!
 //! A task on its way through `do_exit()` leaves the list before it stops running. It may have left
 //! without having switched, and go on in the kernel for a moment in the old state, as with the C
-//! core. Patches that are disabled or replaced are released only when every task has scheduled
-//! voluntarily or gone ([`crate::registry::free_retired`]); that covers such a task unless it
-//! sleeps in a patched function after it has left the list, or waits for a spinlock there with
-//! `PREEMPT_RT`.
+//! core. The modules of patches that are disabled or replaced are released only when every task has
+//! scheduled voluntarily or gone ([`crate::registry::release_modules`]); that covers such a task
+//! unless it sleeps in a patched function after it has left the list, or waits for a spinlock there
+//! with `PREEMPT_RT`. Nothing else waits for it: no handler uses the patches any more, and their
+//! directories go at once.
 //!
 //! # Barriers
 //!
@@ -86,8 +125,8 @@
 //!   what stacks are checked against, before pending flags: (A) write barrier when tasks are asked.
 //!   [`update_patch_state`] reads the pending flag (test and clear, a full barrier), then the
 //!   target; the handler, after it on the same CPU, reads the transition flag.
-//!   [`sched_try_switch`] reads the pending flag, then (B) read barrier, then the target and what
-//!   its stack is checked against.
+//!   [`sched_try_switch`] and [`look`] read the pending flag, then (B) read barrier, then the
+//!   target and what the stack is checked against.
 //! * Transition flags, written in [`Transition::init`], before replacements: release in
 //!   `Slot::push`. The handler reads the top of the stack (acquire), then the transition flag.
 //!
@@ -102,6 +141,7 @@ use crate::{
             PreemptGuard, //
         },
         irq_work::StaticTrigger,
+        looks,
         task::{
             self,
             Comm,
@@ -151,12 +191,16 @@ use crate::{
 use core::borrow::Borrow;
 use kernel::{
     prelude::*,
-    sync::atomic::{
-        Acquire,
-        Atomic,
-        Full,
-        Relaxed,
-        Release, //
+    str::CString,
+    sync::{
+        atomic::{
+            Acquire,
+            Atomic,
+            Full,
+            Relaxed,
+            Release, //
+        },
+        Arc, //
     },
     task::{
         Pid,
@@ -437,6 +481,7 @@ impl Transition {
         let switched = SELF_SWITCHED.load(Acquire);
         let mut left = 0;
         let mut first = None;
+        let mut busy = false;
         let mut note_left = |task: &Task| {
             left += 1;
             first.get_or_insert_with(|| Left::new(task));
@@ -453,6 +498,10 @@ impl Transition {
             Attempt::Now => Cost::Heavy,
             Attempt::Failed => {
                 note_left(task);
+                if task.is_runnable() {
+                    looks::want(task);
+                    busy = true;
+                }
                 Cost::Heavy
             }
         });
@@ -498,6 +547,9 @@ impl Transition {
                 first.comm.as_cstr(),
                 first.pid
             );
+        }
+        if busy {
+            looks::start(self.backoff.looks());
         }
         Progress::Remaining(
             self.backoff.step(elapsed),
@@ -617,23 +669,12 @@ enum Attempt {
     Failed,
 }
 
-/// Tries to switch a task by its stack.
+/// Tries to switch a task by its stack, and says in a debug message why it could not.
 #[doc(alias = "klp_try_switch_task")]
 fn try_switch(task: &Task, way: Way) -> Attempt {
-    let target = MIRROR.target();
-    if task.patch_state() == target {
-        return Attempt::Before;
-    }
     let preempt = PreemptGuard::new();
-    let result = obstacle::examine(task, &preempt, |task| {
-        task.clear_pending();
-        task.set_patch_state(target);
-    });
-    match result {
-        Ok(()) => {
-            tracepoint::task_switched(task, way);
-            return Attempt::Now;
-        }
+    match attempt(task, way, &preempt) {
+        Ok(attempt) => return attempt,
         Err(Obstacle::Running) => trace::running(task),
         Err(Obstacle::Unreliable) => trace::unreliable(task),
         Err(Obstacle::Function(name)) => trace::sleeping_on(task, name),
@@ -641,6 +682,24 @@ fn try_switch(task: &Task, way: Way) -> Attempt {
         Err(Obstacle::Unknown(errno)) => trace::unknown(task, errno),
     }
     Attempt::Failed
+}
+
+/// Tries to switch a task by its stack.
+fn attempt<'a>(
+    task: &Task,
+    way: Way,
+    preempt: &'a PreemptGuard,
+) -> Result<Attempt, Obstacle<&'a Arc<CString>>> {
+    let target = MIRROR.target();
+    if task.patch_state() == target {
+        return Ok(Attempt::Before);
+    }
+    obstacle::examine(task, preempt, |task| {
+        task.clear_pending();
+        task.set_patch_state(target);
+    })?;
+    tracepoint::task_switched(task, way);
+    Ok(Attempt::Now)
 }
 
 /// Gets tasks to move: user tasks leave the kernel as if they had a signal, kernel threads wake up.
@@ -725,13 +784,50 @@ pub(crate) fn sched_try_switch() {
     });
 }
 
+/// Result of a look at what runs on a CPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Look {
+    /// There is no transition.
+    Over,
+    /// The task has switched now.
+    Switched,
+    /// The task could not switch, or did not have to: another one may.
+    Again,
+}
+
+/// Switches the current task, which has been interrupted in user space or where it could have been
+/// preempted, if its stack allows.
+///
+/// In a hard interrupt.
+pub(crate) fn look() -> Look {
+    if !is_running() {
+        return Look::Over;
+    }
+    task::with_current(|task| {
+        if !task.is_pending() {
+            return Look::Again;
+        }
+        // ORDERING: Barrier (B): the target, and what the stack is checked against, are read after
+        // the flag; pairs with (A).
+        cpu::read_barrier();
+        let preempt = PreemptGuard::new();
+        if matches!(attempt(task, Way::Interrupt, &preempt), Ok(Attempt::Now)) {
+            note_switched();
+            Look::Switched
+        } else {
+            Look::Again
+        }
+    })
+}
+
 /// Gives `child`, which is being forked by the current task, its parent's state.
 ///
 /// `tasklist_lock` is held for writing, so nothing but the parent itself changes the parent's
 /// state; and it does so on its way out of the kernel or to sleep, so not here, even if it is
-/// preempted, which happens with `PREEMPT_RT`.
+/// preempted, which happens with `PREEMPT_RT`. Nor does an interrupt, since preemption is disabled.
 #[doc(alias = "klp_copy_process")]
 pub(crate) fn copy_process(child: &Task) {
+    let _preempt = PreemptGuard::new();
     task::with_current(|parent| {
         // The flag was copied earlier; the parent may have switched since.
         if parent.is_pending() {

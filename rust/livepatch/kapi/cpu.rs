@@ -103,28 +103,18 @@ pub(crate) fn possible_cpus() -> impl Iterator<Item = PossibleCpu> {
         .map(PossibleCpu)
 }
 
-/// A work function that does nothing: that it ran is what counts.
-///
-/// # Safety
-///
-/// Any argument will do, since it is not looked at.
-unsafe extern "C" fn nothing(_: *mut bindings::work_struct) {}
-
-/// Returns when every CPU has scheduled: whatever ran with preemption disabled at the time of the
-/// call is over.
+/// Returns when every CPU has been where preemption is possible: whatever ran with preemption
+/// disabled at the time of the call is over. A full memory barrier on every CPU. Sleeps.
 ///
 /// Stronger than `synchronize_rcu()`: it also covers code that runs where RCU is not watching, such
-/// as on the way to and from idle, and functions there can be patched. A full memory barrier on
-/// every CPU. Sleeps.
+/// as on the way to and from idle, and functions there can be patched. The C core has each CPU run
+/// a work item, which takes a while where a CPU is busy. An interrupt is enough if it comes in user
+/// space or where the preemption counter is 0: then the CPU is in no such piece of code, and what
+/// it runs next sees what was written before the call. A CPU that is idle, where preemption is
+/// always disabled, or that is not found at such a place a few times, runs a work item.
 pub(crate) fn synchronize_all() {
-    loop {
-        // SAFETY: `nothing` accepts any work item; the caller may sleep.
-        if unsafe { bindings::schedule_on_each_cpu(Some(nothing)) } == 0 {
-            return;
-        }
-        // Out of memory for a few bytes per CPU. Going on unsynchronised would be a use after free.
-        wait_for_memory();
-    }
+    // SAFETY: The caller may sleep.
+    unsafe { bindings::livepatch_synchronize_cpus() };
 }
 
 /// Waits a moment until there may be memory again. Sleeps.

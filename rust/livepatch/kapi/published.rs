@@ -20,7 +20,7 @@ use kernel::prelude::*;
 /// # Invariants
 ///
 /// The pointer is null or came from a [`KBox`]; what it pointed to is freed only after every CPU
-/// has scheduled.
+/// has been where preemption is possible.
 pub(crate) struct Published<T>(AtomicPtr<T>);
 
 impl<T: Send + Sync> Published<T> {

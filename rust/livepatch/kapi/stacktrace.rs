@@ -14,28 +14,44 @@ use core::{
     ptr::NonNull, //
 };
 
-/// This CPU's buffer for a stack trace.
+/// A stack trace in this CPU's buffer.
 ///
 /// # Invariants
 ///
-/// `0` points to `LIVEPATCH_MAX_STACK_ENTRIES` entries that are claimed, so nobody else uses them.
+/// `entries` points to `count` entries in a buffer that is claimed, so nobody else uses them.
 /// Preemption stays disabled while the value exists.
-struct Entries<'a>(NonNull<usize>, PhantomData<&'a PreemptGuard>);
+struct Trace<'a> {
+    entries: NonNull<usize>,
+    count: usize,
+    _preempt: PhantomData<&'a PreemptGuard>,
+}
 
-impl<'a> Entries<'a> {
-    /// Claims the buffer, `None` if it is in use: a call inside a call.
-    fn claim(_preempt: &'a PreemptGuard) -> Option<Self> {
-        // SAFETY: Preemption is disabled.
-        let entries = unsafe { bindings::livepatch_claim_stack_entries() };
-        // INVARIANT: Just claimed; the guard is borrowed.
-        NonNull::new(entries).map(|entries| Self(entries, PhantomData))
+impl<'a> Trace<'a> {
+    /// Saves the stack trace of `task`; `None` if it cannot be relied on or is too deep, or if the
+    /// buffer is in use: a call inside a call.
+    fn save(task: &Quiescent<'_>, _preempt: &'a PreemptGuard) -> Option<Self> {
+        let mut count = 0;
+        // SAFETY: Preemption is disabled. The task does not run or is the current one, by the
+        // type's invariant; `count` is valid for writes.
+        let entries = unsafe { bindings::livepatch_save_stack(task.as_ptr(), &mut count) };
+        // INVARIANT: Just claimed, and `count` entries written; the guard is borrowed.
+        NonNull::new(entries).map(|entries| Self {
+            entries,
+            count: count as usize,
+            _preempt: PhantomData,
+        })
+    }
+
+    fn entries(&self) -> &[usize] {
+        // SAFETY: There are that many and nobody else uses them, by the type's invariants.
+        unsafe { core::slice::from_raw_parts(self.entries.as_ptr(), self.count) }
     }
 }
 
-impl Drop for Entries<'_> {
+impl Drop for Trace<'_> {
     fn drop(&mut self) {
         // SAFETY: Preemption is still disabled, so it is this CPU's buffer that was claimed.
-        unsafe { bindings::livepatch_release_stack_entries() };
+        unsafe { bindings::livepatch_release_stack() };
     }
 }
 
@@ -48,25 +64,10 @@ pub(crate) fn with_stack<R>(
     preempt: &PreemptGuard,
     f: impl FnOnce(&[usize]) -> R,
 ) -> Option<R> {
-    let entries = Entries::claim(preempt)?;
-    // SAFETY: The task does not run or is the current one, by the type's invariant. The buffer has
-    // that many entries and is claimed.
-    let count = unsafe {
-        bindings::stack_trace_save_tsk_reliable(
-            task.as_ptr(),
-            entries.0.as_ptr(),
-            bindings::LIVEPATCH_MAX_STACK_ENTRIES,
-        )
-    };
-    let count = usize::try_from(count).ok()?;
-    // SAFETY: `count` entries were written just now, and nobody else uses the buffer.
-    Some(f(unsafe {
-        core::slice::from_raw_parts(entries.0.as_ptr(), count)
-    }))
+    Some(f(Trace::save(task, preempt)?.entries()))
 }
 
 /// Returns whether this architecture can tell a stack that can be relied on from one that cannot.
-pub(crate) fn have_reliable_stacks() -> bool {
-    // SAFETY: Evaluates a constant of the configuration.
-    unsafe { bindings::livepatch_have_reliable_stack() }
+pub(crate) const fn have_reliable_stacks() -> bool {
+    cfg!(CONFIG_STACKTRACE) && cfg!(CONFIG_HAVE_RELIABLE_STACKTRACE)
 }

@@ -37,6 +37,8 @@ pub(crate) trait TaskExt {
     fn notify(&self);
     /// Wakes the task if it sleeps interruptibly.
     fn wake_interruptible(&self);
+    /// Returns whether the task runs or waits for a CPU. A snapshot.
+    fn is_runnable(&self) -> bool;
     /// Returns the task's command name.
     fn comm(&self) -> Comm;
 }
@@ -57,6 +59,13 @@ impl TaskExt for Task {
     fn wake_interruptible(&self) {
         // SAFETY: A `Task` that is borrowed lives.
         unsafe { bindings::wake_up_state(self.as_ptr(), bindings::TASK_INTERRUPTIBLE) };
+    }
+
+    fn is_runnable(&self) -> bool {
+        // SAFETY: A `Task` that is borrowed lives; only the address of the field is taken.
+        let state = unsafe { &raw const (*self.as_ptr()).__state };
+        // SAFETY: Valid for reads; volatile, since the task may be changing it.
+        unsafe { state.read_volatile() == bindings::TASK_RUNNING }
     }
 
     fn comm(&self) -> Comm {

@@ -54,7 +54,8 @@ unsafe impl Send for OwnedQueue {}
 unsafe impl Sync for OwnedQueue {}
 
 impl OwnedQueue {
-    /// Makes a queue called `name`.
+    /// Makes a queue called `name`, whose work goes before that of busy tasks of an ordinary
+    /// priority.
     ///
     /// # Errors
     ///
@@ -64,7 +65,7 @@ impl OwnedQueue {
         let queue = unsafe {
             bindings::alloc_workqueue_noprof(
                 c"%s".as_char_ptr(),
-                bindings::wq_flags_WQ_UNBOUND,
+                bindings::wq_flags_WQ_UNBOUND | bindings::wq_flags_WQ_HIGHPRI,
                 0,
                 name.as_char_ptr(),
             )

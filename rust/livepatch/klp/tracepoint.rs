@@ -16,8 +16,9 @@
 //!
 //! * `target` is `patched` or `unpatched`.
 //! * `how`: `stack`, a pass found that it sleeps outside the functions; `schedule`, it found so
-//!   itself when it was about to sleep; `user_exit`, it left the kernel; `idle`, an idle task went
-//!   through its loop; `offline`, the idle task of a CPU that is offline; `force`.
+//!   itself when it was about to sleep; `interrupt`, an interrupt found that it runs outside them;
+//!   `user_exit`, it left the kernel; `idle`, an idle task went through its loop; `offline`, the
+//!   idle task of a CPU that is offline; `force`.
 //! * `duration` is in nanoseconds since `klp_transition_start`, or since the last
 //!   `klp_transition_reverse`.
 //! * `forced`: the module of the patch stays for ever, since nobody knows whether a task runs it.
@@ -47,10 +48,11 @@
 //! * In the idle loop: after `schedule_idle()`, when the CPU has left the idle state.
 //! * In `__schedule()`: at its very beginning, where the kernel has a tracepoint of its own, and
 //!   before it takes a lock of the scheduler, so a BPF program may wake tasks.
+//! * In an interrupt that looks at the task it has interrupted.
 //! * By a pass: after the scheduler's locks have been released, for the same reason.
 //! * By force.
 //!
-//! Preemption is disabled in these five, but for idle tasks of CPUs that are offline. With
+//! Preemption is disabled in these six, but for idle tasks of CPUs that are offline. With
 //! `PREEMPT_RT` that is no obstacle: the tracers must cope with it for the sake of `sched_switch`.
 //! A pass and force, and [`signal`], hold `tasklist_lock` for reading, unless the task is an idle
 //! one. The others are in process context, under the registry lock; [`patch_released`] may be
@@ -74,6 +76,8 @@ pub(crate) enum Way {
     Stack,
     /// It looked at its stack in `__schedule()`.
     Schedule,
+    /// An interrupt looked at its stack.
+    Interrupt,
     /// It leaves the kernel.
     UserExit,
     /// It is an idle task in its loop.
@@ -89,6 +93,7 @@ impl Way {
         let raw = match self {
             Self::Stack => bindings::livepatch_way_LIVEPATCH_WAY_STACK,
             Self::Schedule => bindings::livepatch_way_LIVEPATCH_WAY_SCHEDULE,
+            Self::Interrupt => bindings::livepatch_way_LIVEPATCH_WAY_INTERRUPT,
             Self::UserExit => bindings::livepatch_way_LIVEPATCH_WAY_USER_EXIT,
             Self::Idle => bindings::livepatch_way_LIVEPATCH_WAY_IDLE,
             Self::Offline => bindings::livepatch_way_LIVEPATCH_WAY_OFFLINE,

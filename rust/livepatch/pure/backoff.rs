@@ -11,6 +11,12 @@ const SLOWEST_MS: u64 = 1_000;
 /// How long tasks are left alone before they are signalled, and between two signals.
 const SIGNAL_MS: u64 = 15_000;
 
+/// How many passes look at busy tasks [`MANY_LOOKS`] times more. They take a quarter of a second.
+const EAGER_PASSES: u32 = 8;
+
+/// How often an eager pass looks at a busy task again: for 5 ms.
+const MANY_LOOKS: u32 = 50;
+
 /// The next step about the tasks that remain after a pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Step {
@@ -37,6 +43,19 @@ pub(crate) struct Backoff {
 }
 
 impl Backoff {
+    /// How often to look, between this pass and the next, at tasks that do not stop running, after
+    /// a first look.
+    ///
+    /// A task that is in one of the functions at each of so many looks is hardly ever outside. From
+    /// then on, one look for each pass shall do.
+    pub(crate) fn looks(&self) -> u32 {
+        if self.passes < EAGER_PASSES {
+            MANY_LOOKS
+        } else {
+            0
+        }
+    }
+
     /// To be called after a pass that could not switch all tasks.
     pub(crate) fn step(&mut self, elapsed_ms: u64) -> Step {
         let due = elapsed_ms / SIGNAL_MS;

@@ -52,7 +52,13 @@ pub(crate) fn sort<L: Copy>(ranges: &mut [Range<L>]) {
 /// `ranges` must have been sorted by [`sort()`].
 pub(crate) fn find<L: Copy>(ranges: &[Range<L>], addresses: &[usize]) -> Option<L> {
     let mut found: Option<&Range<L>> = None;
+    // Most addresses are far from all ranges: the functions of a patch are often those of one
+    // module.
+    let (start, end) = (ranges.first()?.start, ranges.last()?.max_end);
     for &address in addresses {
+        if address < start || address >= end {
+            continue;
+        }
         let above = ranges.partition_point(|range| range.start <= address);
         for range in ranges.get(..above)?.iter().rev() {
             if range.max_end <= address {

@@ -89,10 +89,14 @@ class Modules:
         self.loaded.append(name)
         return duration
 
+    @staticmethod
+    def unused(name: str) -> bool:
+        """Whether nobody uses the module."""
+        return (Path("/sys/module") / name / "refcnt").read_text() == "0\n"
+
     def unload(self, name: str) -> float:
         """Unload it as soon as nobody uses it; the result is the time that the system call took."""
-        references = Path("/sys/module") / name / "refcnt"
-        wait_until(lambda: references.read_text() == "0\n", f"{name} unused")
+        wait_until(lambda: self.unused(name), f"{name} unused")
         start = time.monotonic()
         delete_module(name)
         duration = time.monotonic() - start
@@ -208,6 +212,18 @@ def threads(program: Path, sleeping: int, busy: int) -> Iterator[None]:
         process.communicate()
 
 
+@contextlib.contextmanager
+def computing(program: Path, count: int) -> Iterator[None]:
+    """Meanwhile there is a task that computes on each of the last processors, which have no tick."""
+    tickless = Path("/sys/devices/system/cpu/nohz_full").read_text().strip()
+    with contextlib.ExitStack() as tasks:
+        for processor in report.processors(tickless)[-count:]:
+            os.sched_setaffinity(0, {processor})
+            tasks.enter_context(threads(program, 0, 1))
+        os.sched_setaffinity(0, set(range(os.cpu_count() or 1)) - set(report.processors(tickless)))
+        yield
+
+
 class Driver:
     """Carries out a plan."""
 
@@ -257,6 +273,11 @@ class Driver:
             for crowd in plan.crowds():
                 with threads(Path(plan.directory) / "threads", *crowd[1:]):
                     self.repeat(report.case(Figure("complete", *crowd)), partial(self.crowd_again, crowd))
+        if "spinning" in plan.parts:
+            self.repeat(report.case(Figure("complete", 1, spinning=plan.spinning)), lambda _: self.spinning())
+        if "tickless" in plan.parts:
+            with computing(Path(plan.directory) / "threads", plan.tickless):
+                self.repeat(report.case(Figure("complete", 1, tickless=plan.tickless)), lambda _: self.tickless())
         if "calls" in plan.parts:
             self.repeat("calls", lambda _: self.calls())
 
@@ -276,6 +297,13 @@ class Driver:
         (LIVEPATCH / patch / "enabled").write_text("0")
         wait_until(lambda: gone(patch), f"{patch} gone")
         return time.monotonic() - start
+
+    def disable_and_wait(self, patch: str, figure: Figure) -> None:
+        """Disable a patch, and wait until its module can be unloaded; both are reported."""
+        start = time.monotonic()
+        self.report(dataclasses.replace(figure, metric="disable"), self.disable(patch))
+        wait_until(lambda: self.modules.unused(patch), f"{patch} unused")
+        self.report(dataclasses.replace(figure, metric="unused"), time.monotonic() - start)
 
     def functions_again(self, count: int, _number: int) -> None:
         """For `repeat`: the same each time."""
@@ -303,7 +331,7 @@ class Driver:
                 _, duration = self.enable(patch, replaced=replaced)
                 self.report(Figure(metric, count), duration)
                 self.modules.unload(replaced)
-        self.report(Figure("disable", count), self.disable(patch))
+        self.disable_and_wait(patch, Figure("disable", count))
         self.report(Figure("rmmod", count), self.modules.unload(patch))
         if weight:
             self.report(Figure("slab", count), (weight - slab()) / count)
@@ -322,7 +350,7 @@ class Driver:
         count = len(names)
         self.report(Figure("load", count, vmlinux=True), load)
         self.report(Figure("complete", count, vmlinux=True), complete)
-        self.report(Figure("disable", count, vmlinux=True), self.disable(patch))
+        self.disable_and_wait(patch, Figure("disable", count, vmlinux=True))
         self.report(Figure("rmmod", count, vmlinux=True), self.modules.unload(patch))
 
     def crowd(self, number: int, count: int, sleeping: int, busy: int) -> None:
@@ -345,6 +373,26 @@ class Driver:
             nanoseconds = int(Path("/proc/klp_bench_lock").read_text())
             self.report(Figure("lock", count, sleeping, busy), nanoseconds / 1e9)
             self.modules.unload("klp_bench_lock")
+        self.modules.unload(patch)
+        self.modules.unload(target)
+
+    def spinning(self) -> None:
+        """A transition with kernel threads that call the function all the time."""
+        target, patch = "klp_bench_spin", "klp_bench_spin_patch"
+        self.modules.load(target, f"threads={self.plan.spinning}")
+        _, complete = self.enable(patch)
+        self.report(Figure("complete", 1, spinning=self.plan.spinning), complete)
+        self.report(Figure("disable", 1, spinning=self.plan.spinning), self.disable(patch))
+        self.modules.unload(patch)
+        self.modules.unload(target)
+
+    def tickless(self) -> None:
+        """A transition with tasks that do not come into the kernel by themselves."""
+        target, patch = "klp_bench_target_1", "klp_bench_patch_1_a"
+        self.modules.load(target)
+        _, complete = self.enable(patch)
+        self.report(Figure("complete", 1, tickless=self.plan.tickless), complete)
+        self.report(Figure("disable", 1, tickless=self.plan.tickless), self.disable(patch))
         self.modules.unload(patch)
         self.modules.unload(target)
 

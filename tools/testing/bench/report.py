@@ -18,6 +18,10 @@ class Figure:
     sleeping: int = 0
     busy: int = 0
     vmlinux: bool = False
+    # Kernel threads that call the function all the time.
+    spinning: int = 0
+    # Tasks that compute on processors without a tick.
+    tickless: int = 0
 
 
 @dataclasses.dataclass
@@ -38,6 +42,8 @@ class Plan:
     seconds: float
     # Where the modules are.
     directory: str
+    spinning: int = 2
+    tickless: int = 1
 
     def crowds(self) -> List[Tuple[int, int, int]]:
         """Functions, sleeping threads and busy threads of each transition with many threads."""
@@ -55,7 +61,7 @@ class Plan:
     def expected(self) -> List[Figure]:
         """What must be there when all has gone well."""
         result: List[Figure] = []
-        life = ("load", "complete", "disable", "rmmod")
+        life = ("load", "complete", "disable", "unused", "rmmod")
         if "functions" in self.parts:
             for count in self.counts:
                 result += [Figure(metric, count) for metric in (*life, "trampolines")]
@@ -69,6 +75,10 @@ class Plan:
                 result += [Figure("complete", *crowd), Figure("lock", *crowd)]
                 if self.repeats > 1 and crowd[0] == self.counts[0]:
                     result.append(Figure("pass", *crowd))
+        if "spinning" in self.parts:
+            result += [Figure(metric, 1, spinning=self.spinning) for metric in ("complete", "disable")]
+        if "tickless" in self.parts:
+            result += [Figure(metric, 1, tickless=self.tickless) for metric in ("complete", "disable")]
         if "calls" in self.parts:
             result += [Figure(metric, 1) for metric in METRICS if metric.startswith("call ")]
         return result
@@ -83,6 +93,9 @@ class Plan:
         if "threads" in self.parts:
             functions += [crowd[0] for crowd in self.crowds()]
         times = [2 + 0.22 * count for count in functions] if "c" in self.cores else []
+        if "c" in self.cores:
+            # It waits 15 s until it signals tasks, and for kernel threads until it is lucky.
+            times += [40 for part in ("spinning", "tickless") if part in self.parts]
         total = sum(once * min(self.repeats, self.seconds // once + 1) for once in times)
         if "rust" in self.cores:
             total += self.repeats * (len(functions) + sum(functions) / 500)
@@ -96,6 +109,7 @@ METRICS: Dict[str, Tuple[str, str]] = {
     "replace": ("replace by a patch of other functions", "s"),
     "replace same": ("replace by a patch of the same functions", "s"),
     "disable": ("disable, until the directory is gone", "s"),
+    "unused": ("disable, until the module can be unloaded", "s"),
     "rmmod": ("rmmod", "s"),
     "call unpatched": ("one call, unpatched", "instructions"),
     "call patched": ("one call, patched", "instructions"),
@@ -149,6 +163,16 @@ def quantity(value: float, unit: str) -> str:
     return digits(value)
 
 
+def processors(text: str) -> List[int]:
+    """The numbers in a list of processors, as the kernel writes it."""
+    result: List[int] = []
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        if first.isdigit():
+            result += range(int(first), int(last or first) + 1)
+    return result
+
+
 def collect(records: Iterable[Dict[str, Any]]) -> Samples:
     """The driver's results, by core and figure."""
     result: Samples = {}
@@ -179,6 +203,10 @@ def case(figure: Figure) -> str:
         text += ", " + count(figure.sleeping, "sleeping thread")
     if figure.busy:
         text += ", " + count(figure.busy, "busy thread")
+    if figure.spinning:
+        text += ", " + count(figure.spinning, "busy kernel thread")
+    if figure.tickless:
+        text += ", " + count(figure.tickless, "busy task") + " without a tick"
     return text
 
 
@@ -186,7 +214,7 @@ def figures(samples: Samples) -> List[Figure]:
     """All figures in the order of the table."""
     order = list(METRICS)
     return sorted({figure for _, figure in samples}, key=lambda f: (
-        order.index(f.metric), f.vmlinux, f.busy, f.functions if not f.sleeping else 1 << 30, f.sleeping, f.functions))
+        order.index(f.metric), f.vmlinux, f.busy, f.spinning, f.tickless, f.functions if not f.sleeping else 1 << 30, f.sleeping, f.functions))
 
 
 def ratio(samples: Samples, figure: Figure) -> Optional[float]:
@@ -232,6 +260,14 @@ def at_least_times(samples: Samples, text: str, figure: Figure, times: float) ->
     if measured is None:
         return Target(text, "", None)
     return Target(text, f"{digits(measured)} times", measured >= times)
+
+
+def at_most_seconds(samples: Samples, text: str, figures_of: Sequence[Figure], limit: float) -> Target:
+    """A target for how long the Rust core may take at most, for each of several figures."""
+    medians = [samples[key].median for key in (("rust", figure) for figure in figures_of) if key in samples]
+    if len(medians) < len(figures_of):
+        return Target(text, "", None)
+    return Target(text, " and ".join(quantity(median, "s") for median in medians), max(medians) <= limit)
 
 
 def call_overhead(samples: Samples) -> Target:
@@ -289,6 +325,13 @@ def targets(samples: Samples) -> List[Target]:
         call_overhead(samples),
         at_least_times(samples, "transition of 500 functions with 10,000 sleeping threads at least 5 times faster",
                        Figure("complete", 500, 10000), 5),
+        at_least_times(samples, "transition with 4 busy threads at least twice as fast", Figure("complete", 1, 0, 4), 2),
+        at_most_seconds(samples, "enable and disable with 2 busy kernel threads in at most 50 ms each",
+                        [Figure(metric, 1, spinning=2) for metric in ("complete", "disable")], 0.05),
+        at_most_seconds(samples, "enable and disable with a busy task without a tick in at most 50 ms each",
+                        [Figure(metric, 1, tickless=1) for metric in ("complete", "disable")], 0.05),
+        at_least_times(samples, "longest pass over 10,000 sleeping threads at most as long",
+                       Figure("pass", 1, 10000), 1),
         executable_memory(samples),
         growth(samples, "the Rust core's times grow at most linearly with the functions",
                ("load", "complete", "disable", "rmmod"), lambda f: f.functions,

@@ -10,7 +10,7 @@ import driver
 import report
 from report import Figure, Plan, Sample, Samples
 
-PLAN = Plan(parts=["functions", "vmlinux", "threads", "calls"], cores=["c", "rust"], counts=[1, 10, 500, 2000],
+PLAN = Plan(parts=["functions", "vmlinux", "threads", "spinning", "tickless", "calls"], cores=["c", "rust"], counts=[1, 10, 500, 2000],
             vmlinux=100, replace=500, threads=[0, 1000, 10000], busy=4, repeats=5, seconds=60, directory="/modules")
 
 
@@ -51,6 +51,11 @@ class Statistics(unittest.TestCase):
         self.assertEqual(report.ratio(samples(c={figure: [6, 8]}, rust={figure: [2]}), figure), 3.5)
         self.assertIsNone(report.ratio(samples(c={figure: [6]}), figure))
         self.assertIsNone(report.ratio(samples(c={figure: [6]}, rust={figure: [0]}), figure))
+
+    def test_processors(self) -> None:
+        self.assertEqual(report.processors("1,3-5"), [1, 3, 4, 5])
+        self.assertEqual(report.processors(""), [])
+        self.assertEqual(report.processors("(null)"), [])
 
     def test_collect(self) -> None:
         records: List[Dict[str, object]] = [{"kernel": "7.3"}]
@@ -97,7 +102,7 @@ class Targets(unittest.TestCase):
     def test_factors(self) -> None:
         for text, metric, threads, factor in (
                 ("disable 500", "disable", 0, 200), ("load a patch of 500", "load", 0, 8),
-                ("replace 500", "replace", 0, 100), ("10,000 sleeping", "complete", 10000, 5)):
+                ("replace 500", "replace", 0, 100), ("500 functions with 10,000", "complete", 10000, 5)):
             figure = Figure(metric, 500, threads)
             for times, reached in ((factor * 1.01, True), (factor * 0.99, False)):
                 with self.subTest(text, times=times):
@@ -108,6 +113,23 @@ class Targets(unittest.TestCase):
         figure = Figure("complete", 1)
         self.assertTrue(target("idle machine", samples(rust={figure: [0.1]})).reached)
         self.assertFalse(target("idle machine", samples(rust={figure: [0.11]})).reached)
+
+    def test_crowds(self) -> None:
+        for text, figure, factor in (("4 busy threads", Figure("complete", 1, 0, 4), 2),
+                                     ("longest pass", Figure("pass", 1, 10000), 1)):
+            for times, reached in ((factor * 1.01, True), (factor * 0.99, False)):
+                with self.subTest(text, times=times):
+                    found = target(text, samples(c={figure: [times]}, rust={figure: [1.0]}))
+                    self.assertEqual(found.reached, reached)
+
+    def test_seconds(self) -> None:
+        for text, spinning, tickless in (("kernel threads", 2, 0), ("without a tick", 0, 1)):
+            complete, disable = (Figure(metric, 1, spinning=spinning, tickless=tickless)
+                                 for metric in ("complete", "disable"))
+            for slower, reached in ((0.05, True), (0.051, False)):
+                with self.subTest(text, slower=slower):
+                    self.assertEqual(target(text, samples(rust={complete: [0.01], disable: [slower]})).reached, reached)
+            self.assertEqual(target(text, samples(rust={complete: [0.01]})).verdict, "not measured")
 
     def test_calls(self) -> None:
         patched, unpatched = Figure("call patched", 1), Figure("call unpatched", 1)

@@ -1,10 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Makes the walk's pieces so small that a model with a few tasks has several.
+//! Makes the walk's pieces so small that a model with a few tasks has several, and has the kernel's
+//! configuration say that stacks are reliable.
 
 use std::{env, fs, path::Path};
 
 fn main() {
+    for option in ["CONFIG_STACKTRACE", "CONFIG_HAVE_RELIABLE_STACKTRACE"] {
+        println!("cargo::rustc-check-cfg=cfg({option})");
+        println!("cargo::rustc-cfg={option}");
+    }
     let source = "../../../rust/livepatch/pure/walk.rs";
     println!("cargo::rerun-if-changed={source}");
     let text = fs::read_to_string(source).expect("the source of the walk");

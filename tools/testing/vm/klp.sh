@@ -359,6 +359,9 @@ test_no_permission() {
 
 test_messages() {
 	[ "$(status_of "$klp" load foreign.ko)" = 1 ]
+	said "klp: error[vermagic]: the module was built for the kernel $foreign, and this is $release"
+	said "klp: failed to load module foreign.ko: it does not fit this kernel"
+	[ "$(status_of "$klp" load --no-check foreign.ko)" = 1 ]
 	said "klp: failed to load module foreign.ko: it is for the kernel $foreign, and this one is $release"
 	[ "$(status_of "$klp" load garbage.ko)" = 1 ]
 	said "klp: garbage.ko: not a kernel module"

@@ -28,7 +28,7 @@
 //! (`tools/objtool/klp-diff.c`).
 
 /// Says why no late relocation can be in a section of this name; `None` if one can.
-pub(crate) fn obstacle(section: &str) -> Option<&'static str> {
+pub fn obstacle(section: &str) -> Option<&'static str> {
     // As the kernel's `module_init_section()`.
     if section.starts_with(".init") {
         return Some("is freed when the module has been initialised");

@@ -21,6 +21,7 @@ mod uses;
 use std::{collections::BTreeMap, fmt};
 
 pub use exports::Exports;
+pub use late::obstacle as late_obstacle;
 pub use map::SymbolMap;
 pub use problem::Problem;
 pub use resolve::{Known, Request};

@@ -3,6 +3,8 @@
 //! The subcommands, a module each.
 
 pub mod boot_ok;
+pub mod build;
+pub mod check;
 pub mod completions;
 pub mod convert;
 pub mod doctor;

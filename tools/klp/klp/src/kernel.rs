@@ -3,6 +3,7 @@
 //! What is on this machine of a kernel that a module was built for.
 
 use std::{
+    collections::HashSet,
     fs,
     io::{self, ErrorKind},
     path::{Path, PathBuf},
@@ -19,6 +20,9 @@ pub struct Kernel<'a> {
     machine: &'a Machine,
     release: String,
     directory: PathBuf,
+    /// Whether the user named its directory, which may be that of another build than the one that
+    /// runs or is installed.
+    by_directory: bool,
 }
 
 impl<'a> Kernel<'a> {
@@ -28,6 +32,7 @@ impl<'a> Kernel<'a> {
             machine,
             release: release.into(),
             directory: machine.path(format!("/lib/modules/{release}/build")),
+            by_directory: false,
         }
     }
 
@@ -51,7 +56,63 @@ impl<'a> Kernel<'a> {
             machine,
             release: release.trim_end().into(),
             directory: name.into(),
+            by_directory: true,
         })
+    }
+
+    /// Whether it is the kernel that runs on the machine.
+    pub fn is_running(&self) -> bool {
+        let running = self.machine.kernel_release();
+        !self.by_directory && running.is_ok_and(|running| running == self.release)
+    }
+
+    /// The options that are set to yes, without `CONFIG_`, if they are found.
+    pub fn config(&self) -> Option<HashSet<String>> {
+        let Self { release, .. } = self;
+        let installed = [
+            format!("/boot/config-{release}"),
+            format!("/lib/modules/{release}/config"),
+        ];
+        let installed = installed.iter().map(|path| self.machine.path(path));
+        let mut all = [self.directory.join("include/config/auto.conf")]
+            .into_iter()
+            .chain(installed);
+        let text = all.find_map(|path| fs::read_to_string(path).ok())?;
+        let options = text.lines().filter_map(|line| {
+            let option = line.strip_prefix("CONFIG_")?;
+            option.strip_suffix("=y").map(Into::into)
+        });
+        Some(options.collect())
+    }
+
+    /// The names of the modules that the kernel has, if there is a list.
+    pub fn modules(&self) -> Option<HashSet<String>> {
+        self.names_in("modules.dep")
+    }
+
+    /// The names of the modules that are part of the kernel itself.
+    pub fn built_in(&self) -> HashSet<String> {
+        self.names_in("modules.builtin").unwrap_or_default()
+    }
+
+    fn names_in(&self, list: &str) -> Option<HashSet<String>> {
+        let text = fs::read_to_string(self.installed().join(list)).ok()?;
+        let files = text.lines().filter_map(|line| line.split(':').next());
+        Some(files.map(|file| module_name(Path::new(file))).collect())
+    }
+
+    /// Where its modules are installed.
+    fn installed(&self) -> PathBuf {
+        self.machine.path(format!("/lib/modules/{}", self.release))
+    }
+
+    /// The file of one of its own modules.
+    pub fn first_module(&self) -> Option<PathBuf> {
+        let text = fs::read_to_string(self.installed().join("modules.dep")).ok()?;
+        let mut files = text.lines().filter_map(|line| line.split(':').next());
+        // What is in other directories may come from elsewhere.
+        let file = files.find(|file| file.starts_with("kernel/"))?;
+        Some(self.installed().join(file))
     }
 
     /// Its release.

@@ -11,6 +11,7 @@ mod context;
 #[cfg(test)]
 mod elf;
 mod explain;
+mod facts;
 #[cfg(test)]
 mod fake;
 mod json;
@@ -40,6 +41,8 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     BootOk(commands::boot_ok::Arguments),
+    Build(commands::build::Arguments),
+    Check(commands::check::Arguments),
     Completions(commands::completions::Arguments),
     Convert(commands::convert::Arguments),
     Doctor(commands::doctor::Arguments),
@@ -66,6 +69,8 @@ fn main() -> ExitCode {
     let Arguments { context, command } = Arguments::parse();
     let (name, result) = match command {
         Command::BootOk(arguments) => ("klp", commands::boot_ok::run(&arguments, &context)),
+        Command::Build(arguments) => ("klp build", commands::build::run(&arguments, &context)),
+        Command::Check(arguments) => ("klp check", commands::check::run(&arguments, &context)),
         Command::Completions(arguments) => (
             "klp",
             commands::completions::run(&arguments, Arguments::command()),

@@ -4,7 +4,7 @@
 //! and the lines that say what goes on, which are kpatch's.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     convert::Infallible,
     error::Error,
     fmt,
@@ -120,6 +120,8 @@ pub struct Session<'a> {
     output: RefCell<Box<dyn Write + 'a>>,
     messages: RefCell<Box<dyn Write + 'a>>,
     has_bar: bool,
+    /// Whether patches are checked before they are loaded.
+    pub checks: Cell<bool>,
 }
 
 impl<'a> Session<'a> {
@@ -138,6 +140,7 @@ impl<'a> Session<'a> {
             output: RefCell::new(Box::new(output)),
             messages: RefCell::new(Box::new(messages)),
             has_bar: false,
+            checks: Cell::new(false),
         }
     }
 

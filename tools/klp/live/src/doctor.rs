@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::{
     guard::Guard, task::permitted, Core, Error, Escaped, Machine, Result, Status, Transition,
 };
-use users::{EnabledFunction, Probe};
+pub use users::{EnabledFunction, Probe};
 
 /// A transition that takes longer is in trouble, in seconds.
 const LONG: u64 = 60;
@@ -155,6 +155,30 @@ impl Machine {
             findings.extend(examination.file(file)?);
         }
         Ok(findings)
+    }
+
+    /// The functions whose calls ftrace redirects or follows, if they can be seen.
+    ///
+    /// # Errors
+    ///
+    /// That of reading the list, other than for want of permission.
+    pub fn enabled_functions(&self) -> Result<Option<Vec<EnabledFunction>>> {
+        Ok(match self.view("/sys/kernel/tracing/enabled_functions")? {
+            View::Text(text) => Some(users::enabled_functions(&text).collect()),
+            View::Absent | View::Forbidden => None,
+        })
+    }
+
+    /// The kprobes, if they can be seen.
+    ///
+    /// # Errors
+    ///
+    /// That of reading the list, other than for want of permission.
+    pub fn probes(&self) -> Result<Option<Vec<Probe>>> {
+        Ok(match self.view("/sys/kernel/debug/kprobes/list")? {
+            View::Text(text) => Some(users::probes(&text).collect()),
+            View::Absent | View::Forbidden => None,
+        })
     }
 
     fn view(&self, path: &str) -> Result<View> {

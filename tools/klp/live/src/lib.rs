@@ -24,7 +24,7 @@ mod task;
 pub mod wait;
 
 pub use blocker::{Blocker, Reason};
-pub use doctor::{Finding, Level, PatchFile};
+pub use doctor::{EnabledFunction, Finding, Level, PatchFile, Probe};
 pub use error::{Error, Result};
 pub use escape::Escaped;
 pub use kernel::Kernel;

@@ -62,3 +62,25 @@ fn late_pass_signals_once() {
     assert_eq!(backoff.step(47_001).signal, None);
     assert_eq!(backoff.step(60_000).signal, Some(Signal::Again));
 }
+
+#[test]
+fn busy_tasks_are_looked_at_often_at_first() {
+    let (mut backoff, mut looks, mut now) = (Backoff::default(), vec![], 0);
+    for _ in 0..12 {
+        looks.push(backoff.looks());
+        now += backoff.step(now).retry_ms;
+    }
+    assert!(looks.iter().take(8).all(|&count| count == 50));
+    assert!(looks.iter().skip(8).all(|&count| count == 0));
+}
+
+#[test]
+fn busy_tasks_are_looked_at_often_again_after_a_signal() {
+    let mut backoff = Backoff::default();
+    for now in 0..20 {
+        backoff.step(now * 700);
+    }
+    assert_eq!(backoff.looks(), 0);
+    backoff.step(15_000);
+    assert_eq!(backoff.looks(), 50);
+}

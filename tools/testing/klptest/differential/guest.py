@@ -8,7 +8,7 @@ import select
 import subprocess
 import time
 from pathlib import Path
-from typing import Callable, Dict, Iterator, List, Sequence, Tuple
+from typing import Callable, Container, Dict, Iterator, List, Sequence, Tuple
 
 from ..modules import delete_module, init_module
 from ..paths import TOP
@@ -157,6 +157,10 @@ class Driver:
         others = [path for path in patches.values() if path not in moving]
         if any(self.read(path / "enabled") != "1" for path in others):
             return False
+        return self.are_released(patches, stuck)
+
+    def are_released(self, patches: Container[str], stuck: Sequence[str]) -> bool:
+        """Whether the core has given up the modules of all but these patches."""
         return all(refs == 0 for name, (refs, _) in self.modules().items()
                    if name in PATCHES and name not in patches and name not in stuck)
 
@@ -243,6 +247,7 @@ class Driver:
         for patch in LIVEPATCH.iterdir():
             self.write(f"{patch}/enabled", "0")
             self.wait(f"{patch.name} gone", lambda: not patch.exists())
+        self.wait("modules released", lambda: self.are_released((), stuck))
         for name, (refs, _) in self.modules().items():
             if refs == 0:
                 self.unload(self.real(name))

@@ -14,12 +14,12 @@
 //!   on both sides: a sequentially consistent fence, an acquiring and releasing exchange, another
 //!   fence. The core only relies on that if the bit was set. One that returns nothing is a relaxed
 //!   exchange: atomic, and no barrier.
-//! * `schedule_on_each_cpu()` takes and gives back a lock of each CPU, which that CPU holds while
-//!   preemption is disabled. So a section with preemption disabled either comes before, and all
+//! * `livepatch_synchronize_cpus()` takes and gives back a lock of each CPU, which that CPU holds
+//!   while preemption is disabled. So a section with preemption disabled either comes before, and all
 //!   that it did is seen after the wait, or it starts later and sees all that was done before the
-//!   wait. That is what the kernel guarantees: its worker runs there only when the CPU schedules,
-//!   and a context switch is a full barrier. Nothing else takes that lock, so it orders nothing
-//!   else. Sections are not ordered with each other, and preemption inside the kernel is where
+//!   wait. That is what the kernel guarantees: its interrupt counts only where the preemption counter
+//!   is 0, and is ordered with who waits for it; a worker runs there only when the CPU schedules, and
+//!   a context switch is a full barrier. Nothing else takes that lock, so it orders nothing else. Sections are not ordered with each other, and preemption inside the kernel is where
 //!   preemption is enabled.
 //! * `task_call_func()` takes a lock that the task takes, too, when it goes to sleep and when it
 //!   runs again, as the scheduler's.
@@ -29,7 +29,8 @@
 //! Loom does not let a load be passed by a later store of the same thread. Where the protocol has
 //! such a pair without a barrier, the store depends on the load. Nor does it have interrupts: a
 //! handler in an interrupt is one that runs at that place of the task, on the same CPU, and so sees
-//! what the task does.
+//! what the task does. Looks from an interrupt are left out: they do what a task does on its way
+//! through `__schedule()`, with the same barriers.
 #![allow(non_camel_case_types, clippy::missing_safety_doc, clippy::unused_unit)]
 
 use crate::{
@@ -45,6 +46,7 @@ use std::{
 
 pub(crate) const TASK_COMM_LEN: u32 = 16;
 pub(crate) const PF_KTHREAD: u32 = 1;
+pub(crate) const TASK_RUNNING: u32 = 0;
 pub(crate) const TASK_INTERRUPTIBLE: u32 = 1;
 pub(crate) const LIVEPATCH_MAX_STACK_ENTRIES: u32 = 16;
 
@@ -54,6 +56,8 @@ pub struct task_struct {
     pub patch_state: AtomicI32,
     /// As in the kernel.
     pub flags: u32,
+    /// As in the kernel.
+    pub __state: u32,
     /// As in the kernel.
     pub comm: [u8; TASK_COMM_LEN as usize],
     /// As in the kernel.
@@ -115,11 +119,8 @@ pub(crate) unsafe fn smp_rmb() {
     fence(Ordering::Acquire);
 }
 
-pub(crate) type work_func_t = Option<unsafe extern "C" fn(*mut work_struct)>;
-
-pub(crate) unsafe fn schedule_on_each_cpu(_: work_func_t) -> c_int {
+pub(crate) unsafe fn livepatch_synchronize_cpus() {
     machine().synchronize();
-    0
 }
 
 pub(crate) unsafe fn msleep(_: u32) {
@@ -222,31 +223,32 @@ pub(crate) unsafe fn task_curr(task: *mut task_struct) -> c_int {
     of(task).runs.get().into()
 }
 
-pub(crate) unsafe fn livepatch_have_reliable_stack() -> bool {
-    true
-}
-
-pub(crate) unsafe fn livepatch_claim_stack_entries() -> *mut usize {
-    machine().stack_entries()
-}
-
-pub(crate) unsafe fn livepatch_release_stack_entries() {}
-
-pub(crate) unsafe fn stack_trace_save_tsk_reliable(
-    task: *mut task_struct,
-    entries: *mut usize,
-    size: u32,
-) -> c_int {
+pub(crate) unsafe fn livepatch_save_stack(task: *mut task_struct, count: *mut u32) -> *mut usize {
+    let entries = machine().stack_entries();
     let stack = of(task).stack.borrow();
-    assert!(stack.len() <= size as usize);
+    assert!(stack.len() <= LIVEPATCH_MAX_STACK_ENTRIES as usize);
     for (place, address) in stack.iter().rev().enumerate() {
         // SAFETY: There is room for as many entries as the stack has.
         let entry = unsafe { entries.add(place) };
         // SAFETY: It is one of the entries, which nobody else uses.
         unsafe { entry.write(*address) };
     }
-    stack.len() as c_int
+    // SAFETY: The caller has it.
+    unsafe { count.write(stack.len() as u32) };
+    entries
 }
+
+pub(crate) unsafe fn livepatch_release_stack() {}
+
+// Looks.
+
+pub(crate) unsafe fn livepatch_looks_init() {}
+
+pub(crate) unsafe fn livepatch_looks_want(_: *mut task_struct) {}
+
+pub(crate) unsafe fn livepatch_looks_start(_: u32, _: u32) {}
+
+pub(crate) unsafe fn livepatch_looks_cancel() {}
 
 pub(crate) unsafe fn livepatch_sched_switch_enable() {}
 

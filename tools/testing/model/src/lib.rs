@@ -53,6 +53,7 @@ mod transition;
 #[path = "../../../../rust/livepatch/kapi"]
 mod kapi {
     pub(crate) mod cpu;
+    pub(crate) mod looks;
     pub(crate) mod published;
     pub(crate) mod stacktrace;
     pub(crate) mod task;

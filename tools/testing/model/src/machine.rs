@@ -166,6 +166,7 @@ impl Machine {
         let task = Box::new(Task::new(task_struct {
             patch_state: AtomicI32::new(-1),
             flags: 0,
+            __state: 0,
             comm: [0; 16],
             pid,
             pending: AtomicBool::new(false),

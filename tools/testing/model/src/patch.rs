@@ -296,6 +296,7 @@ pub(crate) mod tracepoint {
     pub(crate) enum Way {
         Stack,
         Schedule,
+        Interrupt,
         UserExit,
         Idle,
         Offline,

@@ -10,18 +10,22 @@ use std::{
 };
 
 use clap::Args;
+use klp_check::Level;
 use klp_live::{
     guard::{Guard, DEATHS},
     store::{Installed, Store},
     Machine,
 };
-use klp_module::Module;
+use klp_module::{Architecture, Module};
 use serde::Serialize;
 
-use super::{unload, Result};
+use super::{check, unload, Result};
 use crate::{
     context::Context,
-    explain, json,
+    explain,
+    facts::{Facts, Sources},
+    json,
+    kernel::Kernel,
     session::{self, Session, Step, Stop, Waits},
 };
 
@@ -43,6 +47,10 @@ pub struct Arguments {
     /// kpatch to kpatch.service if there is that unit, and go on if a patch cannot be loaded.
     #[arg(long, requires = "all")]
     boot: bool,
+
+    /// Do not look first whether a patch fits, as klp check does; at boot that is never done.
+    #[arg(long)]
+    no_check: bool,
 
     #[command(flatten)]
     waits: Waits,
@@ -83,16 +91,14 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result {
         None => "klp load --all".into(),
     };
     let mut patches = vec![];
-    let result = session::run(
-        context,
-        &name,
-        &arguments.waits,
-        |session| match &arguments.module {
+    let result = session::run(context, &name, &arguments.waits, |session| {
+        session.checks.set(!arguments.no_check && !arguments.boot);
+        match &arguments.module {
             Some(module) => by_name(session, module, &mut patches),
             None if arguments.boot => at_boot(session, &mut patches),
             None => all(session, &mut patches),
-        },
-    );
+        }
+    });
     if context.json {
         json::print("load", &Answer { patches })?;
     }
@@ -265,22 +271,23 @@ fn load_and_note(session: &Session, path: &Path, patches: &mut Vec<Patch>) -> St
 fn load(session: &Session, path: &Path) -> Step<Outcome> {
     session.machine.core()?;
     session.stop_if_asked(&format!("{} is not loaded", path.display()))?;
-    let (file, module) = open(path)?;
+    let opened = open(path)?;
+    let module = &opened.module;
     let name = module.name();
     let before = enabled(&session.machine)?;
     let mut outcome = Outcome::Loaded;
     match session.machine.patch(name) {
         Some(patch) if patch.is_enabled()? => {
-            check_build(session, &module)?;
+            check_build(session, module)?;
             session.say(format_args!(
                 "module named {name} already loaded and enabled"
             ));
             outcome = Outcome::AlreadyLoaded;
         }
         Some(patch) if patch.in_transition()? || !session.wait_until_forgotten(&patch)? => {
-            return enable_again(session, &patch, &module);
+            return enable_again(session, &patch, module);
         }
-        _ => insert(session, path, &file, &module)?,
+        _ => insert(session, path, &opened)?,
     }
     // It is gone again if another patch has replaced it meanwhile.
     if let Some(patch) = session.machine.patch(name) {
@@ -362,8 +369,15 @@ fn check_build(session: &Session, module: &Module) -> Step {
     Ok(())
 }
 
-/// The file and the live patch in it.
-fn open(path: &Path) -> Step<(File, Module)> {
+/// A file with a live patch.
+struct Opened {
+    file: File,
+    contents: Vec<u8>,
+    module: Module,
+}
+
+/// Opens the file and reads the live patch in it.
+fn open(path: &Path) -> Step<Opened> {
     let failed = |error: &dyn Display| Stop::Failed(format!("{}: {error}", path.display()));
     let mut file = File::open(path).map_err(|error| failed(&error))?;
     let mut contents = vec![];
@@ -374,21 +388,67 @@ fn open(path: &Path) -> Step<(File, Module)> {
     if !module.is_livepatch() {
         return Err(failed(&"the module is no live patch"));
     }
-    Ok((file, module))
+    Ok(Opened {
+        file,
+        contents,
+        module,
+    })
 }
 
 /// Has the kernel load a module.
-fn insert(session: &Session, path: &Path, file: &File, module: &Module) -> Step {
+fn insert(session: &Session, path: &Path, opened: &Opened) -> Step {
+    let module = &opened.module;
+    session.say(format_args!("loading patch module: {}", path.display()));
+    // Of other architectures, the check knows too little to be in the way.
+    if session.checks.get() && module.architecture() == Some(Architecture::X86_64) {
+        check(session, path, &opened.contents)?;
+    }
     // One that was loaded and disabled.
     if session.machine.has_patch_module(module.name())? {
         unload::remove(session, module.name(), true)?;
     }
-    session.say(format_args!("loading patch module: {}", path.display()));
     session.patiently(
         format_args!("failed to load module {}", path.display()),
-        || session.kernel.load_module(file),
+        || session.kernel.load_module(&opened.file),
         |error| explain::loading(&session.machine, module, error),
     )
+}
+
+/// Refuses a patch that does not fit, and says why. What may pass by itself, such as a transition,
+/// is left to the kernel, and so is what cannot be told.
+fn check(session: &Session, path: &Path, contents: &[u8]) -> Step {
+    let machine = &session.machine;
+    let release = machine.kernel_release()?;
+    let kernel = Kernel::of_release(machine, &release);
+    let sources = Sources {
+        quick: true,
+        ..Sources::default()
+    };
+    let report = Facts::gather(machine, &kernel, &sources)
+        .and_then(|mut facts| check::check(&mut facts, contents, true));
+    let report = match report {
+        Ok(report) => report,
+        // Then the kernel says what is wrong.
+        Err(error) => {
+            session.warn(format_args!("{} is not checked: {error}", path.display()));
+            return Ok(());
+        }
+    };
+    let mut errors = report
+        .findings
+        .iter()
+        .filter(|finding| finding.level == Level::Error && !finding.rule.may_pass())
+        .peekable();
+    if errors.peek().is_none() {
+        return Ok(());
+    }
+    for error in errors {
+        session.warn(check::describe(path, error));
+    }
+    Err(Stop::Failed(format!(
+        "failed to load module {}: it does not fit this kernel; --no-check has the kernel try",
+        path.display()
+    )))
 }
 
 /// Turns a patch round that is being disabled, or enables it on old kernels, which keep those that

@@ -49,7 +49,7 @@ fn types(value: &Value, path: &str, found: &mut BTreeMap<String, &'static str>) 
 }
 
 /// Compares a document with the example of its command: the same fields of the same types.
-fn compare(text: &str) {
+pub(super) fn compare(text: &str) {
     let document = serde_json::from_str::<Value>(text).unwrap();
     let command = document["command"].as_str().unwrap();
     let documented = documented();

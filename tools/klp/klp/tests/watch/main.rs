@@ -3,10 +3,15 @@
 //! Runs the commands that watch patches, on trees with the sysfs and procfs of machines.
 
 mod change;
+mod check;
 mod doctor;
+#[path = "../../../convert/tests/module/mod.rs"]
+mod file;
 mod generated;
 mod json;
 mod metrics;
+#[path = "../../../check/tests/sample/mod.rs"]
+mod sample;
 mod status;
 #[path = "../../../live/tests/tree/mod.rs"]
 mod tree;

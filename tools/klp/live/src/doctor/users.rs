@@ -6,7 +6,7 @@ use std::fmt;
 
 /// A function whose calls ftrace redirects.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct EnabledFunction {
+pub struct EnabledFunction {
     /// The function.
     pub name: String,
     /// `vmlinux` or its module.
@@ -19,7 +19,7 @@ pub(super) struct EnabledFunction {
 
 /// A kprobe.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Probe {
+pub struct Probe {
     /// The function.
     pub name: String,
     /// `vmlinux` or its module.
@@ -55,7 +55,7 @@ impl fmt::Display for Probe {
 
 /// Parses tracefs' `enabled_functions`: `NAME [MODULE] (COUNT) R I D O M`, a tab and more. Lines
 /// that begin with a tab belong to the one before.
-pub(super) fn enabled_functions(text: &str) -> impl Iterator<Item = EnabledFunction> + '_ {
+pub(crate) fn enabled_functions(text: &str) -> impl Iterator<Item = EnabledFunction> + '_ {
     text.lines().filter_map(|line| {
         let line = line.split('\t').next()?;
         let (function, rest) = line.split_once(" (")?;
@@ -76,7 +76,7 @@ pub(super) fn enabled_functions(text: &str) -> impl Iterator<Item = EnabledFunct
 }
 
 /// Parses debugfs' `kprobes/list`: `ADDRESS TYPE NAME+OFFSET MODULE FLAGS`.
-pub(super) fn probes(text: &str) -> impl Iterator<Item = Probe> + '_ {
+pub(crate) fn probes(text: &str) -> impl Iterator<Item = Probe> + '_ {
     text.lines().filter_map(|line| {
         let mut words = line.split_whitespace().skip(2);
         let name = words.next()?.split('+').next()?.into();

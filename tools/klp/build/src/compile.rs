@@ -1,0 +1,297 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Compiling objects: as the kernel's build system does, and by the same commands with a section for
+//! each function and variable.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+    sync::{
+        atomic::{AtomicUsize, Ordering},
+        Mutex, PoisonError,
+    },
+    thread,
+};
+
+use crate::{
+    configured::Configured,
+    error::{in_file, Refusal, Result},
+    kernel::Kernel,
+    tools::Tools,
+};
+
+/// What the kernel's klp-build adds, so that each function and variable can be taken by itself.
+const SECTIONS: &str = "-ffunction-sections -fdata-sections";
+
+/// What an object is linked into.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Owner {
+    /// The kernel itself.
+    Vmlinux,
+    /// A module, by its path in the build directory without the suffix.
+    Module(String),
+}
+
+/// An object that the kernel's build system has compiled.
+#[derive(Debug)]
+pub(crate) struct Object {
+    /// Its path in the build directory, such as `fs/proc/cmdline.o`.
+    pub(crate) path: String,
+    pub(crate) owner: Owner,
+    command: String,
+    /// The files of the source that it was compiled from.
+    sources: BTreeSet<String>,
+}
+
+impl Object {
+    /// Reads what the build system has written down about an object.
+    fn read(kernel: &Kernel, configured: &mut Configured<'_>, path: &str) -> Result<Self> {
+        let file = kernel.build.join(command_file(path));
+        let text = fs::read_to_string(&file).map_err(in_file(&file))?;
+        let (mut object, module) = Self::parse(kernel, path, &text)
+            .ok_or_else(|| format!("{}: not the command of a compiler", file.display()))?;
+        if let Some(name) = module {
+            let module = configured.module(path, &name)?.ok_or_else(|| {
+                Refusal::new(
+                    path,
+                    "it is linked into several modules",
+                    "a changed object belongs to one module, which is compared as a whole",
+                    "write the patch by hand (klp new)",
+                )
+            })?;
+            object.owner = Owner::Module(module);
+        }
+        Ok(object)
+    }
+
+    /// An object as if it were of the kernel itself, and the name of the module that it is of.
+    fn parse(kernel: &Kernel, path: &str, text: &str) -> Option<(Self, Option<String>)> {
+        let command = text.lines().next()?.split_once(":= ")?.1;
+        // What follows works on the finished object.
+        let command = unescape(command.split(" ; ").next()?.trim());
+        let name = command
+            .split_once("-DKBUILD_MODNAME='\"")
+            .and_then(|(_, rest)| rest.split_once('"'))
+            .map(|(name, _)| name.into());
+        let is_module = command.split(' ').any(|word| word == "-DMODULE");
+        let prefix = format!("{}/", kernel.source.display());
+        let sources = text
+            .split_ascii_whitespace()
+            .filter_map(|word| word.strip_prefix(&prefix))
+            .map(Into::into)
+            .collect();
+        let object = Self {
+            path: path.into(),
+            owner: Owner::Vmlinux,
+            command,
+            sources,
+        };
+        match (is_module, name) {
+            (false, _) => Some((object, None)),
+            (true, Some(name)) => Some((object, Some(name))),
+            (true, None) => None,
+        }
+    }
+
+    /// Whether a file of the source was compiled into it.
+    pub(crate) fn is_from(&self, file: &str) -> bool {
+        self.sources.contains(file)
+    }
+
+    /// The command that compiles it into `output`, with a section for each function and variable,
+    /// and from another tree of the source if one is given.
+    fn command(&self, kernel: &Kernel, output: &Path, source: Option<&Path>) -> String {
+        let words = self.command.split(' ');
+        let command: Vec<_> = words
+            .filter(|word| !word.starts_with("-Wp,-MMD,"))
+            .collect();
+        let mut command = command.join(" ").replace(
+            &format!(" -o {} ", self.path),
+            &format!(" {SECTIONS} -o '{}' ", output.display()),
+        );
+        if let Some(source) = source {
+            command = command.replace(
+                &kernel.source.display().to_string(),
+                &source.display().to_string(),
+            );
+        }
+        command
+    }
+}
+
+/// A command as the shell gets it, which is written down so that make reads it.
+fn unescape(command: &str) -> String {
+    let dollars = command.split("$$");
+    let parts: Vec<_> = dollars.map(|part| part.replace("$(pound)", "#")).collect();
+    parts.join("$")
+}
+
+/// Where the build system keeps the command of an object.
+fn command_file(path: &str) -> String {
+    match path.rsplit_once('/') {
+        Some((directory, name)) => format!("{directory}/.{name}.cmd"),
+        None => format!(".{path}.cmd"),
+    }
+}
+
+/// Lets the kernel's build system compile objects, with what they need.
+///
+/// # Errors
+///
+/// One of them cannot be compiled.
+pub(crate) fn kbuild(
+    tools: &Tools,
+    kernel: &Kernel,
+    configured: &mut Configured<'_>,
+    objects: &[String],
+) -> Result<Vec<Object>> {
+    let missing = |path: &String| {
+        !kernel.build.join(path).is_file() || !kernel.build.join(command_file(path)).is_file()
+    };
+    if objects.iter().any(missing) {
+        build(tools, kernel, "compiling the original source", objects)?;
+    }
+    let objects = objects.iter();
+    objects
+        .map(|path| Object::read(kernel, configured, path))
+        .collect()
+}
+
+/// Lets the kernel's build system make files in its build directory.
+fn build(tools: &Tools, kernel: &Kernel, what: &str, files: &[String]) -> Result<()> {
+    let mut command = tools.script("kmake");
+    command
+        .args(["-s", "-j", &jobs().to_string()])
+        .arg("-C")
+        .arg(&kernel.source)
+        .arg(format!("O={}", kernel.build.display()))
+        .arg(format!("LOCALVERSION={}", kernel.local_version()?))
+        .args(files);
+    tools.run(what, &mut command)?;
+    Ok(())
+}
+
+/// The objects of the module at this path, without suffix.
+pub(crate) fn of_module(tools: &Tools, kernel: &Kernel, module: &str) -> Result<Vec<String>> {
+    let object = format!("{module}.o");
+    let list = kernel.build.join(format!("{module}.mod"));
+    if !list.is_file() || !kernel.build.join(&object).is_file() {
+        let files = [object, format!("{module}.mod")];
+        build(
+            tools,
+            kernel,
+            &format!("compiling the module {module}"),
+            &files,
+        )?;
+    }
+    let text = fs::read_to_string(&list).map_err(in_file(&list))?;
+    Ok(text.split_ascii_whitespace().map(Into::into).collect())
+}
+
+/// How many compilers run at once.
+pub(crate) fn jobs() -> usize {
+    thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Compiles objects with a section for each function and variable, into files below `output`, from
+/// another tree of the source if one is given. The result has the files by the objects' paths.
+///
+/// # Errors
+///
+/// The compiler's, of the first that fails.
+pub(crate) fn with_sections(
+    tools: &Tools,
+    kernel: &Kernel,
+    objects: &[&Object],
+    output: &Path,
+    source: Option<&Path>,
+) -> Result<BTreeMap<String, PathBuf>> {
+    let next = AtomicUsize::new(0);
+    let results = Mutex::new(Vec::new());
+    let work = || {
+        while let Some(object) = objects.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let file = output.join(&object.path);
+            let result = compile(tools, kernel, object, &file, source);
+            let mut results = results.lock().unwrap_or_else(PoisonError::into_inner);
+            results.push(result.map(|()| (object.path.clone(), file)));
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 0..jobs().min(objects.len()) {
+            scope.spawn(work);
+        }
+    });
+    let results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
+    results.into_iter().collect()
+}
+
+fn compile(
+    tools: &Tools,
+    kernel: &Kernel,
+    object: &Object,
+    output: &Path,
+    source: Option<&Path>,
+) -> Result<()> {
+    if let Some(parent) = output.parent() {
+        fs::create_dir_all(parent).map_err(in_file(parent))?;
+    }
+    let mut command = tools.program(&kernel.build, "sh");
+    command.args(["-c", &object.command(kernel, output, source)]);
+    let what = match source {
+        Some(_) => format!("compiling {} with the patch", object.path),
+        None => format!("compiling {}", object.path),
+    };
+    tools.run(&what, &mut command)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(path: &str, flags: &str, more: &str) -> Option<(Object, Option<String>)> {
+        let text = format!(
+            "savedcmd_{path} := gcc -Wp,-MMD,x/.y.o.d -I/source/include {flags} -DX='\"$$(pound)\"' \
+             -c -o {path} /source/x/y.c {more}\n\nsource_{path} := /source/x/y.c\n\n\
+             deps_{path} := \\\n  /source/include/linux/a.h \\\n    $(wildcard include/config/A) \\\n"
+        );
+        let kernel = Kernel::of("");
+        Object::parse(&kernel, path, &text)
+    }
+
+    #[test]
+    fn modules() {
+        let module = |flags| parse("x/y.o", flags, " ; objtool x/y.o").map(|(_, module)| module);
+        assert_eq!(module("-DKBUILD_MODNAME='\"y\"'"), Some(None));
+        let of_z = module("-DMODULE -DKBUILD_MODNAME='\"z\"'");
+        assert_eq!(of_z, Some(Some("z".into())));
+        assert_eq!(module("-DMODULE"), None);
+    }
+
+    #[test]
+    fn sources() {
+        let (object, _) = parse("x/y.o", "", "").unwrap();
+        assert!(object.is_from("x/y.c") && object.is_from("include/linux/a.h"));
+        assert!(!object.is_from("include/linux/b.h"));
+    }
+
+    #[test]
+    fn commands() {
+        let kernel = Kernel::of("");
+        let (object, _) = parse("x/y.o", "-O2", " ; objtool x/y.o").unwrap();
+        assert_eq!(
+            object.command(&kernel, Path::new("/out/y.o"), None),
+            "gcc -I/source/include -O2 -DX='\"$(pound)\"' -c -ffunction-sections -fdata-sections \
+             -o '/out/y.o' /source/x/y.c"
+        );
+        let command = object.command(&kernel, Path::new("/out/y.o"), Some(Path::new("/patched")));
+        assert!(command.contains("-I/patched/include") && command.ends_with(" /patched/x/y.c"));
+    }
+
+    #[test]
+    fn files_of_commands() {
+        assert_eq!(command_file("x/y/z.o"), "x/y/.z.o.cmd");
+        assert_eq!(command_file("z.o"), ".z.o.cmd");
+    }
+}

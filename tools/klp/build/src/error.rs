@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Why a patch is not built.
+
+use std::{fmt, io, path::Path};
+
+/// Why a patch is not built.
+#[derive(Debug)]
+pub enum Error {
+    /// The change cannot be made to a running kernel, or not by this program.
+    Refused(Vec<Refusal>),
+    /// Something did not work: a message for people.
+    Failed(String),
+}
+
+/// The result of a step.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// A rule that a patch breaks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The file, function or structure.
+    pub place: String,
+    /// What the patch does there.
+    pub what: String,
+    /// Why that is not possible.
+    pub rule: String,
+    /// What the author of the patch can do instead.
+    pub way_out: String,
+}
+
+impl Refusal {
+    /// Makes one.
+    pub(crate) fn new(
+        place: impl Into<String>,
+        what: impl Into<String>,
+        rule: &str,
+        way_out: &str,
+    ) -> Self {
+        Self {
+            place: place.into(),
+            what: what.into(),
+            rule: rule.into(),
+            way_out: way_out.into(),
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            place,
+            what,
+            rule,
+            way_out,
+        } = self;
+        write!(
+            f,
+            "{place}: {what}\n    rule     {rule}\n    way out  {way_out}"
+        )
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(refusals) => {
+                let texts: Vec<_> = refusals.iter().map(ToString::to_string).collect();
+                f.write_str(&texts.join("\n"))
+            }
+            Self::Failed(message) => f.write_str(message),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<String> for Error {
+    fn from(message: String) -> Self {
+        Self::Failed(message)
+    }
+}
+
+impl From<&str> for Error {
+    fn from(message: &str) -> Self {
+        Self::Failed(message.into())
+    }
+}
+
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(vec![refusal])
+    }
+}
+
+/// Turns the error of a file into one that names it.
+pub(crate) fn in_file(path: &Path) -> impl Fn(io::Error) -> Error + '_ {
+    move |error| Error::Failed(format!("{}: {error}", path.display()))
+}

@@ -1,0 +1,413 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Structures whose layout a patch changes, by the debugging information of the objects.
+//!
+//! Instances that exist when a patch is loaded keep the old layout, and functions that are not
+//! replaced expect it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use gimli::{
+    AttributeValue, DebuggingInformationEntry, Dwarf, EndianSlice, LittleEndian, Unit, UnitOffset,
+};
+use object::elf;
+
+use crate::{
+    elf::File,
+    error::{Refusal, Result},
+};
+
+type Reader<'data> = EndianSlice<'data, LittleEndian>;
+type Entry<'unit, 'data> = DebuggingInformationEntry<'unit, 'unit, Reader<'data>>;
+
+/// How deep structures without a name are looked into.
+const DEEPEST: usize = 8;
+
+/// A structure or union.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct Layout {
+    size: u64,
+    /// Where each member is, in bits, and its name and type.
+    members: Vec<(u64, String, String)>,
+}
+
+/// The structures of an object, by name. Functions can have some of the same name.
+type Layouts = BTreeMap<String, BTreeSet<Layout>>;
+
+/// Compares the structures of an object before and after.
+///
+/// # Errors
+///
+/// The debugging information is damaged.
+pub(crate) fn compare(object: &str, before: &[u8], after: &[u8]) -> Result<Vec<Refusal>> {
+    let (before, after) = (layouts(before)?, layouts(after)?);
+    let mut refusals = Vec::new();
+    for (name, old) in &before {
+        let Some(new) = after.get(name).filter(|new| *new != old) else {
+            continue;
+        };
+        let what = match (old.first(), new.first()) {
+            (Some(old), Some(new)) => difference(old, new),
+            _ => "its layout changes".into(),
+        };
+        refusals.push(Refusal::new(
+            format!("{object}: {name}"),
+            what,
+            "instances that exist when the patch is loaded have the old layout, and all other code \
+             expects it",
+            "keep new data in shadow variables (klp_shadow_alloc(); samples/README.md says how)",
+        ));
+    }
+    Ok(refusals)
+}
+
+/// The structures of an object that have a member of this name.
+///
+/// # Errors
+///
+/// The debugging information is damaged.
+pub(crate) fn with_member(object: &[u8], member: &str) -> Result<Vec<String>> {
+    let layouts = layouts(object)?.into_iter();
+    let with_member = layouts.filter(|(_, layouts)| {
+        let mut members = layouts.iter().flat_map(|layout| &layout.members);
+        members.any(|(_, name, _)| name == member)
+    });
+    Ok(with_member.map(|(name, _)| name).collect())
+}
+
+fn difference(old: &Layout, new: &Layout) -> String {
+    let names = |layout: &Layout| -> BTreeSet<String> {
+        let members = layout.members.iter();
+        members.map(|(_, name, _)| name.clone()).collect()
+    };
+    let (before, after) = (names(old), names(new));
+    let list = |names: &BTreeSet<String>, other: &BTreeSet<String>| -> Option<String> {
+        let only: Vec<_> = names.difference(other).map(String::as_str).collect();
+        (!only.is_empty()).then(|| only.join(", "))
+    };
+    let mut parts = Vec::new();
+    parts.extend(list(&after, &before).map(|names| format!("new: {names}")));
+    parts.extend(list(&before, &after).map(|names| format!("removed: {names}")));
+    let changed = old.members.iter().filter(|(place, name, kind)| {
+        new.members
+            .iter()
+            .any(|member| member.1 == *name && (member.0 != *place || member.2 != *kind))
+    });
+    let changed: Vec<_> = changed.map(|(_, name, _)| name.as_str()).collect();
+    if let (true, [first, rest @ ..]) = (parts.is_empty(), &changed[..]) {
+        parts.push(match rest.len() {
+            0 => format!("{first} is another one or elsewhere"),
+            more => format!("{first} and {more} more are others or elsewhere"),
+        });
+    }
+    if old.size != new.size {
+        parts.push(format!(
+            "{} bytes, and {} with the patch",
+            old.size, new.size
+        ));
+    }
+    format!("its layout changes ({})", parts.join("; "))
+}
+
+fn layouts(data: &[u8]) -> Result<Layouts> {
+    let file = File::parse(data)?;
+    let mut contents: BTreeMap<&str, Vec<u8>> = BTreeMap::new();
+    for section in &file.sections {
+        if section.name.starts_with(".debug_") {
+            contents.insert(section.name, relocated(&file, section));
+        }
+    }
+    let load = |id: gimli::SectionId| -> Result<Reader<'_>, gimli::Error> {
+        let data = contents.get(id.name()).map_or(&[][..], Vec::as_slice);
+        Ok(EndianSlice::new(data, LittleEndian))
+    };
+    let read = || -> Result<Layouts, gimli::Error> {
+        let dwarf = Dwarf::load(load)?;
+        let mut layouts = Layouts::new();
+        let mut units = dwarf.units();
+        while let Some(header) = units.next()? {
+            let unit = dwarf.unit(header)?;
+            collect(&dwarf, &unit, &mut layouts)?;
+        }
+        Ok(layouts)
+    };
+    read().map_err(|error| format!("the debugging information is damaged: {error}").into())
+}
+
+/// The contents of a section of debugging information, which is not linked yet.
+fn relocated(file: &File<'_>, section: &crate::elf::Section<'_>) -> Vec<u8> {
+    let mut data = section.data.to_vec();
+    for relocation in &section.relocations {
+        let symbol = &file.symbols[relocation.symbol];
+        let value = symbol
+            .value
+            .wrapping_add_signed(relocation.addend)
+            .to_le_bytes();
+        let width = match relocation.kind {
+            elf::R_X86_64_64 => 8,
+            elf::R_X86_64_32 | elf::R_X86_64_32S => 4,
+            _ => continue,
+        };
+        let start = relocation.offset as usize;
+        if let Some(place) = data.get_mut(start..start + width) {
+            place.copy_from_slice(&value[..width]);
+        }
+    }
+    data
+}
+
+fn collect(
+    dwarf: &Dwarf<Reader<'_>>,
+    unit: &Unit<Reader<'_>>,
+    layouts: &mut Layouts,
+) -> Result<(), gimli::Error> {
+    let mut entries = unit.entries();
+    while let Some((_, entry)) = entries.next_dfs()? {
+        let keyword = match entry.tag() {
+            gimli::DW_TAG_structure_type => "struct ",
+            gimli::DW_TAG_union_type => "union ",
+            gimli::DW_TAG_typedef => "",
+            _ => continue,
+        };
+        // Those without a name are looked into where they are members, or have that of a typedef.
+        let Some(name) = name(dwarf, unit, entry)? else {
+            continue;
+        };
+        let structure = match keyword {
+            "" => match nameless(dwarf, unit, target(entry)?)? {
+                Some(structure) => structure,
+                None => continue,
+            },
+            _ => entry.clone(),
+        };
+        let Some(size) = number(&structure, gimli::DW_AT_byte_size)? else {
+            continue;
+        };
+        let mut layout = Layout {
+            size,
+            members: Vec::new(),
+        };
+        let offset = structure.offset();
+        members(dwarf, unit, offset, 0, DEEPEST, &mut layout.members)?;
+        let key = format!("{keyword}{name}");
+        layouts.entry(key).or_default().insert(layout);
+    }
+    Ok(())
+}
+
+/// The structure or union at this place, if it has no name of its own.
+fn nameless<'unit, 'data>(
+    dwarf: &Dwarf<Reader<'data>>,
+    unit: &'unit Unit<Reader<'data>>,
+    place: Option<UnitOffset>,
+) -> Result<Option<Entry<'unit, 'data>>, gimli::Error> {
+    let Some(place) = place else {
+        return Ok(None);
+    };
+    let entry = unit.entry(place)?;
+    let is_structure = matches!(
+        entry.tag(),
+        gimli::DW_TAG_structure_type | gimli::DW_TAG_union_type
+    );
+    Ok((is_structure && name(dwarf, unit, &entry)?.is_none()).then_some(entry))
+}
+
+fn members(
+    dwarf: &Dwarf<Reader<'_>>,
+    unit: &Unit<Reader<'_>>,
+    structure: UnitOffset,
+    start: u64,
+    depth: usize,
+    found: &mut Vec<(u64, String, String)>,
+) -> Result<(), gimli::Error> {
+    let mut tree = unit.entries_tree(Some(structure))?;
+    let mut children = tree.root()?.children();
+    while let Some(child) = children.next()? {
+        let entry = child.entry();
+        if entry.tag() != gimli::DW_TAG_member {
+            continue;
+        }
+        let bytes = number(entry, gimli::DW_AT_data_member_location)?.unwrap_or_default();
+        let bits = number(entry, gimli::DW_AT_data_bit_offset)?.unwrap_or_default();
+        let place = start + bytes * 8 + bits;
+        let target = target(entry)?;
+        match (name(dwarf, unit, entry)?, target) {
+            (Some(name), target) => {
+                let mut kind = describe(dwarf, unit, target, depth)?;
+                if let Some(width) = number(entry, gimli::DW_AT_bit_size)? {
+                    kind.push_str(&format!(":{width}"));
+                }
+                found.push((place, name, kind));
+            }
+            (None, Some(target)) if depth > 0 => {
+                members(dwarf, unit, target, place, depth - 1, found)?;
+            }
+            _ => (),
+        }
+    }
+    Ok(())
+}
+
+/// A type, so that two that are laid out differently read differently. Structures with a name are
+/// compared by themselves.
+fn describe(
+    dwarf: &Dwarf<Reader<'_>>,
+    unit: &Unit<Reader<'_>>,
+    offset: Option<UnitOffset>,
+    depth: usize,
+) -> Result<String, gimli::Error> {
+    let (Some(offset), true) = (offset, depth > 0) else {
+        return Ok("void".into());
+    };
+    let entry = unit.entry(offset)?;
+    let name = name(dwarf, unit, &entry)?;
+    let inner = || describe(dwarf, unit, target(&entry)?, depth - 1);
+    Ok(match entry.tag() {
+        gimli::DW_TAG_pointer_type => "pointer".into(),
+        gimli::DW_TAG_typedef | gimli::DW_TAG_const_type | gimli::DW_TAG_volatile_type => inner()?,
+        gimli::DW_TAG_array_type => {
+            let mut text = inner()?;
+            let mut tree = unit.entries_tree(Some(offset))?;
+            let mut children = tree.root()?.children();
+            while let Some(child) = children.next()? {
+                let bound = match number(child.entry(), gimli::DW_AT_upper_bound)? {
+                    Some(bound) => Some(bound.wrapping_add(1)),
+                    None => number(child.entry(), gimli::DW_AT_count)?,
+                };
+                let bound = bound.map_or(String::new(), |bound| bound.to_string());
+                text.push_str(&format!("[{bound}]"));
+            }
+            text
+        }
+        tag => {
+            let size = number(&entry, gimli::DW_AT_byte_size)?.unwrap_or_default();
+            match name {
+                Some(name) => format!("{name} of {size}"),
+                None => {
+                    let mut found = Vec::new();
+                    members(dwarf, unit, offset, 0, depth - 1, &mut found)?;
+                    format!("{tag} of {size} {found:?}")
+                }
+            }
+        }
+    })
+}
+
+fn name(
+    dwarf: &Dwarf<Reader<'_>>,
+    unit: &Unit<Reader<'_>>,
+    entry: &Entry<'_, '_>,
+) -> Result<Option<String>, gimli::Error> {
+    let Some(value) = entry.attr_value(gimli::DW_AT_name)? else {
+        return Ok(None);
+    };
+    let text = dwarf.attr_string(unit, value)?;
+    Ok(Some(text.to_string_lossy().into_owned()))
+}
+
+fn number(entry: &Entry<'_, '_>, name: gimli::DwAt) -> Result<Option<u64>, gimli::Error> {
+    Ok(entry
+        .attr_value(name)?
+        .and_then(|value| value.udata_value()))
+}
+
+fn target(entry: &Entry<'_, '_>) -> Result<Option<UnitOffset>, gimli::Error> {
+    Ok(match entry.attr_value(gimli::DW_AT_type)? {
+        Some(AttributeValue::UnitRef(offset)) => Some(offset),
+        _ => None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, process::Command};
+
+    use super::*;
+
+    fn compile(source: &str) -> Vec<u8> {
+        let directory = tempfile::tempdir().unwrap();
+        let (input, output) = (directory.path().join("x.c"), directory.path().join("x.o"));
+        fs::write(&input, source).unwrap();
+        let status = Command::new("gcc")
+            .args(["-g", "-c", "-o"])
+            .arg(&output)
+            .arg(&input)
+            .status();
+        assert!(status.unwrap().success());
+        fs::read(output).unwrap()
+    }
+
+    /// What is said of a structure that is changed so.
+    fn said(before: &str, after: &str) -> Vec<String> {
+        let source = |members: &str| {
+            compile(&format!(
+                "struct inner {{ int x; }}; struct s {{ {members} }}; struct s variable;"
+            ))
+        };
+        let refusals = compare("x.o", &source(before), &source(after)).unwrap();
+        refusals
+            .into_iter()
+            .map(|refusal| format!("{}: {}", refusal.place, refusal.what))
+            .collect()
+    }
+
+    #[test]
+    fn changed_layouts() {
+        for (before, after, what) in [
+            (
+                "int a;",
+                "int a; int b;",
+                "new: b; 4 bytes, and 8 with the patch",
+            ),
+            (
+                "long a; int b;",
+                "long a;",
+                "removed: b; 16 bytes, and 8 with the patch",
+            ),
+            (
+                "int a; int b;",
+                "int b; int a;",
+                "a and 1 more are others or elsewhere",
+            ),
+            ("int a;", "unsigned a;", "a is another one or elsewhere"),
+            ("int a:3;", "int a:4;", "a is another one or elsewhere"),
+            ("int a[3]; int b;", "int a[2]; int c; int b;", "new: c"),
+            (
+                "union { int a; char b; };",
+                "union { int a; long b; };",
+                "b is another one or elsewhere; 4 bytes, and 8 with the patch",
+            ),
+        ] {
+            let expected = format!("x.o: struct s: its layout changes ({what})");
+            assert_eq!(said(before, after), [expected], "{before} {after}");
+        }
+    }
+
+    #[test]
+    fn structures_that_only_a_typedef_names() {
+        let source =
+            |members: &str| compile(&format!("typedef struct {{ {members} }} s_t; s_t v;"));
+        let refusals = compare("x.o", &source("int a;"), &source("int a, b;")).unwrap();
+        assert_eq!(refusals.len(), 1);
+        assert_eq!(
+            (&refusals[0].place[..], &refusals[0].what[..]),
+            (
+                "x.o: s_t",
+                "its layout changes (new: b; 4 bytes, and 8 with the patch)"
+            )
+        );
+    }
+
+    #[test]
+    fn the_same_layout() {
+        assert!(said("int a;", "signed int a;").is_empty());
+        assert!(said("struct inner *a; char b[4];", "void *a; char b[4];").is_empty());
+    }
+
+    #[test]
+    fn members() {
+        let object = compile("struct s { struct { int deep; }; } a; struct t { int other; } b;");
+        assert_eq!(with_member(&object, "deep").unwrap(), ["struct s"]);
+        assert!(with_member(&object, "none").unwrap().is_empty());
+    }
+}

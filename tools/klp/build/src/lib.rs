@@ -1,0 +1,537 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Builds live patches from source patches, without building a kernel.
+//!
+//! The kernel's own way (`scripts/livepatch/klp-build`) builds the whole kernel twice, before and after
+//! a patch, and lets `objtool klp diff` find out which functions differ and write them into an object
+//! file, with the references to the rest of the kernel as livepatch relocations. Only the second build
+//! is quick, and the first one has to be of the very kernel that runs. This crate drives the same
+//! programs on the objects that a patch changes, and nothing else:
+//!
+//! 1. The patches are applied to copies of the files that they change (module `patch`), and the lines of all
+//!    other code keep their numbers (`scripts/livepatch/fix-patch-lines`).
+//! 2. The kernel's build system compiles the objects that these files go into, as they are
+//!    (module `compile`). For a header, these are the objects that include it (module `headers`); for a module,
+//!    all of its objects.
+//! 3. The same commands, with a section for each function and variable, compile them twice: as they
+//!    are, and as they will be.
+//! 4. Structures whose layout changes are refused (module `layout`), and fields that are set in another way
+//!    are pointed out (module `fields`).
+//! 5. The objects of step 2 are found in the kernel's image and compared with it, byte by byte
+//!    (module `locate`); modules are compared with the kernel's modules.
+//! 6. The objects of step 3 are linked into the two files that `objtool klp diff` compares, with what it
+//!    expects of a whole kernel (module `pair`).
+//! 7. The result is linked into a module with the kernel's `scripts/livepatch/init.c` (module `module`).
+//!
+//! # Why this is sound, and where that ends
+//!
+//! What the comparison of whole kernels knows and this one has to find out otherwise:
+//!
+//! * *That the objects are those of the kernel.* A build of the whole kernel is not compared with the
+//!   one that runs. Here it is: all code of an object that the patch changes must be in the image,
+//!   with other addresses only, and refer to the symbols that it should refer to. Initial data is not
+//!   compared. That functions and variables in sections of their own do not change the code is an
+//!   assumption that the kernel's klp-build makes as well.
+//! * *Which of several symbols of a name is meant.* An object's sections are found in the image as a
+//!   whole, so each static symbol has an address, and the kernel's own table of symbols gives its
+//!   position. `objtool` is handed both. A symbol that is not static gets no position from `objtool`: if
+//!   its name is not unique, it is refused, since the kernel would refuse the module.
+//! * *What the rest of the kernel defines.* It counts as defined by the kernel if the table of symbols
+//!   has it as global. What the table cannot tell is checked afterwards: references into init
+//!   sections, and weak functions of which the kernel has another definition.
+//! * *The kind of such a symbol*, function or variable. `objtool` only looks at it to refuse keys of
+//!   static branches and calls that are in modules. Modules are compiled as a whole, so their keys are
+//!   as in the kernel's way.
+//! * *Objects that change though the patch does not name their files.* Without link-time optimisation,
+//!   which is refused, these are the objects that include a changed file. The files are searched for
+//!   lines `#include`; the compiler then says which ones are really in an object. Not seen are files
+//!   that are only included by a macro that stands for their name, and assembly that includes a header.
+//!
+//! Whether a patch is right is another question: that it changes no function's meaning for callers that
+//! are not replaced, that it is safe while some tasks run old code and some new, that data means the
+//! same to both. No comparison of code tells.
+//!
+//! [`Built::module`] is where a check of the finished module against the kernel can follow.
+
+mod compile;
+mod configured;
+mod elf;
+mod error;
+mod fields;
+mod headers;
+mod image;
+mod kernel;
+mod layout;
+mod locate;
+mod module;
+mod pair;
+mod patch;
+mod tables;
+mod tools;
+mod tree;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    fs,
+    path::{Path, PathBuf},
+};
+
+pub use error::{Error, Refusal, Result};
+pub use kernel::Kernel;
+pub use pair::Changes;
+pub use tools::Tools;
+
+use compile::{Object, Owner};
+use configured::Configured;
+use error::in_file;
+use headers::Includes;
+use image::Image;
+use pair::{Objects, Pair};
+use patch::Patched;
+use tree::Tree;
+
+/// What is to be built.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The patches, in the order in which they apply.
+    pub patches: Vec<PathBuf>,
+    /// The module's file; else it is named by the patch, in the current directory.
+    pub output: Option<PathBuf>,
+    /// Whether the patch replaces all that are loaded before it.
+    pub replace: bool,
+}
+
+/// What was built.
+#[derive(Clone, Debug)]
+pub struct Built {
+    /// The module's file.
+    pub module: PathBuf,
+    /// What it changes, by object.
+    pub changes: Vec<Changes>,
+    /// What is patched: `vmlinux` and the names of modules.
+    pub patched: Vec<String>,
+    /// Its size in bytes.
+    pub size: u64,
+}
+
+/// How the build goes on, for people.
+pub enum Progress<'a> {
+    /// A step begins.
+    Step(&'a str),
+    /// What is changed in an object.
+    Changed(&'a Changes),
+    /// Something that the author should know, but that is no obstacle.
+    Note(&'a str),
+}
+
+/// Builds a live patch.
+///
+/// # Errors
+///
+/// The patch cannot be made to a running kernel, or a step did not work.
+pub fn build(
+    tools: &Tools,
+    kernel: &Kernel,
+    request: &Request,
+    progress: &dyn Fn(Progress<'_>),
+) -> Result<Built> {
+    let say = |text: &str| progress(Progress::Step(text));
+    if let Some(output) = &request.output {
+        if output.extension().is_none_or(|suffix| suffix != "ko") {
+            return Err(format!("{}: a module's name ends in .ko", output.display()).into());
+        }
+    }
+    let name = module::name(&request.patches, request.output.as_deref());
+    let output = request
+        .output
+        .clone()
+        .unwrap_or_else(|| format!("{name}.ko").into());
+    let tree = Tree::prepare(tools, kernel, &say)?;
+    let work = tree.work()?;
+
+    say("Testing patch file(s)");
+    let patched = patch::apply(tools, kernel, &request.patches, &work)?;
+    let build = Build {
+        tools,
+        kernel,
+        tree: &tree,
+        work: &work,
+        progress,
+    };
+    let objects = build.objects(&patched)?;
+    say("Compiling the original source");
+    let sources = build.compile(&objects, &patched)?;
+    let image = tree.image()?;
+    build.check_layouts(&sources)?;
+    build.note_fields(&objects, &sources, &patched)?;
+    say("Comparing it with the kernel");
+    let locations = build.locate(&objects, &image)?;
+    say("Comparing original and patched objects");
+    let Compared { outputs, changes } = build.compare(&objects, &sources, &image, &locations)?;
+    if changes.iter().all(|changes| changes.changed.is_empty()) {
+        return Err("the patches change no function of this kernel".into());
+    }
+    say(&format!("Building patch module: {}", output.display()));
+    let files: Vec<_> = outputs
+        .iter()
+        .map(|(owner, file)| (object_path(owner), file.clone()))
+        .collect();
+    let module = module::link(tools, kernel, &tree, &work, &name, &files, request.replace)?;
+    let size = fs::metadata(&module).map_err(in_file(&module))?.len();
+    // At once, or not at all.
+    let new = output.with_extension("ko.new");
+    fs::copy(&module, &new).map_err(in_file(&new))?;
+    fs::rename(&new, &output).map_err(in_file(&output))?;
+    Ok(Built {
+        module: output,
+        changes,
+        patched: outputs
+            .iter()
+            .map(|(owner, _)| patched_name(owner))
+            .collect(),
+        size,
+    })
+}
+
+/// The object file of an owner, in the build directory.
+fn object_path(owner: &Owner) -> String {
+    match owner {
+        Owner::Vmlinux => "vmlinux.o".into(),
+        Owner::Module(module) => format!("{module}.o"),
+    }
+}
+
+/// The name by which livepatch knows an owner.
+fn patched_name(owner: &Owner) -> String {
+    match owner {
+        Owner::Vmlinux => "vmlinux".into(),
+        Owner::Module(module) => {
+            let (_, name) = module.rsplit_once('/').unwrap_or(("", module));
+            name.replace('-', "_")
+        }
+    }
+}
+
+/// A build that is going on.
+struct Build<'a> {
+    tools: &'a Tools,
+    kernel: &'a Kernel,
+    tree: &'a Tree,
+    work: &'a Path,
+    progress: &'a dyn Fn(Progress<'_>),
+}
+
+/// What the comparison has found.
+struct Compared {
+    /// The object files for the module, and what is patched.
+    outputs: Vec<(Owner, PathBuf)>,
+    /// What changes in which object.
+    changes: Vec<Changes>,
+}
+
+/// The files of all objects, compiled with sections.
+struct Compiled {
+    before: Objects,
+    after: Objects,
+}
+
+impl Build<'_> {
+    /// The objects that the patched files go into, and all others of the same modules.
+    fn objects(&self, patched: &Patched) -> Result<Vec<Object>> {
+        let mut includes = None;
+        let mut candidates = BTreeSet::new();
+        let mut refusals = Vec::new();
+        for file in &patched.files {
+            let object = file.strip_suffix(".c").map(|stem| format!("{stem}.o"));
+            candidates.extend(object);
+            if includes.is_none() {
+                includes = Some(Includes::read(self.tree, &self.kernel.source)?);
+            }
+            let exists = |path: &str| self.kernel.source.join(path).is_file();
+            let users = includes
+                .as_ref()
+                .map(|includes| includes.users(file, &exists));
+            let users = users.unwrap_or_default();
+            match headers::too_many(file, &users) {
+                Some(refusal) => refusals.push(refusal),
+                None => candidates.extend(
+                    users
+                        .iter()
+                        .filter_map(|user| Some(format!("{}.o", user.strip_suffix(".c")?))),
+                ),
+            }
+        }
+        if !refusals.is_empty() {
+            return Err(Error::Refused(refusals));
+        }
+        let mut configured = Configured::new(self.tools, self.kernel, self.work);
+        let mut there = Vec::new();
+        for candidate in candidates {
+            if configured.has_object(&candidate)? {
+                there.push(candidate);
+            }
+        }
+        let candidates = there;
+        let mut objects = compile::kbuild(self.tools, self.kernel, &mut configured, &candidates)?;
+        objects.retain(|object| patched.files.iter().any(|file| object.is_from(file)));
+        for file in &patched.files {
+            if !objects.iter().any(|object| object.is_from(file)) {
+                return Err(Refusal::new(
+                    file,
+                    "no object of this kernel is compiled from it",
+                    "a patch can only change what is in the kernel or in one of its modules",
+                    "leave this file out of the patch",
+                )
+                .into());
+            }
+        }
+        let modules: BTreeSet<_> = objects
+            .iter()
+            .filter_map(|object| match &object.owner {
+                Owner::Module(module) => Some(module.clone()),
+                Owner::Vmlinux => None,
+            })
+            .collect();
+        for module in modules {
+            let mut all = compile::of_module(self.tools, self.kernel, &module)?;
+            all.retain(|path| !objects.iter().any(|object| object.path == *path));
+            let all = compile::kbuild(self.tools, self.kernel, &mut configured, &all)?;
+            objects.extend(all);
+        }
+        Ok(objects)
+    }
+
+    /// Compiles all objects as they are, and those that change as they will be.
+    fn compile(&self, objects: &[Object], patched: &Patched) -> Result<Compiled> {
+        let all: Vec<_> = objects.iter().collect();
+        let changed: Vec<_> = objects
+            .iter()
+            .filter(|object| patched.files.iter().any(|file| object.is_from(file)))
+            .collect();
+        let directory = self.work.join("1");
+        let before = compile::with_sections(self.tools, self.kernel, &all, &directory, None)?;
+        (self.progress)(Progress::Step("Compiling the patched source"));
+        self.tree.put(self.kernel, patched)?;
+        let (directory, source) = (self.work.join("2"), self.tree.source());
+        let source = Some(source.as_path());
+        let mut after = before.clone();
+        after.extend(compile::with_sections(
+            self.tools,
+            self.kernel,
+            &changed,
+            &directory,
+            source,
+        )?);
+        Ok(Compiled { before, after })
+    }
+
+    /// Refuses structures whose layout changes, and what would be left out.
+    fn check_layouts(&self, compiled: &Compiled) -> Result<()> {
+        let mut refusals = Vec::new();
+        for (path, before) in &compiled.before {
+            let after = &compiled.after[path];
+            if before != after {
+                let read = |path: &Path| fs::read(path).map_err(in_file(path));
+                refusals.extend(layout::compare(path, &read(before)?, &read(after)?)?);
+                refusals.extend(tables::additions(path, before, after)?);
+            }
+        }
+        match refusals.is_empty() {
+            true => Ok(()),
+            false => Err(Error::Refused(refusals)),
+        }
+    }
+
+    /// Tells of fields that the patch sets in another way.
+    fn note_fields(
+        &self,
+        objects: &[Object],
+        compiled: &Compiled,
+        patched: &Patched,
+    ) -> Result<()> {
+        for (file, field) in fields::set_otherwise(&patched.diff) {
+            let Some(object) = objects.iter().find(|object| object.is_from(&file)) else {
+                continue;
+            };
+            let path = &compiled.before[&object.path];
+            let data = fs::read(path).map_err(in_file(path))?;
+            let place = match &layout::with_member(&data, &field)?[..] {
+                [structure] => format!("{field} of {structure}"),
+                _ => field,
+            };
+            (self.progress)(Progress::Note(&format!(
+                "{file}: the patch sets {place} in another way. Instances that exist when it is \
+                 loaded were set by the old code: if the value means something else now, mark new \
+                 instances with a shadow variable (samples/README.md), or convert the old ones in a \
+                 callback"
+            )));
+        }
+        Ok(())
+    }
+
+    /// Finds the objects of the kernel itself in its image, and so the addresses of their symbols.
+    fn locate(
+        &self,
+        objects: &[Object],
+        image: &Image,
+    ) -> Result<BTreeMap<String, HashMap<String, u64>>> {
+        let mut locations = BTreeMap::new();
+        let arguments = self.objtool_arguments()?;
+        let modules: BTreeSet<_> = objects
+            .iter()
+            .filter_map(|object| match &object.owner {
+                Owner::Module(module) => Some(module),
+                Owner::Vmlinux => None,
+            })
+            .collect();
+        for module in modules {
+            self.compare_module(module)?;
+        }
+        for object in objects {
+            if object.owner != Owner::Vmlinux {
+                continue;
+            }
+            let plain = self.kernel.build.join(&object.path);
+            let copy = self.work.join("plain").join(&object.path);
+            let directory = copy.parent().unwrap_or(self.work);
+            fs::create_dir_all(directory).map_err(in_file(directory))?;
+            fs::copy(&plain, &copy).map_err(in_file(&plain))?;
+            let mut command = self.tools.program(directory, self.tree.objtool());
+            command.args(&arguments).arg("--link").arg(&copy);
+            self.tools.run("running objtool", &mut command)?;
+            let data = fs::read(&copy).map_err(in_file(&copy))?;
+            let location = locate::locate(&elf::File::parse(&data)?, image).map_err(|error| {
+                format!(
+                    "{}: compiled here, it is not what is in the kernel: {error}. Source, \
+                     configuration or compiler are not those of the kernel",
+                    object.path
+                )
+            })?;
+            locations.insert(object.path.clone(), location.addresses);
+        }
+        Ok(locations)
+    }
+
+    /// Compares a module, compiled here as a whole, with the kernel's.
+    fn compare_module(&self, module: &str) -> Result<()> {
+        let file = self.kernel.module(module).ok_or_else(|| {
+            format!(
+                "the kernel's module {module}.ko is not there: install linux-modules-{}",
+                self.kernel.release
+            )
+        })?;
+        let copy = self.work.join("kernel.ko");
+        let program = match file.extension().and_then(|suffix| suffix.to_str()) {
+            Some("xz") => "xz -dc",
+            Some("zst") => "zstd -dcq",
+            Some("gz") => "gzip -dc",
+            _ => "cat",
+        };
+        let mut command = self.tools.program(self.work, "sh");
+        let script = format!("{program} <\"$1\" >kernel.ko");
+        command.args(["-euc", &script, "sh"]).arg(&file);
+        self.tools.run("unpacking a module", &mut command)?;
+        let object = self.kernel.build.join(format!("{module}.o"));
+        let read = |path: &Path| fs::read(path).map_err(in_file(path));
+        let (object, kernel) = (read(&object)?, read(&copy)?);
+        let (object, kernel) = (elf::File::parse(&object)?, elf::File::parse(&kernel)?);
+        locate::same_functions(&object, &kernel).map_err(|error| {
+            format!(
+                "{module}.ko: compiled here, it is not what the kernel has: {error}. Source, \
+                 configuration or compiler are not those of the kernel"
+            )
+        })?;
+        Ok(())
+    }
+
+    /// Compares the objects of each owner, before and after.
+    fn compare(
+        &self,
+        objects: &[Object],
+        compiled: &Compiled,
+        image: &Image,
+        locations: &BTreeMap<String, HashMap<String, u64>>,
+    ) -> Result<Compared> {
+        let arguments = self.objtool_arguments()?;
+        let pair = Pair {
+            tools: self.tools,
+            kernel: self.kernel,
+            tree: self.tree,
+            work: self.work,
+            objtool: &arguments,
+        };
+        let owners: BTreeSet<_> = objects.iter().map(|object| &object.owner).collect();
+        let (mut outputs, mut all) = (Vec::new(), Vec::new());
+        let mut refusals = Vec::new();
+        for owner in owners {
+            let of_owner = |files: &Objects| -> Objects {
+                let objects = objects.iter().filter(|object| object.owner == *owner);
+                objects
+                    .filter_map(|object| {
+                        Some((object.path.clone(), files.get(&object.path)?.clone()))
+                    })
+                    .collect()
+            };
+            let (before, after) = (of_owner(&compiled.before), of_owner(&compiled.after));
+            let output = match owner {
+                Owner::Vmlinux => pair.vmlinux(image, &before, &after, locations)?,
+                Owner::Module(module) => {
+                    let order = compile::of_module(self.tools, self.kernel, module)?;
+                    pair.module(module, &order, &before, &after)?
+                }
+            };
+            let Some(output) = output else {
+                continue;
+            };
+            for (path, before) in &before {
+                let after = &after[path];
+                if before == after {
+                    continue;
+                }
+                let changes = pair::changes(path, before, after, &output)?;
+                (self.progress)(Progress::Changed(&changes));
+                refusals.extend(pair::check_traceable(&changes, before)?);
+                if let Some(addresses) = locations.get(path) {
+                    refusals.extend(pair::check_weak(&changes, before, addresses)?);
+                }
+                all.push(changes);
+            }
+            let of_vmlinux = match owner {
+                Owner::Vmlinux => &all[..],
+                Owner::Module(_) => &[],
+            };
+            refusals.extend(pair::check_references(image, of_vmlinux, &output)?);
+            outputs.push((owner.clone(), output));
+        }
+        match refusals.is_empty() {
+            true => Ok(Compared {
+                outputs,
+                changes: all,
+            }),
+            false => Err(Error::Refused(refusals)),
+        }
+    }
+
+    /// The arguments with which the kernel's build system calls objtool, but for those that depend on
+    /// what it works on.
+    fn objtool_arguments(&self) -> Result<Vec<String>> {
+        let makefile = self.work.join("objtool.mk");
+        let text = "include include/config/auto.conf\n\
+                    include $(srctree)/scripts/Kbuild.include\n\
+                    include $(srctree)/scripts/Makefile.lib\n\
+                    $(info $(objtool-args-y))\n\
+                    all: ;\n";
+        fs::write(&makefile, text).map_err(in_file(&makefile))?;
+        let mut command = self.tools.program(&self.kernel.build, "make");
+        command
+            .args(["-s", "-f"])
+            .arg(&makefile)
+            .arg(format!("srctree={}", self.kernel.source.display()))
+            .arg("objtree=.");
+        let output = self
+            .tools
+            .run("asking for objtool's arguments", &mut command)?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        Ok(text.split_ascii_whitespace().map(Into::into).collect())
+    }
+}

@@ -1,0 +1,595 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The two object files that `objtool klp diff` compares, and what it says.
+//!
+//! `objtool` is made for a whole `vmlinux.o` or a whole module, before and after. A module is small
+//! enough to be compiled as a whole. Of `vmlinux.o`, only the objects that a patch changes are there,
+//! and what `objtool` looks for besides is supplied:
+//!
+//! * a section `.modinfo`, which names the namespaces of exported symbols that the kernel uses;
+//! * undefined symbols for all that the patched objects refer to and the kernel has, in the object of
+//!   before as well: so they count as the kernel's, and not as something that the patch brings;
+//! * for each static symbol whose name the kernel has several times, another one of its name, so
+//!   that `objtool` writes it into `.klp.symid`;
+//! * a `vmlinux` with the kernel's symbols of these names, and with the addresses that belong to
+//!   `.klp.symid`, as the module `locate` has found them.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    fmt::Write,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use object::elf;
+
+use crate::{
+    elf::{File, UNDEFINED},
+    error::{in_file, Refusal, Result},
+    image::Image,
+    kernel::Kernel,
+    tools::Tools,
+    tree::Tree,
+};
+
+/// Where the table of symbols with several of their name is.
+const SYMBOL_IDS: &str = ".klp.symid";
+
+/// What the patch changes in an object.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// The object, such as `fs/proc/cmdline.o`.
+    pub object: String,
+    /// Functions that are replaced.
+    pub changed: Vec<String>,
+    /// Functions that are only in the patch.
+    pub new: Vec<String>,
+    /// Functions that nothing calls any more.
+    pub removed: Vec<String>,
+}
+
+/// The objects before and after, by their paths.
+pub(crate) type Objects = BTreeMap<String, PathBuf>;
+
+/// Works on the objects of one owner.
+pub(crate) struct Pair<'a> {
+    pub(crate) tools: &'a Tools,
+    pub(crate) kernel: &'a Kernel,
+    pub(crate) tree: &'a Tree,
+    /// The directory of the build's files.
+    pub(crate) work: &'a Path,
+    /// The arguments with which the kernel's build system calls `objtool`.
+    pub(crate) objtool: &'a [String],
+}
+
+impl Pair<'_> {
+    /// Compares the objects of the kernel itself. The result is the object file with what the patch
+    /// has to bring, or none if nothing changes.
+    ///
+    /// `locations` has the addresses of the objects' symbols.
+    pub(crate) fn vmlinux(
+        &self,
+        image: &Image,
+        before: &Objects,
+        after: &Objects,
+        locations: &BTreeMap<String, HashMap<String, u64>>,
+    ) -> Result<Option<PathBuf>> {
+        let sides = [self.work.join("before"), self.work.join("after")];
+        for side in &sides {
+            fs::create_dir_all(side).map_err(in_file(side))?;
+        }
+        let supplements = Supplements::collect(image, before, after, &self.namespaces()?)?;
+        supplements.assemble(self.tools, self.work)?;
+        for (side, objects) in sides.iter().zip([before, after]) {
+            let mut inputs: Vec<_> = objects.values().cloned().collect();
+            inputs.push(self.work.join("supplement.o"));
+            self.link(side, "vmlinux.o", &inputs, &supplements.undefined)?;
+            self.objtool(side, "vmlinux.o", &["--link", "--klp-symids"])?;
+        }
+        self.sibling(&sides[0], image, before, locations)?;
+        self.diff("vmlinux.o")
+    }
+
+    /// The same of a module, whose objects are given in the order in which they are linked: the
+    /// core counts functions of one name in that order.
+    pub(crate) fn module(
+        &self,
+        module: &str,
+        order: &[String],
+        before: &Objects,
+        after: &Objects,
+    ) -> Result<Option<PathBuf>> {
+        let name = format!("{module}.o");
+        for (side, objects) in [("before", before), ("after", after)] {
+            let side = self.work.join(side);
+            let directory = side.join(&name);
+            let directory = directory.parent().unwrap_or(&side);
+            fs::create_dir_all(directory).map_err(in_file(directory))?;
+            let inputs = order.iter().filter_map(|path| objects.get(path)).cloned();
+            let inputs: Vec<_> = inputs.collect();
+            self.link(&side, &name, &inputs, &BTreeSet::new())?;
+            self.objtool(&side, &name, &["--link", "--module"])?;
+        }
+        self.diff(&name)
+    }
+
+    fn link(
+        &self,
+        directory: &Path,
+        name: &str,
+        inputs: &[PathBuf],
+        undefined: &BTreeSet<String>,
+    ) -> Result<()> {
+        let mut arguments = String::new();
+        for symbol in undefined {
+            // Writing to a string does not fail.
+            let _ = writeln!(arguments, "-u {symbol}");
+        }
+        for input in inputs {
+            let _ = writeln!(arguments, "{}", input.display());
+        }
+        let list = directory.join("inputs");
+        fs::write(&list, arguments).map_err(in_file(&list))?;
+        let mut command = self.tools.program(directory, "ld");
+        command.args([
+            "-m",
+            "elf_x86_64",
+            "-z",
+            "noexecstack",
+            "-r",
+            "-o",
+            name,
+            "@inputs",
+        ]);
+        self.tools.run("linking the objects", &mut command)?;
+        Ok(())
+    }
+
+    fn objtool(&self, directory: &Path, name: &str, more: &[&str]) -> Result<()> {
+        let mut command = self.tools.program(directory, self.tree.objtool());
+        command.args(self.objtool).args(more).arg(name);
+        self.tools.run("running objtool", &mut command)?;
+        Ok(())
+    }
+
+    /// The namespaces in which the kernel exports symbols.
+    fn namespaces(&self) -> Result<BTreeMap<String, String>> {
+        let path = self.kernel.build.join("Module.symvers");
+        let text = fs::read_to_string(&path).map_err(in_file(&path))?;
+        let mut namespaces = BTreeMap::new();
+        for line in text.lines() {
+            let fields: Vec<_> = line.split('\t').collect();
+            if let [_, symbol, "vmlinux", _, namespace] = fields[..] {
+                if !namespace.is_empty() && !namespace.starts_with("module:") {
+                    namespaces.insert(symbol.into(), namespace.into());
+                }
+            }
+        }
+        Ok(namespaces)
+    }
+
+    /// Makes the `vmlinux` beside `vmlinux.o`: symbols, and the addresses of `.klp.symid`.
+    fn sibling(
+        &self,
+        directory: &Path,
+        image: &Image,
+        before: &Objects,
+        locations: &BTreeMap<String, HashMap<String, u64>>,
+    ) -> Result<()> {
+        let path = directory.join("vmlinux.o");
+        let data = fs::read(&path).map_err(in_file(&path))?;
+        let file = File::parse(&data)?;
+        let names: BTreeSet<_> = file.definitions().map(|symbol| symbol.name).collect();
+        // An assembler knows each name once only, so as many files as there are symbols of a name.
+        let mut files: Vec<String> = Vec::new();
+        for name in names {
+            for (number, symbol) in image.symbols(name).iter().enumerate() {
+                if files.len() <= number {
+                    files.push(".data\nbase:\n".into());
+                }
+                let _ = writeln!(
+                    files[number],
+                    ".set \"{name}\", base + {:#x}",
+                    symbol.address
+                );
+            }
+        }
+        let mut ids = format!(".section {SYMBOL_IDS},\"\",@progbits\n");
+        for (id, symbol) in symbol_ids(&file) {
+            // The linker keeps the objects' order, and each begins with the name of its file.
+            let object = before.keys().nth(symbol.file);
+            let address = object
+                .and_then(|object| locations.get(object))
+                .and_then(|addresses| addresses.get(symbol.name));
+            if let Some(address) = address {
+                let _ = writeln!(ids, ".quad {id}, {address:#x}");
+            }
+        }
+        files.push(ids);
+        let mut script = String::from("set -e\n");
+        let mut objects = String::new();
+        for (number, contents) in files.iter().enumerate() {
+            let path = directory.join(format!("symbols{number}.s"));
+            fs::write(&path, contents).map_err(in_file(&path))?;
+            let _ = writeln!(script, "as -o symbols{number}.o symbols{number}.s");
+            let _ = write!(objects, " symbols{number}.o");
+        }
+        let _ = writeln!(script, "ld -r -o vmlinux{objects}");
+        let mut command = self.tools.program(directory, "sh");
+        command.args(["-c", &script]);
+        self.tools.run("making a symbol table", &mut command)?;
+        Ok(())
+    }
+
+    fn diff(&self, name: &str) -> Result<Option<PathBuf>> {
+        let objtool = self.tree.objtool();
+        let sides = [self.work.join("before"), self.work.join("after")];
+        for side in &sides {
+            let mut command = self.tools.program(side, &objtool);
+            command.args(["klp", "checksum", name]);
+            self.tools.run("computing checksums", &mut command)?;
+        }
+        let symvers = self.kernel.build.join("Module.symvers");
+        fs::copy(&symvers, sides[0].join("Module.symvers")).map_err(in_file(&symvers))?;
+        let output = self.work.join("diff").join(name);
+        let directory = output.parent().unwrap_or(self.work);
+        fs::create_dir_all(directory).map_err(in_file(directory))?;
+        let mut command = self.tools.program(&sides[0], &objtool);
+        command
+            .args(["klp", "diff", name])
+            .arg(sides[1].join(name))
+            .arg(&output);
+        let result = self.tools.try_run("comparing the objects", &mut command)?;
+        let said = String::from_utf8_lossy(&result.stderr);
+        if !result.status.success() {
+            return Err(explain(&said));
+        }
+        Ok(output.is_file().then_some(output))
+    }
+}
+
+/// A symbol that stands in `.klp.symid`.
+struct Identified<'a> {
+    name: &'a str,
+    /// The number of its source file among the object's.
+    file: usize,
+}
+
+/// The symbols in `.klp.symid`, with their numbers there.
+fn symbol_ids<'a>(file: &'a File<'a>) -> Vec<(u64, Identified<'a>)> {
+    let mut files = 0usize;
+    let mut file_of = vec![0; file.symbols.len()];
+    for (index, symbol) in file.symbols.iter().enumerate() {
+        if symbol.kind == elf::STT_FILE {
+            files += 1;
+        }
+        file_of[index] = files;
+    }
+    let Some(section) = file.section(SYMBOL_IDS) else {
+        return Vec::new();
+    };
+    let mut ids = Vec::new();
+    for relocation in &section.relocations {
+        // The address is the second of two words.
+        let start = relocation.offset as usize & !15;
+        let word = section.data.get(start..start + 8);
+        let (Some(word), Some(symbol)) = (word, file.symbols.get(relocation.symbol)) else {
+            continue;
+        };
+        let id = u64::from_le_bytes(word.try_into().unwrap_or_default());
+        let Some(number) = file_of[relocation.symbol].checked_sub(1) else {
+            continue;
+        };
+        let identified = Identified {
+            name: symbol.name,
+            file: number,
+        };
+        ids.push((id, identified));
+    }
+    ids
+}
+
+/// What is added to the objects of `vmlinux.o`.
+struct Supplements {
+    undefined: BTreeSet<String>,
+    several: BTreeSet<String>,
+    namespaces: BTreeSet<String>,
+}
+
+impl Supplements {
+    fn collect(
+        image: &Image,
+        before: &Objects,
+        after: &Objects,
+        namespaces: &BTreeMap<String, String>,
+    ) -> Result<Self> {
+        let mut all = Self {
+            undefined: BTreeSet::new(),
+            several: BTreeSet::new(),
+            namespaces: BTreeSet::new(),
+        };
+        for path in before.values().chain(after.values()) {
+            let data = fs::read(path).map_err(in_file(path))?;
+            let file = File::parse(&data)?;
+            for name in file.undefined() {
+                if image.symbols(name).iter().any(|symbol| symbol.is_global()) {
+                    all.undefined.insert(name.into());
+                }
+                all.namespaces.extend(namespaces.get(name).cloned());
+            }
+            for symbol in file.definitions() {
+                if symbol.local && image.symbols(symbol.name).len() > 1 {
+                    all.several.insert(symbol.name.into());
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    fn assemble(&self, tools: &Tools, work: &Path) -> Result<()> {
+        let mut text =
+            String::from(".file \"klp-build\"\n.section .modinfo,\"a\",@progbits\n.byte 0\n");
+        for namespace in &self.namespaces {
+            let _ = writeln!(text, ".asciz \"import_ns={namespace}\"");
+        }
+        text.push_str(".section .klp.namesakes,\"a\",@progbits\n");
+        for name in &self.several {
+            let _ = writeln!(text, "\"{name}\":\n.byte 0");
+        }
+        text.push_str(".section .note.GNU-stack,\"\",@progbits\n");
+        let source = work.join("supplement.s");
+        fs::write(&source, text).map_err(in_file(&source))?;
+        let mut command = tools.program(work, "as");
+        command.args(["-o", "supplement.o", "supplement.s"]);
+        tools.run("assembling", &mut command)?;
+        Ok(())
+    }
+}
+
+/// What an error of `objtool klp diff` means for the author of the patch.
+fn explain(said: &str) -> crate::Error {
+    let errors = said
+        .lines()
+        .filter_map(|line| line.split_once("error: objtool: "));
+    let errors: Vec<_> = errors.map(|(_, error)| error).collect();
+    let mut refusals = Vec::new();
+    for error in &errors {
+        refusals.extend(translate(error));
+    }
+    if refusals.is_empty() {
+        return format!("objtool cannot compare the objects\n{}", said.trim_end()).into();
+    }
+    crate::Error::Refused(refusals)
+}
+
+fn translate(error: &str) -> Option<Refusal> {
+    if let Some(name) = error.strip_prefix("changed data: ") {
+        return Some(Refusal::new(
+            name,
+            "its initial value changes",
+            "the variable exists already, with a value of its own, and is not initialised again",
+            "set it in a callback before the patch takes effect (KLP_PRE_PATCH_CALLBACK in \
+             <linux/livepatch_helpers.h>), or use a new variable",
+        ));
+    }
+    if let Some((name, _)) = error.split_once(": can't patch or reference init code/data") {
+        return Some(init(name));
+    }
+    if error.contains("would create an undeclared module dependency") {
+        let (name, what) = error.split_once(": ")?;
+        return Some(Refusal::new(
+            name,
+            what,
+            "the patched module may be loaded without the module that exports this symbol",
+            "use only modules that the patched module uses already",
+        ));
+    }
+    if error.contains("unsupported static branch key")
+        || error.contains("unsupported static call key")
+    {
+        let (place, what) = error.split_once(": ")?;
+        return Some(Refusal::new(
+            place,
+            what,
+            "the kernel sets static branches and calls up before it knows the addresses of keys in \
+             other modules",
+            "static_key_enabled() or KLP_STATIC_CALL() in place of the static branch or call",
+        ));
+    }
+    None
+}
+
+/// Which functions are replaced, new and removed in each object, as the module that was made and the
+/// objects tell.
+pub(crate) fn changes(object: &str, before: &Path, after: &Path, output: &Path) -> Result<Changes> {
+    let read = |path: &Path| fs::read(path).map_err(in_file(path));
+    let (before, after, output) = (read(before)?, read(after)?, read(output)?);
+    let functions = |data: &[u8]| -> Result<BTreeSet<String>> {
+        let file = File::parse(data)?;
+        let functions = file.definitions().filter(|symbol| symbol.is_function());
+        // What the compiler has split off goes with its function.
+        let functions = functions.filter(|symbol| !symbol.name.ends_with(".cold"));
+        Ok(functions.map(|symbol| symbol.name.into()).collect())
+    };
+    let (before, after, output) = (functions(&before)?, functions(&after)?, functions(&output)?);
+    let taken = |name: &&String| output.contains(*name) && !name.starts_with("__pfx_");
+    Ok(Changes {
+        object: object.into(),
+        changed: (&before & &after).iter().filter(taken).cloned().collect(),
+        new: (&after - &before).iter().filter(taken).cloned().collect(),
+        removed: (&before - &after).into_iter().collect(),
+    })
+}
+
+/// Refuses what the kernel would not find, or find several times, or would have given up. The
+/// objects that were not compiled cannot tell objtool of it, but the kernel's symbols can.
+pub(crate) fn check_references(
+    image: &Image,
+    changes: &[Changes],
+    output: &Path,
+) -> Result<Vec<Refusal>> {
+    let data = fs::read(output).map_err(in_file(output))?;
+    let file = File::parse(&data)?;
+    let mut refusals = Vec::new();
+    for symbol in &file.symbols {
+        // objtool has looked at static ones, and has given them their positions.
+        let reference = symbol.name.strip_prefix(".klp.sym.vmlinux.");
+        let Some((name, "0")) = reference.and_then(|reference| reference.rsplit_once(',')) else {
+            continue;
+        };
+        match image.symbols(name) {
+            [known] if image.is_init(known.address) => refusals.push(init(name)),
+            [_] => (),
+            known => refusals.push(several(name, known.len())),
+        }
+    }
+    for changes in changes {
+        for name in &changes.changed {
+            let known = image.symbols(name);
+            let definitions = file.definitions();
+            let global = definitions
+                .filter(|symbol| symbol.name == name)
+                .any(|symbol| !symbol.local);
+            if global && known.len() != 1 {
+                refusals.push(several(&format!("{}: {name}", changes.object), known.len()));
+            }
+        }
+    }
+    Ok(refusals)
+}
+
+fn init(place: &str) -> Refusal {
+    Refusal::new(
+        place,
+        "it is in an init section",
+        "this code and data were only there while the kernel started, and are gone",
+        "change what is done at run time; a callback can repeat what initialisation did",
+    )
+}
+
+fn several(place: &str, count: usize) -> Refusal {
+    Refusal::new(
+        place,
+        format!("the kernel has {count} symbols of this name"),
+        "objtool gives no position to a symbol that is not static, and without one the kernel \
+         refuses a name that is not unique",
+        "write the patch by hand and give the position (klp new, klp convert)",
+    )
+}
+
+/// Refuses functions of which the kernel has another definition.
+pub(crate) fn check_weak(
+    changes: &Changes,
+    before: &Path,
+    addresses: &HashMap<String, u64>,
+) -> Result<Vec<Refusal>> {
+    let data = fs::read(before).map_err(in_file(before))?;
+    let file = File::parse(&data)?;
+    let weak = file.definitions().filter(|symbol| {
+        symbol.weak
+            && !addresses.contains_key(symbol.name)
+            && changes.changed.iter().any(|name| name == symbol.name)
+    });
+    let refusals = weak.map(|symbol| {
+        Refusal::new(
+            format!("{}: {}", changes.object, symbol.name),
+            "the kernel has another definition of it",
+            "it is weak, and a definition elsewhere has taken its place",
+            "patch the definition that the kernel has",
+        )
+    });
+    Ok(refusals.collect())
+}
+
+/// Refuses functions that ftrace cannot intercept.
+pub(crate) fn check_traceable(changes: &Changes, before: &Path) -> Result<Vec<Refusal>> {
+    let data = fs::read(before).map_err(in_file(before))?;
+    let file = File::parse(&data)?;
+    let mut refusals = Vec::new();
+    for name in &changes.changed {
+        let Some(symbol) = file.definitions().find(|symbol| symbol.name == name) else {
+            continue;
+        };
+        let entries = file
+            .sections
+            .iter()
+            .filter(|section| section.name == "__mcount_loc");
+        let mut places = entries.flat_map(|section| &section.relocations);
+        let traceable = places.any(|place| {
+            let target = &file.symbols[place.symbol];
+            let address = target.value.wrapping_add_signed(place.addend);
+            target.section == symbol.section
+                && target.section != UNDEFINED
+                && (symbol.value..symbol.value + 16).contains(&address)
+        });
+        let is_syscall = ["__do_sys_", "__se_sys_"]
+            .iter()
+            .any(|prefix| name.starts_with(prefix));
+        if !traceable && is_syscall {
+            refusals.push(Refusal::new(
+                format!("{}: {name}", changes.object),
+                "it cannot be intercepted",
+                "the function in which a system call is written is declared inline, and so it is \
+                 notrace",
+                "define the system call by KLP_SYSCALL_DEFINEn of <linux/livepatch_helpers.h>, in \
+                 place of SYSCALL_DEFINEn",
+            ));
+        } else if !traceable {
+            refusals.push(Refusal::new(
+                format!("{}: {name}", changes.object),
+                "it cannot be intercepted",
+                "the compiler has put no call of ftrace into it: it is notrace, noinstr or inline, or \
+                 tracing is off for its whole file",
+                "patch the functions that call it",
+            ));
+        }
+    }
+    Ok(refusals)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_of_objtool() {
+        for (error, place, what) in [
+            ("changed data: table", "table", "its initial value changes"),
+            (
+                "start: can't patch or reference init code/data",
+                "start",
+                "it is in an init section",
+            ),
+            (
+                "f: new reference to g (exported by m) would create an undeclared module dependency",
+                "f",
+                "new reference to g (exported by m) would create an undeclared module dependency",
+            ),
+            (
+                "f+0x1: unsupported static branch key k.  Use static_key_enabled() instead",
+                "f+0x1",
+                "unsupported static branch key k.  Use static_key_enabled() instead",
+            ),
+        ] {
+            let refusal = translate(error).unwrap();
+            assert_eq!((refusal.place.as_str(), refusal.what.as_str()), (place, what));
+        }
+        assert_eq!(translate("hello"), None);
+    }
+
+    #[test]
+    fn all_errors_are_told() {
+        let said = "vmlinux.o: warning: objtool: x\n\
+                    vmlinux.o: error: objtool: changed data: a\n\
+                    vmlinux.o: error: objtool: changed data: b\n";
+        let crate::Error::Refused(refusals) = explain(said) else {
+            panic!("not refused");
+        };
+        assert_eq!(refusals.len(), 2);
+        let unknown = explain("error: objtool: strange\n").to_string();
+        assert_eq!(
+            unknown,
+            "objtool cannot compare the objects\nerror: objtool: strange"
+        );
+    }
+}

@@ -1,0 +1,419 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What is known of the kernel that a patch is for.
+//!
+//! | file | symbols | sizes | init | ftrace |
+//! | --- | --- | --- | --- | --- |
+//! | `/proc/kallsyms`, System.map | yes | to the next symbol | by address | no |
+//! | `available_filter_functions_addrs` | no | no | no | of `/proc/kallsyms` |
+//! | vmlinux, not stripped | yes | yes | by section | from `__start_mcount_loc` on |
+//! | a module's file | yes | yes | by section | `__mcount_loc` |
+//!
+//! `/proc/kallsyms` has the symbols of loaded modules, too, in the order of their symbol tables.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use object::{
+    elf::{self, FileHeader64},
+    endian::LittleEndian as LE,
+    read::{
+        elf::{FileHeader, SectionHeader, Sym},
+        ReadRef, SectionIndex,
+    },
+};
+
+use crate::{
+    exports::Exports,
+    file::{File, Home, Place},
+    inlined::Inlined,
+    live::Live,
+    types::Types,
+};
+
+/// A symbol of an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Symbol {
+    /// Where it is: an address, or a place in a file. 0 if that is not known.
+    pub(crate) address: u64,
+    /// [`None`] if it is not known.
+    pub(crate) size: Option<u64>,
+    pub(crate) function: bool,
+    /// It is gone when the object has been initialised.
+    pub(crate) init: bool,
+}
+
+/// Where ftrace can intercept calls.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Sites {
+    /// At these places, in ascending order.
+    Known(Vec<u64>),
+    /// Nothing is known.
+    Unknown,
+}
+
+/// The symbols of an object, and what ftrace can do there.
+#[derive(Clone, Debug)]
+pub struct Symbols {
+    /// The file that tells, for people.
+    pub(crate) source: String,
+    /// Those of a name in the order of their positions.
+    table: HashMap<String, Vec<Symbol>>,
+    pub(crate) sites: Sites,
+}
+
+/// What is known of the signatures that a kernel demands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Signatures {
+    /// Nothing.
+    #[default]
+    Unknown,
+    /// It takes modules without.
+    Optional,
+    /// It takes signed modules only.
+    Demanded,
+}
+
+/// What is known of a kernel. What stays empty is not known.
+#[derive(Debug, Default)]
+pub struct Kernel {
+    /// Its release.
+    pub release: Option<String>,
+    /// What it demands to stand in a module's `vermagic`.
+    pub vermagic: Option<String>,
+    /// The symbols of the kernel, and of modules.
+    pub symbols: BTreeMap<String, Symbols>,
+    /// What modules may use.
+    pub exports: Option<Exports>,
+    /// The types of the kernel's functions, and its structures.
+    pub types: Option<Types>,
+    /// Those of modules, by their names.
+    pub module_types: HashMap<String, Types>,
+    /// The files of modules whose symbols were read from files, for what else is in them.
+    pub files: HashMap<String, Vec<u8>>,
+    /// Into which functions of an object the functions of a patch were inlined.
+    pub inlined: HashMap<String, Inlined>,
+    /// What goes on in it, if it is the running kernel.
+    pub live: Option<Live>,
+    /// The modules that are loaded, if it is the running kernel.
+    pub loaded: Option<HashSet<String>>,
+    /// All modules that the kernel has, if there is a list.
+    pub modules: Option<HashSet<String>>,
+    /// The modules that are part of the kernel itself.
+    pub built_in: HashSet<String>,
+    /// Which signatures it demands.
+    pub signatures: Signatures,
+    /// Whether a reference to a symbol of a name space that is not imported is only warned of.
+    pub lax_namespaces: bool,
+}
+
+impl Symbols {
+    /// The symbols of a name, in the order of their positions.
+    pub(crate) fn named(&self, name: &str) -> &[Symbol] {
+        self.table.get(name).map_or(&[], Vec::as_slice)
+    }
+
+    /// All names.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.table.keys().map(String::as_str)
+    }
+
+    /// Whether ftrace can intercept calls of a function; [`None`] if that is not known.
+    pub(crate) fn is_traceable(&self, symbol: &Symbol) -> Option<bool> {
+        let Sites::Known(sites) = &self.sites else {
+            return None;
+        };
+        let size = symbol.size.filter(|_| symbol.address != 0)?;
+        let first = sites.partition_point(|site| *site < symbol.address);
+        Some(
+            sites
+                .get(first)
+                .is_some_and(|site| site - symbol.address < size),
+        )
+    }
+
+    /// The range of code between two symbols that a linker script defines that has an address.
+    pub(crate) fn is_between(&self, start: &str, end: &str, address: u64) -> bool {
+        match (self.named(start), self.named(end)) {
+            ([start], [end]) => (start.address..end.address).contains(&address),
+            _ => false,
+        }
+    }
+
+    /// Reads lines of address, type, name and perhaps module: System.map and `/proc/kallsyms`.
+    /// Returns the symbols of each object.
+    ///
+    /// # Errors
+    ///
+    /// The number of a line and what is wrong with it.
+    pub fn parse(source: &str, text: &str) -> Result<BTreeMap<String, Self>, String> {
+        let mut objects: BTreeMap<String, Vec<(String, Symbol)>> = BTreeMap::new();
+        for (number, line) in (1..).zip(text.lines()) {
+            let mut words = line.split_ascii_whitespace();
+            let Some(address) = words.next() else {
+                continue;
+            };
+            let address = u64::from_str_radix(address, 16)
+                .map_err(|_| format!("{number}: '{address}' is no address"))?;
+            let (Some(kind), Some(name)) = (words.next(), words.next()) else {
+                return Err(format!("{number}: expected address, type and name"));
+            };
+            let object = words.next().unwrap_or("[vmlinux]");
+            let symbol = Symbol {
+                address,
+                size: None,
+                function: matches!(kind, "t" | "T" | "w" | "W"),
+                init: false,
+            };
+            objects
+                .entry(object.trim_matches(['[', ']']).into())
+                .or_default()
+                .push((name.into(), symbol));
+        }
+        let mut all = BTreeMap::new();
+        for (object, mut symbols) in objects {
+            // Code that has no file and no symbol table, such as BPF programs.
+            if object == "bpf" || object.starts_with("__builtin__") {
+                continue;
+            }
+            set_sizes(&mut symbols);
+            if object == "vmlinux" {
+                symbols.sort_by_key(|(_, symbol)| symbol.address);
+            }
+            let mut this = Self {
+                source: source.into(),
+                table: HashMap::new(),
+                sites: Sites::Unknown,
+            };
+            for (name, symbol) in symbols {
+                this.table.entry(name).or_default().push(symbol);
+            }
+            this.mark_init();
+            all.insert(object, this);
+        }
+        Ok(all)
+    }
+
+    fn mark_init(&mut self) {
+        // The second one holds the kernel's exit functions, too, and the originals of the per-CPU
+        // variables, whose addresses stay meaningful.
+        let per_cpu = match (self.named("__per_cpu_start"), self.named("__per_cpu_end")) {
+            ([start], [end]) => start.address..end.address,
+            _ => 0..0,
+        };
+        for (start, end) in [("_sinittext", "_einittext"), ("__init_begin", "__init_end")] {
+            let ([start], [end]) = (self.named(start), self.named(end)) else {
+                continue;
+            };
+            let range = start.address..end.address;
+            for symbol in self.table.values_mut().flatten() {
+                symbol.init |=
+                    range.contains(&symbol.address) && !per_cpu.contains(&symbol.address);
+            }
+        }
+    }
+
+    /// Whether the symbols are those of a kernel. Debian installs files that look so, but only say
+    /// where to find the real one.
+    pub fn is_of_kernel(&self) -> bool {
+        !self.named("_stext").is_empty()
+    }
+
+    /// Whether it is known where the symbols are. Only root may see that in `/proc/kallsyms`.
+    pub fn has_addresses(&self) -> bool {
+        self.table
+            .values()
+            .flatten()
+            .any(|symbol| symbol.address != 0)
+    }
+
+    /// Takes where ftrace can intercept calls, of all objects, from tracefs'
+    /// `available_filter_functions_addrs`: lines of address, name and perhaps module.
+    pub fn set_sites(objects: &mut BTreeMap<String, Self>, text: &str) {
+        let mut all: HashMap<&str, Vec<u64>> = HashMap::new();
+        for line in text.lines() {
+            let mut words = line.split_ascii_whitespace();
+            let address = words
+                .next()
+                .and_then(|word| u64::from_str_radix(word, 16).ok());
+            let name = words.next().unwrap_or_default();
+            let object = words.next().unwrap_or("[vmlinux]");
+            // Sites of functions that the linker left out.
+            if name.starts_with("__ftrace_invalid_address__") {
+                continue;
+            }
+            if let Some(address) = address.filter(|address| *address != 0) {
+                let sites = all.entry(object.trim_matches(['[', ']'])).or_default();
+                sites.push(address);
+            }
+        }
+        if all.is_empty() {
+            return;
+        }
+        for (object, symbols) in objects {
+            let mut sites = all.remove(object.as_str()).unwrap_or_default();
+            sites.sort_unstable();
+            symbols.sites = Sites::Known(sites);
+        }
+    }
+
+    /// Reads the symbol table of vmlinux, and where ftrace can intercept calls.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the file.
+    pub fn of_vmlinux<'data>(source: &str, data: impl ReadRef<'data>) -> Result<Self, String> {
+        let damaged = |error: object::Error| error.to_string();
+        let header = FileHeader64::<LE>::parse(data).map_err(damaged)?;
+        header.endian().map_err(damaged)?;
+        let sections = header.sections(LE, data).map_err(damaged)?;
+        let table = sections
+            .symbols(LE, data, elf::SHT_SYMTAB)
+            .map_err(damaged)?;
+        let mut symbols = vec![];
+        for symbol in table.iter() {
+            let name = table.symbol_name(LE, symbol).map_err(damaged)?;
+            let section = symbol.st_shndx(LE);
+            if section == elf::SHN_UNDEF
+                || matches!(symbol.st_type(), elf::STT_SECTION | elf::STT_FILE)
+                || name.is_empty()
+            {
+                continue;
+            }
+            let section = sections.section(SectionIndex(section.into())).ok();
+            let section_name = section.and_then(|place| sections.section_name(LE, place).ok());
+            symbols.push((
+                String::from_utf8_lossy(name).into_owned(),
+                Symbol {
+                    address: symbol.st_value(LE),
+                    size: Some(symbol.st_size(LE)).filter(|size| *size != 0),
+                    function: symbol.st_type() == elf::STT_FUNC
+                        || section.is_some_and(|section| {
+                            section.sh_flags(LE) & u64::from(elf::SHF_EXECINSTR) != 0
+                        }),
+                    init: section_name.is_some_and(|name| {
+                        name.starts_with(b".init") || name.starts_with(b".exit")
+                    }),
+                },
+            ));
+        }
+        if symbols.is_empty() {
+            return Err("no symbol table: it was stripped".into());
+        }
+        set_sizes(&mut symbols);
+        symbols.sort_by_key(|(_, symbol)| symbol.address);
+        let mut this = Self {
+            source: source.into(),
+            table: HashMap::new(),
+            sites: Sites::Unknown,
+        };
+        for (name, symbol) in symbols {
+            this.table.entry(name).or_default().push(symbol);
+        }
+        if let ([start], [stop]) = (
+            this.named("__start_mcount_loc"),
+            this.named("__stop_mcount_loc"),
+        ) {
+            let (start, stop) = (start.address, stop.address);
+            let list = sections.iter().find_map(|section| {
+                let offset = start.checked_sub(section.sh_addr(LE))?;
+                let size = stop.checked_sub(start)?;
+                if offset.checked_add(size)? > section.sh_size(LE)
+                    || section.sh_flags(LE) & u64::from(elf::SHF_ALLOC) == 0
+                {
+                    return None;
+                }
+                let contents = section.data(LE, data).ok()?;
+                let offset = usize::try_from(offset).ok()?;
+                contents.get(offset..offset.checked_add(usize::try_from(size).ok()?)?)
+            });
+            if let Some(list) = list {
+                let words = list.chunks_exact(8).map(|word| {
+                    let mut address = [0; 8];
+                    address.copy_from_slice(word);
+                    u64::from_le_bytes(address)
+                });
+                // Entries of functions that the linker left out are zero.
+                let mut sites: Vec<_> = words.filter(|address| *address != 0).collect();
+                sites.sort_unstable();
+                // In a file where all are zero, something else writes them at boot.
+                if !sites.is_empty() {
+                    this.sites = Sites::Known(sites);
+                }
+            }
+        }
+        Ok(this)
+    }
+
+    /// Reads the symbol table of a module's file, and where ftrace can intercept calls.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the file.
+    pub fn of_module(source: &str, data: &[u8]) -> Result<Self, String> {
+        let file = File::parse(data)?;
+        let mut this = Self {
+            source: source.into(),
+            table: HashMap::new(),
+            sites: Sites::Known(vec![]),
+        };
+        for symbol in &file.symbols {
+            let (section, address) = match symbol.home {
+                Home::Section(index) => {
+                    let place = Place {
+                        section: index,
+                        offset: symbol.value,
+                    };
+                    (Some(&file.sections[index]), number(place))
+                }
+                Home::Livepatch | Home::Other => (None, 0),
+                Home::Undefined => continue,
+            };
+            if symbol.name.is_empty() || matches!(symbol.kind, elf::STT_SECTION | elf::STT_FILE) {
+                continue;
+            }
+            this.table
+                .entry(symbol.name.to_string())
+                .or_default()
+                .push(Symbol {
+                    address,
+                    size: Some(symbol.size).filter(|size| *size != 0),
+                    function: symbol.kind == elf::STT_FUNC
+                        || section.is_some_and(|section| section.is_code()),
+                    init: section.is_some_and(|section| section.is_init()),
+                });
+        }
+        let lists = ["__mcount_loc", "__patchable_function_entries"];
+        let relocs = file
+            .sections
+            .iter()
+            .enumerate()
+            .filter(|(_, section)| lists.contains(&&*section.name))
+            .flat_map(|(index, _)| file.relocs(index));
+        let mut sites: Vec<_> = relocs
+            .filter_map(|reloc| file.referent(reloc))
+            .map(number)
+            .collect();
+        sites.sort_unstable();
+        this.sites = Sites::Known(sites);
+        Ok(this)
+    }
+}
+
+/// A place in a file as a number that orders like an address.
+fn number(place: Place) -> u64 {
+    // No section is so large that this would make two places the same.
+    ((place.section as u64 + 1) << 40).wrapping_add(place.offset)
+}
+
+/// Takes each size that is not known as the distance to the next symbol, as the kernel does.
+fn set_sizes(symbols: &mut [(String, Symbol)]) {
+    let mut addresses: Vec<_> = symbols.iter().map(|(_, symbol)| symbol.address).collect();
+    addresses.sort_unstable();
+    addresses.dedup();
+    for (_, symbol) in symbols {
+        if symbol.size.is_none() && symbol.address != 0 {
+            let next = addresses.partition_point(|address| *address <= symbol.address);
+            symbol.size = addresses.get(next).map(|next| next - symbol.address);
+        }
+    }
+}

@@ -1,0 +1,365 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Types, layouts and inlined copies: a patch as a compiler makes it, against BTF and DWARF.
+
+#[path = "../../convert/tests/module/mod.rs"]
+mod file;
+
+mod sample;
+
+use std::{collections::HashSet, fs, path::Path, process::Command, sync::OnceLock};
+
+use klp_check::{check, Inlined, Kernel, Layout, Level, Patch, Report, Rule, Types};
+use proptest::prelude::*;
+
+/// A patch of `do_nap()`, of which `HEADER` and `REPLACEMENT` are to be filled in.
+const PATCH: &str = r#"
+#include "include/task.h"
+typedef unsigned long ulong_;
+struct kobject { char space[64]; };
+struct list_head { void *next, *prev; };
+struct klp_func {
+	const char *old_name;
+	void *new_func;
+	ulong_ old_sympos;
+	void *old_func;
+	struct kobject kobj;
+	struct list_head node, stack_node;
+	ulong_ old_size, new_size;
+	char nop, patched, transition;
+};
+struct klp_object {
+	const char *name;
+	struct klp_func *funcs;
+	void *callbacks[5];
+	struct kobject kobj;
+	struct list_head func_list, node;
+	void *mod;
+	char dynamic, patched;
+};
+struct klp_patch {
+	void *mod;
+	struct klp_object *objs;
+	void *states;
+	char replace;
+	char rest[199];
+};
+__attribute__((used, section(".modinfo"))) static const char info[] =
+	"license=GPL\0livepatch=Y\0vermagic=7.3.4 SMP mod_unload ";
+__attribute__((section(".gnu.linkonce.this_module"))) struct { char space[24], name[104]; }
+	__this_module = { .name = "fix" };
+int printk(const char *format, ...);
+REPLACEMENT
+static struct klp_func funcs[] = { { .old_name = "do_nap", .new_func = replacement }, { } };
+static struct klp_object objs[] = { { .funcs = funcs }, { } };
+static struct klp_patch patch = { .mod = &__this_module, .objs = objs };
+int klp_enable_patch(struct klp_patch *patch);
+int init_module(void) { return klp_enable_patch(&patch) + printk("x"); }
+"#;
+
+const HEADER: &str = "struct task { int pid; long flags; };\n";
+const RIGHT: &str =
+    "static int replacement(struct task *task, int how) { return task->pid + how; }";
+
+fn compile(directory: &Path, source: &str, output: &str, options: &[&str]) -> Vec<u8> {
+    let file = directory.join("source.c");
+    fs::write(&file, source).unwrap();
+    let output = directory.join(output);
+    let status = Command::new("gcc")
+        .args(["-g", "-O2", "-fno-pic", "-fcf-protection=none"])
+        .args(options)
+        .current_dir(directory)
+        .args([&file, Path::new("-o"), &output])
+        .status();
+    assert!(status.unwrap().success());
+    fs::read(output).unwrap()
+}
+
+fn patch(header: &str, replacement: &str) -> Vec<u8> {
+    let directory = tempfile::tempdir().unwrap();
+    fs::create_dir(directory.path().join("include")).unwrap();
+    fs::write(directory.path().join("include/task.h"), header).unwrap();
+    let source = PATCH.replace("REPLACEMENT", replacement);
+    compile(directory.path(), &source, "fix.ko", &["-c"])
+}
+
+/// BTF of `int do_nap(struct task *task, int how)`, and of the core's structures.
+fn btf(task_size: u32, flags_at: u32) -> Vec<u8> {
+    let mut strings = vec![0];
+    let mut name = |text: &str| {
+        let at = strings.len() as u32;
+        strings.extend(text.bytes().chain([0]));
+        at
+    };
+    let kind = |kind: u32, count: u32| kind << 24 | count;
+    let words = [
+        // 1: int, of 32 bits with a sign; 2: long.
+        vec![name("int"), kind(1, 0), 4, 1 << 24 | 32],
+        vec![name("long"), kind(1, 0), 8, 1 << 24 | 64],
+        // 3: the structure, 4: a pointer to it.
+        vec![
+            name("task"),
+            kind(4, 2),
+            task_size,
+            name("pid"),
+            1,
+            0,
+            name("flags"),
+            2,
+            flags_at,
+        ],
+        vec![0, kind(2, 0), 3],
+        // 5: the type of the function, 6: the function.
+        vec![0, kind(13, 2), 1, name("task"), 4, name("how"), 1],
+        vec![name("do_nap"), kind(12, 0), 5],
+        vec![name("klp_func"), kind(4, 0), 152],
+        vec![name("klp_object"), kind(4, 0), 168],
+        vec![name("module"), kind(4, 0), 128],
+    ]
+    .concat();
+    let types: Vec<_> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+    let mut data = vec![0x9f, 0xeb, 1, 0];
+    let sizes = [24, 0, types.len(), types.len(), strings.len()];
+    data.extend(sizes.iter().flat_map(|size| (*size as u32).to_le_bytes()));
+    data.extend(types);
+    data.extend(strings);
+    data
+}
+
+fn kernel() -> Kernel {
+    let mut kernel = sample::kernel();
+    let mut exports = klp_check::Exports::default();
+    exports
+        .add(concat!(
+            "0x0\tprintk\tvmlinux\tEXPORT_SYMBOL\t\n",
+            "0x0\tklp_enable_patch\tvmlinux\tEXPORT_SYMBOL_GPL\t\n",
+        ))
+        .unwrap();
+    kernel.exports = Some(exports);
+    kernel.types = Some(Types::parse(&btf(16, 64)).unwrap());
+    kernel
+}
+
+fn report(data: &[u8], kernel: &Kernel) -> Report {
+    let layout = kernel.types.as_ref().and_then(Types::layout);
+    let mut report = check(&Patch::parse(data, layout).unwrap(), kernel);
+    report.sort();
+    report
+}
+
+/// The findings that are no lack of information.
+fn findings(data: &[u8], kernel: &Kernel) -> Vec<(Rule, Level, Vec<String>)> {
+    let findings = report(data, kernel).findings.into_iter();
+    let findings = findings.filter(|finding| finding.level != Level::NoInformation);
+    findings
+        .map(|finding| (finding.rule, finding.level, finding.notes))
+        .collect()
+}
+
+#[test]
+fn a_patch_that_a_compiler_made() {
+    let data = patch(HEADER, RIGHT);
+    assert_eq!(findings(&data, &kernel()), []);
+    assert_eq!(report(&data, &kernel()).without_information(), ["inlined"]);
+    // The sizes of entries are found without the kernel's types, too.
+    let found = Patch::parse(&data, None).unwrap();
+    let sizes = found.declaration().unwrap().sizes;
+    let layout = Layout {
+        func: 152,
+        object: 168,
+    };
+    assert_eq!(sizes, Some(layout));
+    assert_eq!(kernel().types.unwrap().layout(), Some(layout));
+}
+
+#[test]
+fn a_declaration_that_code_changes() {
+    let code = |text: &str| {
+        let replacement = format!(
+            "static struct klp_func funcs[]; static struct klp_object objs[]; \
+             static struct klp_patch patch; {RIGHT} void change(int which) {{ {text} }}"
+        );
+        findings(&patch(HEADER, &replacement), &kernel())
+    };
+    let unknown = [(Rule::Declaration, Level::Unknown)];
+    for text in ["funcs[0].old_sympos = which;", "objs[0].name = \"x\";"] {
+        let found: Vec<_> = code(text).into_iter().map(|one| (one.0, one.1)).collect();
+        assert_eq!(found, unknown, "{text}");
+    }
+    // A callback may look at the patch.
+    assert_eq!(code("printk(\"x\", &patch);"), []);
+    let data = patch(
+        HEADER,
+        &format!("static struct klp_patch patch; {RIGHT} void change(int which) {{ patch.replace = 1; }}"),
+    );
+    let found = Patch::parse(&data, None).unwrap();
+    assert_eq!(found.declaration().unwrap().replace, None);
+}
+
+#[test]
+fn prototypes() {
+    let cases: &[(&str, Level, &str)] = &[
+        (
+            "static int replacement(struct task *task) { return task->pid; }",
+            Level::Error,
+            "the function has 2 parameters, the replacement 1",
+        ),
+        (
+            "static int replacement(struct task *task, long how) { return task->pid + how; }",
+            Level::Error,
+            "parameter 2 is a signed integer of 4 bytes, and a signed integer of 8 bytes in the \
+             replacement",
+        ),
+        (
+            "struct other { int x; }; static int replacement(struct other *o, int how) \
+             { return o->x + how; }",
+            Level::Error,
+            "parameter 1 is a pointer to task, and a pointer to other in the replacement",
+        ),
+        (
+            "static void replacement(struct task *task, int how) { task->pid = how; }",
+            Level::Error,
+            "the result is a signed integer of 4 bytes, and nothing in the replacement",
+        ),
+        (
+            "static int replacement(struct task *task, unsigned how) { return task->pid + how; }",
+            Level::Warning,
+            "parameter 2 is a signed integer of 4 bytes, and an unsigned integer of 4 bytes in the \
+             replacement",
+        ),
+    ];
+    for (replacement, level, note) in cases {
+        let found = findings(&patch(HEADER, replacement), &kernel());
+        let [(Rule::Prototype, found_level, notes)] = &found[..] else {
+            panic!("{replacement}: {found:?}");
+        };
+        assert_eq!((found_level, notes[0].as_str()), (level, *note));
+    }
+    // Nobody knows what such a pointer points to.
+    let replacement = "static int replacement(void *task, int how) { return *(int *)task + how; }";
+    assert_eq!(findings(&patch(HEADER, replacement), &kernel()), []);
+}
+
+#[test]
+fn structures() {
+    let data = patch(
+        "struct task { int pid; int more; long flags[2]; };\n",
+        RIGHT,
+    );
+    let found = findings(&data, &kernel());
+    let [(Rule::Structure, Level::Error, notes)] = &found[..] else {
+        panic!("{found:?}");
+    };
+    assert_eq!(
+        notes[0],
+        "it has 16 bytes in the kernel, and 24 in the module"
+    );
+    // The same size, but another order.
+    let data = patch("struct task { long flags; int pid; };\n", RIGHT);
+    let notes = &findings(&data, &kernel())[0].2;
+    assert_eq!(
+        notes[0],
+        "the kernel has pid at byte 0, and the module flags at byte 0"
+    );
+    // The lists of another kernel.
+    let mut other = kernel();
+    let mut data = btf(16, 64);
+    let size = data
+        .windows(4)
+        .position(|word| word == 152_u32.to_le_bytes())
+        .unwrap();
+    data[size] = 160;
+    other.types = Some(Types::parse(&data).unwrap());
+    let found = findings(&patch(HEADER, RIGHT), &other);
+    assert_eq!((found[0].0, found[0].1), (Rule::Structure, Level::Error));
+}
+
+#[test]
+fn no_information() {
+    let directory = tempfile::tempdir().unwrap();
+    let stripped = directory.path().join("fix.ko");
+    fs::write(&stripped, patch(HEADER, RIGHT)).unwrap();
+    let status = Command::new("objcopy").arg("-g").arg(&stripped).status();
+    assert!(status.unwrap().success());
+    let data = fs::read(stripped).unwrap();
+    let report = report(&data, &kernel());
+    assert_eq!(
+        report.without_information(),
+        ["inlined", "prototype", "structure"]
+    );
+}
+
+#[test]
+fn inlined_copies() {
+    const KERNEL: &str = "
+        int pid;
+        static inline __attribute__((always_inline)) int do_nap(int how) { return pid += how; }
+        int replaced(void) { return do_nap(1) * 2; }
+        int forgotten(void) { return do_nap(2) * 3; }
+        __attribute__((noinline)) static int other(int how) { return pid *= how; }
+        int without(void) { return other(3); }
+        int (*pointer)(int) = do_nap;
+    ";
+    let directory = tempfile::tempdir().unwrap();
+    let options = ["-nostdlib", "-static", "-Wl,-ereplaced"];
+    let vmlinux = compile(directory.path(), KERNEL, "vmlinux", &options);
+    let names = HashSet::from(["do_nap", "other"]);
+    let inlined = Inlined::in_vmlinux(&*vmlinux, &names).unwrap().unwrap();
+    let mut kernel = kernel();
+    kernel.inlined.insert("vmlinux".into(), inlined.clone());
+    let found = findings(&patch(HEADER, RIGHT), &kernel);
+    let [(Rule::Inlined, Level::Error, notes)] = &found[..] else {
+        panic!("{found:?}");
+    };
+    assert_eq!(notes[0], "forgotten, replaced");
+    // A module's file, whose DWARF is relocated, tells the same.
+    let module = compile(directory.path(), KERNEL, "module.ko", &["-c"]);
+    assert_eq!(Inlined::in_module(&module, &names).unwrap(), Some(inlined));
+    // Without DWARF nothing is known.
+    let plain = compile(
+        directory.path(),
+        KERNEL,
+        "vmlinux",
+        &["-g0", options[0], options[1], options[2]],
+    );
+    assert_eq!(Inlined::in_vmlinux(&*plain, &names), Ok(None));
+}
+
+fn damage() -> impl Strategy<Value = Vec<(prop::sample::Index, u8)>> {
+    prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..40)
+}
+
+proptest! {
+    #[test]
+    fn damaged_types_of_a_kernel(damage in damage()) {
+        let mut data = btf(16, 64);
+        for (index, byte) in damage {
+            let at = index.index(data.len());
+            data[at] = byte;
+        }
+        if let Ok(types) = Types::parse(&data) {
+            static MODULE: OnceLock<Vec<u8>> = OnceLock::new();
+            let module = MODULE.get_or_init(|| patch(HEADER, RIGHT));
+            let mut kernel = kernel();
+            kernel.types = Some(types);
+            let _ = report(module, &kernel);
+        }
+        let _ = Types::parse_module(&data, &Types::parse(&btf(16, 64)).unwrap());
+    }
+
+    #[test]
+    fn damaged_dwarf_of_a_module(damage in damage()) {
+        static MODULE: OnceLock<Vec<u8>> = OnceLock::new();
+        let mut data = MODULE.get_or_init(|| patch(HEADER, RIGHT)).clone();
+        for (index, byte) in damage {
+            let at = index.index(data.len());
+            data[at] = byte;
+        }
+        let names = HashSet::from(["replacement"]);
+        let _ = Inlined::in_module(&data, &names);
+        let _ = Inlined::in_vmlinux(&*data, &names);
+        if let Ok(patch) = Patch::parse(&data, None) {
+            let _ = check(&patch, &kernel());
+        }
+    }
+}

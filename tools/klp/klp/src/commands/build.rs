@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `klp build`: makes a live patch out of a patch of the kernel's source.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::Args;
+use klp_build::{Built, Changes, Kernel, Progress, Request, Tools};
+use serde::Serialize;
+
+use super::Result;
+use crate::{context::Context, json};
+
+/// Where the package livepatch-dkms has the source.
+const INSTALLED: &str = "/usr/share/livepatch-dkms/source";
+
+/// Make a live patch out of patches of the kernel's source, without building a kernel.
+///
+/// Only the objects that the patches change are compiled, before and after, and compared with the
+/// kernel that is to be patched. What cannot be patched is refused, with the rule and a way out; the
+/// exit status is 1 then.
+#[derive(Args)]
+pub struct Arguments {
+    /// Write the module here, instead of livepatch-PATCH.ko in this directory.
+    #[arg(short, long, value_name = "FILE.ko")]
+    output: Option<PathBuf>,
+
+    /// Leave patches that are loaded already in force.
+    #[arg(long)]
+    no_replace: bool,
+
+    /// Which kernel: debian, debian-cloud, debian-rt, build, running or auto, as scripts/kernel of
+    /// livepatch's source has them; the environment variable KERNEL without this, or else auto.
+    #[arg(long, value_name = "NAME")]
+    kernel: Option<String>,
+
+    /// The directory of livepatch's source, whose scripts find the kernel and its compilers.
+    #[arg(long, value_name = "DIRECTORY")]
+    project: Option<PathBuf>,
+
+    /// When it is built, boot the virtual machine of livepatch's tests with this kernel, load the
+    /// patch there, run this command, and unload the patch.
+    #[arg(long, value_name = "COMMAND")]
+    test: Option<String>,
+
+    /// Patches of the kernel's source, with paths as git diff writes them.
+    #[arg(required = true, value_name = "PATCH")]
+    patches: Vec<PathBuf>,
+}
+
+#[derive(Serialize)]
+struct Answer<'a> {
+    module: &'a str,
+    size: u64,
+    patched: &'a [String],
+    objects: Vec<Object<'a>>,
+}
+
+#[derive(Serialize)]
+struct Object<'a> {
+    object: &'a str,
+    changed: &'a [String],
+    new: &'a [String],
+    removed: &'a [String],
+}
+
+/// Builds.
+pub fn run(arguments: &Arguments, context: &Context) -> Result {
+    let project = match &arguments.project {
+        Some(project) => project.clone(),
+        None if PathBuf::from("scripts/kernel").is_file() => ".".into(),
+        None => INSTALLED.into(),
+    };
+    let kernel = arguments.kernel.clone();
+    let kernel = kernel.or_else(|| std::env::var("KERNEL").ok());
+    let tools = Tools::new(&project, Some(kernel.unwrap_or_else(|| "auto".into())))?;
+    let kernel = Kernel::find(&tools)?;
+    let request = Request {
+        patches: arguments.patches.clone(),
+        output: arguments.output.clone(),
+        replace: !arguments.no_replace,
+    };
+    let progress = |progress: Progress<'_>| match progress {
+        Progress::Step(step) => eprintln!("{step}"),
+        Progress::Note(note) => eprintln!("note: {note}"),
+        Progress::Changed(changes) if !context.json => print!("{}", text(changes)),
+        Progress::Changed(_) => (),
+    };
+    let built = klp_build::build(&tools, &kernel, &request, &progress)?;
+    if let Some(command) = &arguments.test {
+        test(&tools, &built, command)?;
+    }
+    report(&built, context)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What is done in the virtual machine, with this program, the module and the command.
+const TEST: &str = "\"$1\" load \"$2\"; sh -c \"$3\"; \"$1\" unload \"$2\"";
+
+fn test(tools: &Tools, built: &Built, command: &str) -> Result<()> {
+    eprintln!("Testing the module in a virtual machine");
+    let status = tools
+        .virtual_machine()
+        .args(["sh", "-euc", TEST, "sh"])
+        .arg(std::env::current_exe()?)
+        .arg(built.module.canonicalize()?)
+        .arg(command)
+        // Standard output is for what was built.
+        .stdout(std::io::stderr())
+        .status()
+        .map_err(|error| format!("the virtual machine cannot be started: {error}"))?;
+    if !status.success() {
+        return Err(format!(
+            "{}: built, but its test failed ({status})",
+            built.module.display()
+        )
+        .into());
+    }
+    Ok(())
+}
+
+/// A line for each function, as kpatch-build prints them.
+fn text(changes: &Changes) -> String {
+    let kinds = [
+        ("changed", &changes.changed),
+        ("new", &changes.new),
+        ("removed", &changes.removed),
+    ];
+    let lines = kinds.iter().flat_map(|(kind, functions)| {
+        let functions = functions.iter();
+        functions.map(move |function| format!("{}: {kind} function: {function}\n", changes.object))
+    });
+    lines.collect()
+}
+
+fn report(built: &Built, context: &Context) -> Result<()> {
+    let module = built.module.to_string_lossy();
+    if context.json {
+        let objects = built.changes.iter().map(|changes| Object {
+            object: &changes.object,
+            changed: &changes.changed,
+            new: &changes.new,
+            removed: &changes.removed,
+        });
+        return json::print(
+            "build",
+            &Answer {
+                module: &module,
+                size: built.size,
+                patched: &built.patched,
+                objects: objects.collect(),
+            },
+        );
+    }
+    super::print(&format!(
+        "Patched objects: {}\nSUCCESS: {module}, {} KiB\n",
+        built.patched.join(" "),
+        built.size.div_ceil(1024)
+    ))
+}

@@ -1,0 +1,488 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What can be learned of a kernel on this machine, for `klp check`.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    fs,
+    path::{Path, PathBuf},
+};
+
+use klp_check::{
+    Exports, Hold, Holder, Inlined, Installed, Kernel as Known, Layout, Live, Patch, Signatures,
+    Sitting, State, Symbols, Types,
+};
+use klp_live::{store::Store, Escaped, Machine, PatchStatus};
+use klp_module::Module;
+
+use crate::{
+    commands::Result,
+    kernel::{module_name, read_module, Kernel},
+};
+
+/// Where tracefs has the functions that ftrace can intercept.
+const TRACEABLE: &str = "/sys/kernel/tracing/available_filter_functions_addrs";
+
+/// What the user names.
+#[derive(Default)]
+pub struct Sources<'a> {
+    /// A vmlinux.
+    pub vmlinux: Option<&'a Path>,
+    /// A list of the kernel's symbols.
+    pub system_map: Option<&'a Path>,
+    /// Files of modules that are patched.
+    pub targets: &'a [PathBuf],
+    /// What other modules export.
+    pub exports: &'a [PathBuf],
+    /// Whether only what is quickly known is wanted.
+    pub quick: bool,
+}
+
+/// What is known of a kernel, and where more can be found.
+pub struct Facts<'a> {
+    machine: &'a Machine,
+    named: &'a Kernel<'a>,
+    /// A vmlinux that may have DWARF.
+    vmlinux: Option<PathBuf>,
+    /// What was learned.
+    pub kernel: Known,
+}
+
+/// The error of a file, for the user.
+fn in_file(path: &Path, error: impl std::fmt::Display) -> String {
+    format!("{}: {error}", path.display())
+}
+
+impl<'a> Facts<'a> {
+    /// Learns what all patches need.
+    ///
+    /// # Errors
+    ///
+    /// What the user names cannot be read.
+    pub fn gather(
+        machine: &'a Machine,
+        named: &'a Kernel<'a>,
+        sources: &Sources<'_>,
+    ) -> Result<Self> {
+        let mut this = Self {
+            machine,
+            named,
+            vmlinux: None,
+            kernel: Known {
+                release: Some(named.release().into()),
+                ..Known::default()
+            },
+        };
+        this.choose_vmlinux(sources.vmlinux)?;
+        let config = named.config();
+        this.kernel.modules = named.modules();
+        this.kernel.built_in = named.built_in();
+        this.kernel.lax_namespaces = config
+            .as_ref()
+            .is_some_and(|config| config.contains("MODULE_ALLOW_MISSING_NAMESPACE_IMPORTS"));
+        this.kernel.vermagic = match named.vermagic() {
+            Some(magic) => Some(magic),
+            None => config
+                .as_ref()
+                .map(|config| vermagic(named.release(), config)),
+        };
+        this.add_symbols(sources)?;
+        this.add_exports(sources.exports)?;
+        if !sources.quick {
+            this.add_types();
+        }
+        if named.is_running() {
+            this.kernel.loaded = this.loaded();
+            this.kernel.signatures = this.signatures();
+            this.kernel.live = Some(this.live(sources.quick)?);
+        } else if let Some(config) = &config {
+            // Secure boot may demand them later.
+            this.kernel.signatures = match config.contains("MODULE_SIG_FORCE") {
+                true => Signatures::Demanded,
+                false => Signatures::Optional,
+            };
+        }
+        for target in sources.targets {
+            let data = read_module(target).map_err(|error| in_file(target, error))?;
+            this.add_module(&module_name(target), target, &data)
+                .map_err(|error| in_file(target, error))?;
+        }
+        Ok(this)
+    }
+
+    /// The layout of a patch's lists.
+    pub fn layout(&self) -> Option<Layout> {
+        self.kernel.types.as_ref()?.layout()
+    }
+
+    /// Learns the symbols of an object that a patch needs, if they are to be found.
+    ///
+    /// # Errors
+    ///
+    /// The file of a module cannot be read.
+    pub fn learn(&mut self, object: &str) -> Result<()> {
+        if object == "vmlinux" || self.kernel.files.contains_key(object) {
+            return Ok(());
+        }
+        if self.kernel.symbols.contains_key(object) {
+            // What is loaded counts; its file tells more if it is the same.
+            if let Some(data) = self.file_of_loaded(object) {
+                self.kernel.files.insert(object.into(), data);
+            }
+            return Ok(());
+        }
+        let Ok(path) = self.named.module(object) else {
+            return Ok(());
+        };
+        let data = read_module(&path).map_err(|error| in_file(&path, error))?;
+        self.add_module(object, &path, &data)
+            .map_err(|error| in_file(&path, error))?;
+        Ok(())
+    }
+
+    /// Takes the vmlinux that the user names, which must be that of the kernel if it runs, or one
+    /// that is found and is.
+    fn choose_vmlinux(&mut self, named: Option<&Path>) -> Result<()> {
+        let found = self.named.vmlinux();
+        let Some(path) = named.or(found.as_deref()) else {
+            return Ok(());
+        };
+        let running = self.machine.path("/sys/kernel/notes");
+        let other = self.named.is_running()
+            && match (fs::read(running), build_id(path)) {
+                // The notes of the kernel have others beside the build ID.
+                (Ok(notes), Some(id)) => !notes.windows(id.len()).any(|part| part == id),
+                _ => false,
+            };
+        match named {
+            Some(_) if other => {
+                return Err(in_file(path, "not of the kernel that runs, by its build ID").into())
+            }
+            None if other => (),
+            _ => self.vmlinux = Some(path.into()),
+        }
+        Ok(())
+    }
+
+    /// The file of a module that is loaded, if it is that of the same build.
+    fn file_of_loaded(&self, module: &str) -> Option<Vec<u8>> {
+        let data = read_module(&self.named.module(module).ok()?).ok()?;
+        let note = format!("/sys/module/{module}/notes/.note.gnu.build-id");
+        let loaded = fs::read(self.machine.path(note)).ok()?;
+        let same = Module::parse(&data).ok()?.build_id_note()? == loaded;
+        same.then_some(data)
+    }
+
+    /// Learns into which functions those of a patch were inlined, if that is to be found.
+    ///
+    /// # Errors
+    ///
+    /// A file cannot be read, or its DWARF is of no use.
+    pub fn learn_inlined(&mut self, patch: &Patch<'_>) -> Result<()> {
+        self.kernel.inlined.clear();
+        let functions = patch.functions("vmlinux");
+        if let (Some(path), false) = (&self.vmlinux, functions.is_empty()) {
+            let file = fs::File::open(path).map_err(|error| in_file(path, error))?;
+            let cache = object::ReadCache::new(file);
+            let found = Inlined::in_vmlinux(&cache, &functions);
+            if let Some(found) = found.map_err(|error| in_file(path, error))? {
+                self.kernel.inlined.insert("vmlinux".into(), found);
+            }
+        }
+        for (name, data) in &self.kernel.files {
+            let found = Inlined::in_module(data, &patch.functions(name));
+            if let Some(found) = found.map_err(|error| format!("module {name}: {error}"))? {
+                self.kernel.inlined.insert(name.clone(), found);
+            }
+        }
+        Ok(())
+    }
+
+    fn add_module(
+        &mut self,
+        name: &str,
+        path: &Path,
+        data: &[u8],
+    ) -> std::result::Result<(), String> {
+        let symbols = Symbols::of_module(&path.to_string_lossy(), data)?;
+        self.kernel.symbols.insert(name.into(), symbols);
+        if let Some(kernel) = &self.kernel.types {
+            if let Ok(Some(types)) = Types::of_module(data, kernel) {
+                self.kernel.module_types.insert(name.into(), types);
+            }
+        }
+        self.kernel.files.insert(name.into(), data.into());
+        Ok(())
+    }
+
+    fn add_exports(&mut self, named: &[PathBuf]) -> Result<()> {
+        let found = Some(self.named.module_symvers()).filter(|path| path.is_file());
+        let mut exports = Exports::default();
+        for path in found.iter().chain(named) {
+            let text = fs::read_to_string(path).map_err(|error| in_file(path, error))?;
+            exports.add(&text).map_err(|error| in_file(path, error))?;
+        }
+        if self.named.is_running() {
+            exports.add_running(&self.kernel.symbols);
+        }
+        self.kernel.exports = Some(exports).filter(Exports::has_kernel);
+        Ok(())
+    }
+
+    /// The symbols of the kernel, and of what is loaded.
+    fn add_symbols(&mut self, sources: &Sources<'_>) -> Result<()> {
+        let mut objects = BTreeMap::new();
+        // What the user names must be good, what is found may be of no use.
+        if let Some(path) = sources.system_map {
+            let text = fs::read_to_string(path).map_err(|error| in_file(path, error))?;
+            objects = Symbols::parse(&path.to_string_lossy(), &text)
+                .map_err(|error| in_file(path, error))?;
+            if !objects.get("vmlinux").is_some_and(Symbols::is_of_kernel) {
+                return Err(in_file(path, "no symbols of a kernel").into());
+            }
+        } else if self.named.is_running() {
+            objects = self.live_symbols();
+        }
+        if !objects.contains_key("vmlinux") {
+            if let Some(path) = &self.vmlinux {
+                match vmlinux(path) {
+                    Ok(Some(symbols)) => _ = objects.insert("vmlinux".into(), symbols),
+                    Ok(None) => (),
+                    Err(_) if sources.vmlinux.is_none() => (),
+                    Err(error) => return Err(in_file(path, error).into()),
+                }
+            }
+        }
+        if !objects.contains_key("vmlinux") {
+            for path in self.named.symbol_lists() {
+                let Ok(text) = fs::read_to_string(&path) else {
+                    continue;
+                };
+                match Symbols::parse(&path.to_string_lossy(), &text) {
+                    Ok(found) if found.get("vmlinux").is_some_and(Symbols::is_of_kernel) => {
+                        objects.extend(found);
+                        break;
+                    }
+                    _ => (),
+                }
+            }
+        }
+        self.kernel.symbols = objects;
+        Ok(())
+    }
+
+    /// The symbols of the running kernel and its modules, with their places if those may be seen.
+    fn live_symbols(&self) -> BTreeMap<String, Symbols> {
+        const KALLSYMS: &str = "/proc/kallsyms";
+        let read = |path: &str| self.machine.read(path).ok().flatten();
+        let Some(text) = read(KALLSYMS) else {
+            return BTreeMap::new();
+        };
+        let mut objects = Symbols::parse(KALLSYMS, &text).unwrap_or_default();
+        objects.retain(|name, symbols| name != "vmlinux" || symbols.has_addresses());
+        if let Some(sites) = read(TRACEABLE) {
+            Symbols::set_sites(&mut objects, &sites);
+        }
+        objects
+    }
+
+    fn add_types(&mut self) {
+        if self.named.is_running() {
+            let path = |name: &str| self.machine.path(format!("/sys/kernel/btf/{name}"));
+            let Ok(data) = fs::read(path("vmlinux")) else {
+                return;
+            };
+            let Ok(kernel) = Types::parse(&data) else {
+                return;
+            };
+            let modules = self.kernel.symbols.keys();
+            let modules: HashMap<_, _> = modules
+                .filter_map(|name| {
+                    let data = fs::read(path(name)).ok()?;
+                    Some((name.clone(), Types::parse_module(&data, &kernel).ok()?))
+                })
+                .collect();
+            self.kernel.module_types = modules;
+            self.kernel.types = Some(kernel);
+            return;
+        }
+        if let Some(path) = &self.vmlinux {
+            if let Ok(data) = fs::read(path) {
+                self.kernel.types = Types::of_file(&data).ok().flatten();
+            }
+        }
+    }
+
+    /// What goes on in the running kernel.
+    fn live(&self, quick: bool) -> Result<Live> {
+        let mut live = Live {
+            holders: self.holders()?,
+            tasks: if quick { None } else { Some(self.tasks()?) },
+            ..Live::default()
+        };
+        let read = |path: &str| self.machine.read(path).ok().flatten();
+        let mut obstacle = |text: &str, advice: &str| {
+            live.obstacles.push((text.into(), advice.into()));
+        };
+        if read("/proc/sys/kernel/modules_disabled").as_deref() == Some("1") {
+            obstacle(
+                "no module can be loaded any more (kernel.modules_disabled)",
+                "reboot",
+            );
+        }
+        if read("/proc/sys/kernel/ftrace_enabled").as_deref() == Some("0") {
+            obstacle(
+                "ftrace is switched off, so that no patch can be enabled",
+                "sysctl kernel.ftrace_enabled=1",
+            );
+        }
+        match self.machine.status() {
+            Ok(status) => {
+                let mut patches = status.patches;
+                patches.sort_by_key(|patch| patch.stack_order);
+                live.patches = patches.iter().map(|patch| self.installed(patch)).collect();
+            }
+            Err(klp_live::Error::NoLivepatch(_)) => obstacle(
+                "this kernel has no live patching",
+                "boot a kernel with CONFIG_LIVEPATCH=y",
+            ),
+            Err(error) => return Err(error.into()),
+        }
+        Ok(live)
+    }
+
+    /// Who changes or follows calls of functions.
+    fn holders(&self) -> Result<Option<Vec<Holder>>> {
+        let Some(functions) = self.machine.enabled_functions()? else {
+            return Ok(None);
+        };
+        let mut holders = vec![];
+        for function in functions {
+            let holds = [
+                (function.ipmodify, Hold::Redirected),
+                (function.direct, Hold::Direct),
+            ];
+            for (_, hold) in holds.into_iter().filter(|(is, _)| *is) {
+                holders.push(Holder {
+                    object: function.object.clone(),
+                    func: function.name.clone(),
+                    hold,
+                });
+            }
+        }
+        // A kprobe that keeps a patch from loading is among those above.
+        for probe in self.machine.probes()?.unwrap_or_default() {
+            holders.push(Holder {
+                object: probe.object,
+                func: probe.name,
+                hold: Hold::Probe,
+            });
+        }
+        Ok(Some(holders))
+    }
+
+    /// Which tasks have which functions on their stacks.
+    fn tasks(&self) -> Result<Vec<Sitting>> {
+        let mut sitting = vec![];
+        for tid in self.machine.tids()? {
+            let Some(task) = self.machine.task(tid)? else {
+                continue;
+            };
+            for frame in task.stack.iter().flatten() {
+                sitting.push(Sitting {
+                    task: format!("{} {}", task.tid, Escaped(&task.comm)),
+                    object: frame.module.clone().unwrap_or_else(|| "vmlinux".into()),
+                    func: frame.func.clone(),
+                });
+            }
+        }
+        Ok(sitting)
+    }
+
+    fn installed(&self, patch: &PatchStatus) -> Installed {
+        let funcs = patch.objects.iter().flat_map(|object| {
+            let funcs = object.funcs.iter();
+            funcs.map(|func| (object.name.clone(), func.name.clone(), func.position.max(1)))
+        });
+        Installed {
+            name: patch.name.clone(),
+            funcs: funcs.collect(),
+            states: self.states(&patch.name),
+            in_transition: patch.transition.is_some(),
+            forced: patch.forced == Some(true),
+        }
+    }
+
+    /// The states that an installed patch declares, from its file if that is to be found, and is
+    /// that of the module that is loaded.
+    fn states(&self, name: &str) -> Option<Vec<State>> {
+        let found = Store::new(self.machine).find(self.named.release(), name);
+        let data = fs::read(found.ok()??.path).ok()?;
+        let patch = Patch::parse(&data, self.layout()).ok()?;
+        let note = format!("/sys/module/{name}/notes/.note.gnu.build-id");
+        let loaded = fs::read(self.machine.path(note)).ok()?;
+        if patch.module().build_id_note()? != loaded {
+            return None;
+        }
+        patch.declaration().ok()?.states.clone()
+    }
+
+    /// The names of the modules that are loaded.
+    fn loaded(&self) -> Option<HashSet<String>> {
+        let text = self.machine.read("/proc/modules").ok()??;
+        let names = text.lines().filter_map(|line| line.split(' ').next());
+        Some(names.map(Into::into).collect())
+    }
+
+    fn signatures(&self) -> Signatures {
+        let read = |path: &str| self.machine.read(path).ok().flatten();
+        let enforced = read("/sys/module/module/parameters/sig_enforce");
+        let lockdown = read("/sys/kernel/security/lockdown").unwrap_or_default();
+        let locked = lockdown.contains("[integrity]") || lockdown.contains("[confidentiality]");
+        match enforced.as_deref() {
+            Some("Y") => Signatures::Demanded,
+            _ if locked => Signatures::Demanded,
+            // A kernel without the parameter cannot check signatures.
+            Some(_) | None => Signatures::Optional,
+        }
+    }
+}
+
+/// The symbols of a vmlinux; [`None`] if it has others only, such as one with types alone.
+fn vmlinux(path: &Path) -> std::result::Result<Option<Symbols>, String> {
+    let file = fs::File::open(path).map_err(|error| error.to_string())?;
+    let cache = object::ReadCache::new(file);
+    let symbols = Symbols::of_vmlinux(&path.to_string_lossy(), &cache)?;
+    Ok(Some(symbols).filter(Symbols::is_of_kernel))
+}
+
+/// The build ID of a vmlinux, if it has one.
+fn build_id(path: &Path) -> Option<Vec<u8>> {
+    let cache = object::ReadCache::new(fs::File::open(path).ok()?);
+    let file = object::read::elf::ElfFile64::<object::Endianness, _>::parse(&cache).ok()?;
+    object::Object::build_id(&file).ok()?.map(Into::into)
+}
+
+/// What a kernel with these options demands in a module's `vermagic`.
+fn vermagic(release: &str, config: &HashSet<String>) -> String {
+    let has = |option: &str| config.contains(option);
+    let mut words = vec![release];
+    words.extend(has("SMP").then_some("SMP"));
+    if has("PREEMPT_RT") {
+        words.push("preempt_rt");
+    } else if has("PREEMPT_BUILD") {
+        words.push("preempt");
+    }
+    words.extend(has("MODULE_UNLOAD").then_some("mod_unload"));
+    words.extend(has("MODVERSIONS").then_some("modversions"));
+    words.join(" ")
+}
+
+impl Kernel<'_> {
+    /// What the kernel demands, as one of its own modules has it.
+    fn vermagic(&self) -> Option<String> {
+        let path = self.first_module()?;
+        let module = Module::parse(&read_module(&path).ok()?).ok()?;
+        module.info("vermagic").map(Into::into)
+    }
+}
