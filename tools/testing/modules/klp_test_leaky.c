@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Does what a test of failing allocations must notice. Writing to the parameter "leak" loses memory if the second of
- * two allocations fails, writing to "lie" gives an error that has nothing to do with it, and to "ignore" none at all.
+ * Does what a test of failing allocations must notice. Writing to the parameter "leak" loses memory
+ * if the second of two allocations fails, writing to "lie" gives an error that has nothing to do with
+ * it, and to "ignore" none at all.
  */
 #include <linux/module.h>
 #include <linux/moduleparam.h>
@@ -15,6 +16,8 @@ static int leak(const char *value, const struct kernel_param *kp)
 	void *second;
 
 	lost = kmalloc(1000, GFP_KERNEL);
+	if (!lost)
+		return -ENOMEM;
 	second = kmalloc(1000, GFP_KERNEL);
 	if (!second) {
 		lost = NULL;
