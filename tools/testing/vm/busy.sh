@@ -126,15 +126,17 @@ test_cpu_hotplug_during_looks() {
 # The core goes as soon as it may: no look is left behind.
 test_core_goes_after_looks() {
 	start_threads
+	# The core cannot come while they run: ftrace waits until every task has slept.
+	echo 0 >$parameters/busy
 	for _ in $(seq 8); do
 		load livepatch
+		echo 1 >$parameters/busy
 		load klp_test_busy_fix
 		wait_until 14 settled settled klp_test_busy_fix
 		echo 0 >$busy/enabled
 		echo 0 >$parameters/busy
 		wait_until 14 gone gone klp_test_busy_fix
 		rmmod klp_test_busy_fix livepatch
-		echo 1 >$parameters/busy
 	done
 	expect_consistent
 	rmmod klp_test_busy

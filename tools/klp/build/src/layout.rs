@@ -17,8 +17,10 @@ use crate::{
     error::{Refusal, Result},
 };
 
-type Reader<'data> = EndianSlice<'data, LittleEndian>;
-type Entry<'unit, 'data> = DebuggingInformationEntry<'unit, 'unit, Reader<'data>>;
+/// What the debugging information is read from.
+pub(crate) type Reader<'data> = EndianSlice<'data, LittleEndian>;
+/// An entry of it.
+pub(crate) type Entry<'unit, 'data> = DebuggingInformationEntry<'unit, 'unit, Reader<'data>>;
 
 /// How deep structures without a name are looked into.
 const DEEPEST: usize = 8;
@@ -110,6 +112,18 @@ fn difference(old: &Layout, new: &Layout) -> String {
 }
 
 fn layouts(data: &[u8]) -> Result<Layouts> {
+    with_units(data, collect)
+}
+
+/// Goes through the units of an object's debugging information.
+///
+/// # Errors
+///
+/// It is damaged.
+pub(crate) fn with_units<T: Default>(
+    data: &[u8],
+    collect: fn(&Dwarf<Reader<'_>>, &Unit<Reader<'_>>, &mut T) -> Result<(), gimli::Error>,
+) -> Result<T> {
     let file = File::parse(data)?;
     let mut contents: BTreeMap<&str, Vec<u8>> = BTreeMap::new();
     for section in &file.sections {
@@ -121,15 +135,15 @@ fn layouts(data: &[u8]) -> Result<Layouts> {
         let data = contents.get(id.name()).map_or(&[][..], Vec::as_slice);
         Ok(EndianSlice::new(data, LittleEndian))
     };
-    let read = || -> Result<Layouts, gimli::Error> {
+    let read = || -> Result<T, gimli::Error> {
         let dwarf = Dwarf::load(load)?;
-        let mut layouts = Layouts::new();
+        let mut collected = T::default();
         let mut units = dwarf.units();
         while let Some(header) = units.next()? {
             let unit = dwarf.unit(header)?;
-            collect(&dwarf, &unit, &mut layouts)?;
+            collect(&dwarf, &unit, &mut collected)?;
         }
-        Ok(layouts)
+        Ok(collected)
     };
     read().map_err(|error| format!("the debugging information is damaged: {error}").into())
 }
@@ -293,7 +307,8 @@ fn describe(
     })
 }
 
-fn name(
+/// The name of an entry, if it has one.
+pub(crate) fn name(
     dwarf: &Dwarf<Reader<'_>>,
     unit: &Unit<Reader<'_>>,
     entry: &Entry<'_, '_>,
@@ -312,19 +327,28 @@ fn number(entry: &Entry<'_, '_>, name: gimli::DwAt) -> Result<Option<u64>, gimli
 }
 
 fn target(entry: &Entry<'_, '_>) -> Result<Option<UnitOffset>, gimli::Error> {
-    Ok(match entry.attr_value(gimli::DW_AT_type)? {
+    reference(entry, gimli::DW_AT_type)
+}
+
+/// The entry that an attribute refers to, if it is in the same unit.
+pub(crate) fn reference(
+    entry: &Entry<'_, '_>,
+    attribute: gimli::DwAt,
+) -> Result<Option<UnitOffset>, gimli::Error> {
+    Ok(match entry.attr_value(attribute)? {
         Some(AttributeValue::UnitRef(offset)) => Some(offset),
         _ => None,
     })
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::{fs, process::Command};
 
     use super::*;
 
-    fn compile(source: &str) -> Vec<u8> {
+    /// An object with debugging information.
+    pub(crate) fn compile(source: &str) -> Vec<u8> {
         let directory = tempfile::tempdir().unwrap();
         let (input, output) = (directory.path().join("x.c"), directory.path().join("x.o"));
         fs::write(&input, source).unwrap();

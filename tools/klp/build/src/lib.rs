@@ -66,6 +66,7 @@ mod locate;
 mod module;
 mod pair;
 mod patch;
+mod statics;
 mod tables;
 mod tools;
 mod tree;
@@ -325,14 +326,17 @@ impl Build<'_> {
         Ok(Compiled { before, after })
     }
 
-    /// Refuses structures whose layout changes, and what would be left out.
+    /// Refuses structures whose layout changes, variables that would be mixed up, and what would be
+    /// left out.
     fn check_layouts(&self, compiled: &Compiled) -> Result<()> {
         let mut refusals = Vec::new();
         for (path, before) in &compiled.before {
             let after = &compiled.after[path];
             if before != after {
                 let read = |path: &Path| fs::read(path).map_err(in_file(path));
-                refusals.extend(layout::compare(path, &read(before)?, &read(after)?)?);
+                let (old, new) = (read(before)?, read(after)?);
+                refusals.extend(layout::compare(path, &old, &new)?);
+                refusals.extend(statics::compare(path, &old, &new)?);
                 refusals.extend(tables::additions(path, before, after)?);
             }
         }

@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Static variables of functions, by the debugging information of the objects.
+//!
+//! The compiler names them `variable.number`, and `objtool klp diff` knows them apart by the variable's
+//! name and their order in the file alone. So one that a patch takes from a function and another one
+//! of that name that it gives to another function would be the same variable, with the value that
+//! the old one has.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use gimli::{Dwarf, Unit, UnitOffset};
+
+use crate::{
+    error::{Refusal, Result},
+    layout::{self, Entry, Reader},
+};
+
+/// The functions that have a static variable, by its name.
+type Statics = BTreeMap<String, BTreeSet<String>>;
+
+/// Compares the variables of an object before and after.
+///
+/// # Errors
+///
+/// The debugging information is damaged.
+pub(crate) fn compare(object: &str, before: &[u8], after: &[u8]) -> Result<Vec<Refusal>> {
+    let read = |data| layout::with_units(data, collect);
+    let (before, after) = (read(before)?, read(after)?);
+    let mut refusals = Vec::new();
+    for (name, old) in &before {
+        let Some(new) = after.get(name) else {
+            continue;
+        };
+        let (Some(from), Some(to)) = (old.difference(new).next(), new.difference(old).next())
+        else {
+            continue;
+        };
+        refusals.push(Refusal::new(
+            object,
+            format!("the static variable {name} of {from}() goes, and {to}() gets one of that name"),
+            "static variables of functions are known apart by their names alone, so the new one would \
+             be the old one, with its value",
+            "give the new variable another name",
+        ));
+    }
+    Ok(refusals)
+}
+
+fn collect(
+    dwarf: &Dwarf<Reader<'_>>,
+    unit: &Unit<Reader<'_>>,
+    statics: &mut Statics,
+) -> std::result::Result<(), gimli::Error> {
+    let mut entries = unit.entries();
+    let mut depth = 0;
+    // The functions around the entry, with how deep they are.
+    let mut functions: Vec<(isize, Option<String>)> = Vec::new();
+    while let Some((step, entry)) = entries.next_dfs()? {
+        depth += step;
+        while functions.last().is_some_and(|(other, _)| *other >= depth) {
+            functions.pop();
+        }
+        match entry.tag() {
+            gimli::DW_TAG_subprogram | gimli::DW_TAG_inlined_subroutine => {
+                functions.push((depth, name(dwarf, unit, entry)?));
+            }
+            gimli::DW_TAG_variable if has_address(entry)? => {
+                let Some((_, Some(function))) = functions.last() else {
+                    continue;
+                };
+                if let Some(variable) = name(dwarf, unit, entry)? {
+                    let all = statics.entry(variable).or_default();
+                    all.insert(function.clone());
+                }
+            }
+            _ => (),
+        }
+    }
+    Ok(())
+}
+
+/// Whether a variable is at an address, and so not on the stack.
+fn has_address(entry: &Entry<'_, '_>) -> std::result::Result<bool, gimli::Error> {
+    let location = entry.attr_value(gimli::DW_AT_location)?;
+    let expression = location.and_then(|location| location.exprloc_value());
+    Ok(expression.is_some_and(|code| code.0.slice().first() == Some(&gimli::DW_OP_addr.0)))
+}
+
+/// The name of an entry, or of the one that it is a copy of.
+fn name(
+    dwarf: &Dwarf<Reader<'_>>,
+    unit: &Unit<Reader<'_>>,
+    entry: &Entry<'_, '_>,
+) -> std::result::Result<Option<String>, gimli::Error> {
+    if let Some(name) = layout::name(dwarf, unit, entry)? {
+        return Ok(Some(name));
+    }
+    let origin: Option<UnitOffset> = layout::reference(entry, gimli::DW_AT_abstract_origin)?;
+    match origin {
+        Some(origin) => layout::name(dwarf, unit, &unit.entry(origin)?),
+        None => Ok(None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layout::tests::compile;
+
+    fn said(before: &str, after: &str) -> Vec<String> {
+        let refusals = compare("x.o", &compile(before), &compile(after)).unwrap();
+        refusals.into_iter().map(|refusal| refusal.what).collect()
+    }
+
+    const WITH: &str = "{ static int done; return done++; }";
+    const WITHOUT: &str = "{ return 0; }";
+
+    #[test]
+    fn a_variable_that_moves() {
+        let moved = "the static variable done of f() goes, and g() gets one of that name";
+        let before = format!("int f(void) {WITH} int g(void) {WITHOUT}");
+        let after = format!("int f(void) {WITHOUT} int g(void) {WITH}");
+        assert_eq!(said(&before, &after), [moved]);
+        let other = format!("int h(void) {WITH}");
+        assert_eq!(
+            said(&format!("{before} {other}"), &format!("{after} {other}")),
+            [moved]
+        );
+    }
+
+    #[test]
+    fn variables_that_stay_come_or_go() {
+        let one = format!("int f(void) {WITH} int g(void) {WITHOUT}");
+        let two = format!("int f(void) {WITH} int g(void) {WITH}");
+        for (before, after) in [(&one, &one), (&one, &two), (&two, &one)] {
+            assert!(said(before, after).is_empty());
+        }
+        // On the stack, they have nothing to do with it.
+        let local = "int f(void) { int done = 0; return done; } int g(void) { return 0; }";
+        let moved = "int f(void) { return 0; } int g(void) { int done = 0; return done; }";
+        assert!(said(local, moved).is_empty());
+    }
+}
