@@ -46,6 +46,14 @@ impl Refusal {
     }
 }
 
+/// Refuses a patch that breaks rules, if there are any.
+pub(crate) fn refuse(refusals: Vec<Refusal>) -> Result<()> {
+    match refusals.is_empty() {
+        true => Ok(()),
+        false => Err(Error::Refused(refusals)),
+    }
+}
+
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {

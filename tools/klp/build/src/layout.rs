@@ -115,15 +115,15 @@ fn layouts(data: &[u8]) -> Result<Layouts> {
     with_units(data, collect)
 }
 
+/// Takes what it looks for from a unit of debugging information.
+type Collect<T> = fn(&Dwarf<Reader<'_>>, &Unit<Reader<'_>>, &mut T) -> Result<(), gimli::Error>;
+
 /// Goes through the units of an object's debugging information.
 ///
 /// # Errors
 ///
 /// It is damaged.
-pub(crate) fn with_units<T: Default>(
-    data: &[u8],
-    collect: fn(&Dwarf<Reader<'_>>, &Unit<Reader<'_>>, &mut T) -> Result<(), gimli::Error>,
-) -> Result<T> {
+pub(crate) fn with_units<T: Default>(data: &[u8], collect: Collect<T>) -> Result<T> {
     let file = File::parse(data)?;
     let mut contents: BTreeMap<&str, Vec<u8>> = BTreeMap::new();
     for section in &file.sections {

@@ -84,7 +84,7 @@ pub use tools::Tools;
 
 use compile::{Object, Owner};
 use configured::Configured;
-use error::in_file;
+use error::{in_file, refuse};
 use headers::Includes;
 use image::Image;
 use pair::{Objects, Pair};
@@ -163,7 +163,7 @@ pub fn build(
     say("Compiling the original source");
     let sources = build.compile(&objects, &patched)?;
     let image = tree.image()?;
-    build.check_layouts(&sources)?;
+    build.check_objects(&sources)?;
     build.note_fields(&objects, &sources, &patched)?;
     say("Comparing it with the kernel");
     let locations = build.locate(&objects, &image)?;
@@ -262,9 +262,7 @@ impl Build<'_> {
                 ),
             }
         }
-        if !refusals.is_empty() {
-            return Err(Error::Refused(refusals));
-        }
+        refuse(refusals)?;
         let mut configured = Configured::new(self.tools, self.kernel, self.work);
         let mut there = Vec::new();
         for candidate in candidates {
@@ -328,7 +326,7 @@ impl Build<'_> {
 
     /// Refuses structures whose layout changes, variables that would be mixed up, and what would be
     /// left out.
-    fn check_layouts(&self, compiled: &Compiled) -> Result<()> {
+    fn check_objects(&self, compiled: &Compiled) -> Result<()> {
         let mut refusals = Vec::new();
         for (path, before) in &compiled.before {
             let after = &compiled.after[path];
@@ -337,13 +335,10 @@ impl Build<'_> {
                 let (old, new) = (read(before)?, read(after)?);
                 refusals.extend(layout::compare(path, &old, &new)?);
                 refusals.extend(statics::compare(path, &old, &new)?);
-                refusals.extend(tables::additions(path, before, after)?);
+                refusals.extend(tables::compare(path, &old, &new)?);
             }
         }
-        match refusals.is_empty() {
-            true => Ok(()),
-            false => Err(Error::Refused(refusals)),
-        }
+        refuse(refusals)
     }
 
     /// Tells of fields that the patch sets in another way.
@@ -507,13 +502,11 @@ impl Build<'_> {
             refusals.extend(pair::check_references(image, of_vmlinux, &output)?);
             outputs.push((owner.clone(), output));
         }
-        match refusals.is_empty() {
-            true => Ok(Compared {
-                outputs,
-                changes: all,
-            }),
-            false => Err(Error::Refused(refusals)),
-        }
+        refuse(refusals)?;
+        Ok(Compared {
+            outputs,
+            changes: all,
+        })
     }
 
     /// The arguments with which the kernel's build system calls objtool, but for those that depend on

@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::{
-    error::{in_file, Error, Refusal, Result},
+    error::{in_file, refuse, Refusal, Result},
     kernel::Kernel,
     tools::Tools,
 };
@@ -147,9 +147,7 @@ pub(crate) fn apply(
     for file in &files {
         refusals.extend(forbidden(file));
     }
-    if !refusals.is_empty() {
-        return Err(Error::Refused(refusals));
-    }
+    refuse(refusals)?;
     for side in ["a", "b", "patched"] {
         for file in &files {
             copy(&kernel.source, file, &work.join(side))?;

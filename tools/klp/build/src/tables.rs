@@ -5,11 +5,11 @@
 //! `objtool klp diff` takes what the functions that change refer to. What a patch adds here is
 //! referred to by nobody, and would be left out without a word.
 
-use std::{collections::BTreeSet, path::Path};
+use std::collections::BTreeSet;
 
 use crate::{
     elf::File,
-    error::{in_file, Refusal, Result},
+    error::{Refusal, Result},
 };
 
 /// The names with which sections of tables begin, and what an entry is.
@@ -24,22 +24,24 @@ const TABLES: [(&str, &str); 8] = [
     ("___srcu_struct_ptrs", "a static srcu_struct of a module"),
 ];
 
-/// What the patch adds to an object in these places, by its two files.
+/// Compares an object before and after: what the patch adds in these places.
 ///
 /// # Errors
 ///
-/// A file cannot be read.
-pub(crate) fn additions(path: &str, before: &Path, after: &Path) -> Result<Vec<Refusal>> {
-    let read = |path: &Path| std::fs::read(path).map_err(in_file(path));
-    let (before, after) = (read(before)?, read(after)?);
-    Ok(compare(path, &File::parse(&before)?, &File::parse(&after)?))
+/// An object is damaged.
+pub(crate) fn compare(object: &str, before: &[u8], after: &[u8]) -> Result<Vec<Refusal>> {
+    Ok(additions(
+        object,
+        &File::parse(before)?,
+        &File::parse(after)?,
+    ))
 }
 
-fn compare(path: &str, before: &File<'_>, after: &File<'_>) -> Vec<Refusal> {
+fn additions(object: &str, before: &File<'_>, after: &File<'_>) -> Vec<Refusal> {
     let mut refusals = Vec::new();
     let refusal = |what| {
         Refusal::new(
-            path,
+            object,
             what,
             "it is looked at when the kernel boots or the module is loaded, which was long ago",
             "do it in a callback of the patch (samples/README.md), or in a module of its own",
@@ -115,7 +117,7 @@ mod tests {
             symbols: vec![function("old_init", 1)],
         };
         let after = File { sections, symbols };
-        let refusals = compare("x.o", &before, &after).into_iter();
+        let refusals = additions("x.o", &before, &after).into_iter();
         refusals.map(|refusal| refusal.what).collect()
     }
 

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use klp_convert::object_name;
+use klp_convert::module_symvers;
 
 use crate::kernel::Symbols;
 
@@ -26,34 +26,25 @@ pub(crate) struct Export {
 pub struct Exports(HashMap<String, Export>);
 
 impl Exports {
-    /// Adds those of a Module.symvers: lines of checksum, symbol, object, kind of export and name
-    /// space, separated by tabs.
+    /// Adds those of a Module.symvers.
     ///
     /// # Errors
     ///
     /// The number of a line and what is wrong with it.
     pub fn add(&mut self, text: &str) -> Result<(), String> {
-        for (number, line) in (1..).zip(text.lines()) {
-            if line.trim().is_empty() {
-                continue;
-            }
-            let fields: Vec<_> = line.split('\t').collect();
-            let [checksum, name, object, kind, rest @ ..] = &fields[..] else {
-                return Err(format!(
-                    "{number}: expected checksum, symbol, object and kind of export"
-                ));
-            };
-            let digits = checksum.strip_prefix("0x").unwrap_or(checksum);
+        for line in module_symvers(text.as_bytes())? {
+            let digits = line.checksum.strip_prefix("0x").unwrap_or(line.checksum);
             let checksum = u32::from_str_radix(digits, 16)
-                .map_err(|_| format!("{number}: '{checksum}' is no checksum"))?;
-            let namespace = rest.first().filter(|namespace| !namespace.is_empty());
+                .map_err(|_| format!("{}: '{}' is no checksum", line.number, line.checksum))?;
             self.0.insert(
-                (*name).into(),
+                line.name.into(),
                 Export {
-                    object: object_name(object),
+                    object: line.object,
                     checksum: Some(checksum).filter(|checksum| *checksum != 0),
-                    gpl_only: *kind == "EXPORT_SYMBOL_GPL",
-                    namespace: namespace.map(|namespace| (*namespace).into()),
+                    gpl_only: line.kind == "EXPORT_SYMBOL_GPL",
+                    namespace: Some(line.namespace)
+                        .filter(|namespace| !namespace.is_empty())
+                        .map(Into::into),
                 },
             );
         }

@@ -105,7 +105,15 @@ const SYMBOLS: &[Case] = &[
         "a checksum that is missing",
         |sample, kernel| {
             sample.info = sample.info.replace("mod_unload", "mod_unload modversions");
-            sample.versions = vec![(1, "other")];
+            sample.versions = vec![(1, "other"), (5, "module_layout")];
+            kernel.vermagic = Some("7.3.4 SMP mod_unload modversions ".into());
+        },
+        &[(Rule::Modversions, Level::Error)],
+    ),
+    (
+        "no checksum at all",
+        |sample, kernel| {
+            sample.info = sample.info.replace("mod_unload", "mod_unload modversions");
             kernel.vermagic = Some("7.3.4 SMP mod_unload modversions ".into());
         },
         &[(Rule::Modversions, Level::Error)],

@@ -20,7 +20,7 @@ mod uses;
 
 use std::{collections::BTreeMap, fmt};
 
-pub use exports::Exports;
+pub use exports::{module_symvers, ExportLine, Exports};
 pub use late::obstacle as late_obstacle;
 pub use map::SymbolMap;
 pub use problem::Problem;

@@ -17,7 +17,7 @@ use klp_module::Module;
 
 use crate::{
     commands::Result,
-    kernel::{module_name, read_module, Kernel},
+    kernel::{is_loaded_build, module_name, read_module, Kernel},
 };
 
 /// Where tracefs has the functions that ftrace can intercept.
@@ -167,10 +167,8 @@ impl<'a> Facts<'a> {
     /// The file of a module that is loaded, if it is that of the same build.
     fn file_of_loaded(&self, module: &str) -> Option<Vec<u8>> {
         let data = read_module(&self.named.module(module).ok()?).ok()?;
-        let note = format!("/sys/module/{module}/notes/.note.gnu.build-id");
-        let loaded = fs::read(self.machine.path(note)).ok()?;
-        let same = Module::parse(&data).ok()?.build_id_note()? == loaded;
-        same.then_some(data)
+        let parsed = Module::parse(&data).ok()?;
+        is_loaded_build(self.machine, module, &parsed)?.then_some(data)
     }
 
     /// Learns into which functions those of a patch were inlined, if that is to be found.
@@ -419,9 +417,7 @@ impl<'a> Facts<'a> {
         let found = Store::new(self.machine).find(self.named.release(), name);
         let data = fs::read(found.ok()??.path).ok()?;
         let patch = Patch::parse(&data, self.layout()).ok()?;
-        let note = format!("/sys/module/{name}/notes/.note.gnu.build-id");
-        let loaded = fs::read(self.machine.path(note)).ok()?;
-        if patch.module().build_id_note()? != loaded {
+        if !is_loaded_build(self.machine, name, patch.module())? {
             return None;
         }
         patch.declaration().ok()?.states.clone()

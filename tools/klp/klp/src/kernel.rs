@@ -12,6 +12,7 @@ use std::{
 
 use klp_convert::object_name;
 use klp_live::Machine;
+use klp_module::Module;
 
 use crate::commands::Result;
 
@@ -200,6 +201,13 @@ pub fn module_name(file: &Path) -> String {
     let name = file.file_name().unwrap_or_default().to_string_lossy();
     let name = name.rsplit_once(".ko").map_or(&*name, |(name, _)| name);
     object_name(name)
+}
+
+/// Whether `module` is the build of the module `name` that is loaded, by their build IDs; [`None`] if
+/// one of them has none.
+pub fn is_loaded_build(machine: &Machine, name: &str, module: &Module) -> Option<bool> {
+    let note = machine.path(format!("/sys/module/{name}/notes/.note.gnu.build-id"));
+    Some(module.build_id_note()? == fs::read(note).ok()?)
 }
 
 /// The contents of a module's file, uncompressed.

@@ -9,6 +9,7 @@ use crate::{
     pure::patch_state::{PatchState, Target},
     transition::{Progress, Transition},
 };
+use loom::thread::JoinHandle;
 use std::{
     env,
     rc::Rc,
@@ -123,10 +124,30 @@ impl Registry {
         }
     }
 
+    /// Ends the transition that takes a patch off, by a pass while the thread runs or by one after it
+    /// has ended, and gives the patch up: no task may look at it then.
+    fn finish(&mut self, mut patch: Patch, thread: JoinHandle<()>) {
+        if self.pass(&mut patch) {
+            patch.free();
+            thread.join().expect("it ends");
+        } else {
+            thread.join().expect("it ends");
+            self.last_pass(&mut patch);
+            patch.free();
+        }
+    }
+
     /// Makes the pass that completes the transition, since no task runs any more.
     fn last_pass(&mut self, patch: &mut Patch) {
         assert!(self.pass(patch), "a task that sleeps was not switched");
     }
+}
+
+/// Calls the functions, leaves the kernel, and calls them again.
+fn before_and_after(task: &mut crate::machine::Running) {
+    calls(task);
+    task.leave_kernel();
+    calls(task);
 }
 
 /// Calls both functions, the second one inside the first.
@@ -138,11 +159,7 @@ fn calls(task: &mut crate::machine::Running) {
 fn enable() {
     explore("enable", 3, Setup::default(), |machine| {
         let mut registry = Registry::new(&machine);
-        let thread = machine.spawn(1, machine.task(), |task| {
-            calls(task);
-            task.leave_kernel();
-            calls(task);
-        });
+        let thread = machine.spawn(1, machine.task(), before_and_after);
         let mut patch = registry.enable(0);
         registry.pass(&mut patch);
         thread.join().expect("it ends");
@@ -155,20 +172,9 @@ fn disable() {
     explore("disable", 3, Setup::default(), |machine| {
         let mut registry = Registry::new(&machine);
         let mut patch = registry.enabled(0);
-        let thread = machine.spawn(1, machine.task(), |task| {
-            calls(task);
-            task.leave_kernel();
-            calls(task);
-        });
+        let thread = machine.spawn(1, machine.task(), before_and_after);
         registry.disable(&mut patch);
-        if registry.pass(&mut patch) {
-            patch.free();
-            thread.join().expect("it ends");
-        } else {
-            thread.join().expect("it ends");
-            registry.last_pass(&mut patch);
-            patch.free();
-        }
+        registry.finish(patch, thread);
     });
 }
 
@@ -256,14 +262,7 @@ fn sleep() {
         });
         registry.disable(&mut patch);
         registry.pass(&mut patch);
-        if registry.pass(&mut patch) {
-            patch.free();
-            thread.join().expect("it ends");
-        } else {
-            thread.join().expect("it ends");
-            registry.last_pass(&mut patch);
-            patch.free();
-        }
+        registry.finish(patch, thread);
     });
 }
 
@@ -279,14 +278,7 @@ fn on_the_way() {
             task.call(1);
         });
         registry.disable(&mut patch);
-        if registry.pass(&mut patch) {
-            patch.free();
-            thread.join().expect("it ends");
-        } else {
-            thread.join().expect("it ends");
-            registry.last_pass(&mut patch);
-            patch.free();
-        }
+        registry.finish(patch, thread);
     });
 }
 
@@ -296,11 +288,7 @@ fn stacked() {
     explore("stacked", 3, Setup::default(), |machine| {
         let mut registry = Registry::new(&machine);
         let below = registry.enabled(0);
-        let thread = machine.spawn(1, machine.task(), |task| {
-            calls(task);
-            task.leave_kernel();
-            calls(task);
-        });
+        let thread = machine.spawn(1, machine.task(), before_and_after);
         let mut patch = registry.enable(1);
         registry.pass(&mut patch);
         thread.join().expect("it ends");
@@ -316,20 +304,9 @@ fn unstacked() {
         let mut registry = Registry::new(&machine);
         let below = registry.enabled(0);
         let mut patch = registry.enabled(1);
-        let thread = machine.spawn(1, machine.task(), |task| {
-            calls(task);
-            task.leave_kernel();
-            calls(task);
-        });
+        let thread = machine.spawn(1, machine.task(), before_and_after);
         registry.disable(&mut patch);
-        if registry.pass(&mut patch) {
-            patch.free();
-            thread.join().expect("it ends");
-        } else {
-            thread.join().expect("it ends");
-            registry.last_pass(&mut patch);
-            patch.free();
-        }
+        registry.finish(patch, thread);
         drop(below);
     });
 }
@@ -353,14 +330,7 @@ fn fork() {
         });
         registry.disable(&mut patch);
         machine.all_are_asked();
-        if registry.pass(&mut patch) {
-            patch.free();
-            thread.join().expect("it ends");
-        } else {
-            thread.join().expect("it ends");
-            registry.last_pass(&mut patch);
-            patch.free();
-        }
+        registry.finish(patch, thread);
     });
 }
 
@@ -488,11 +458,7 @@ fn idle() {
     explore("idle", 3, setup, |machine| {
         let mut registry = Registry::new(&machine);
         let mut patch = registry.enabled(0);
-        let thread = machine.spawn(1, machine.idle_of(0), |task| {
-            calls(task);
-            task.leave_kernel();
-            calls(task);
-        });
+        let thread = machine.spawn(1, machine.idle_of(0), before_and_after);
         registry.disable(&mut patch);
         if registry.pass(&mut patch) {
             patch.free();
@@ -511,11 +477,7 @@ fn idle() {
 fn cancel() {
     explore("cancel", 3, Setup::default(), |machine| {
         let mut registry = Registry::new(&machine);
-        let thread = machine.spawn(1, machine.task(), |task| {
-            calls(task);
-            task.leave_kernel();
-            calls(task);
-        });
+        let thread = machine.spawn(1, machine.task(), before_and_after);
         let mut patch = Patch::new(0);
         let transition = Transition::init(&mut patch, Target::Patched);
         patch.attach(&mut registry.ops);
@@ -539,14 +501,7 @@ fn new_stack_check() {
         if let Some(running) = &registry.running {
             running.update_stack_check(&mut patch, &registry.ops);
         }
-        if registry.pass(&mut patch) {
-            patch.free();
-            thread.join().expect("it ends");
-        } else {
-            thread.join().expect("it ends");
-            registry.last_pass(&mut patch);
-            patch.free();
-        }
+        registry.finish(patch, thread);
     });
 }
 

@@ -25,7 +25,7 @@ use crate::{
     explain,
     facts::{Facts, Sources},
     json,
-    kernel::Kernel,
+    kernel::{is_loaded_build, Kernel},
     session::{self, Session, Step, Stop, Waits},
 };
 
@@ -343,18 +343,11 @@ fn taken_back(name: &str) -> Stop {
 /// Checks that the module that is loaded is this one, and not another one of its name.
 fn check_build(session: &Session, module: &Module) -> Step {
     let name = module.name();
-    let directory = format!("/sys/module/{name}");
-    let note = session
+    let source = session
         .machine
-        .path(format!("{directory}/notes/.note.gnu.build-id"));
-    let source = session.machine.read(format!("{directory}/srcversion"))?;
-    let same = match (module.build_id_note(), fs::read(note)) {
-        (Some(note), Ok(loaded)) => Some(*note == *loaded),
-        _ => match (module.info("srcversion"), source) {
-            (Some(source), Some(loaded)) => Some(*source == *loaded),
-            _ => None,
-        },
-    };
+        .read(format!("/sys/module/{name}/srcversion"))?;
+    let same = is_loaded_build(&session.machine, name, module)
+        .or_else(|| Some(module.info("srcversion")? == source?));
     match same {
         Some(true) => {}
         Some(false) => {
