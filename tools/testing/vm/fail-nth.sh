@@ -53,15 +53,15 @@ inject_in_function() {
 
 fail_nth() { "${TEST_FILES:?}/fail-nth" "$@"; }
 
-# each_fails ERRORS AFTER OPERATION...: OPERATION, as fail-nth's arguments, with n = 1, 2, 3 ...,
-# until it completes. Each time the error must be one of ERRORS, 0 for a failure that the core could
-# do without; "AFTER ERROR" checks what is left and brings back what was before. The last time, the
-# operation must succeed, and AFTER comes once more.
+# each_fails ERRORS AFTER OPERATION...: OPERATION, as fail-nth's arguments, with n = 1, 2, 3 ... (every
+# $step-th), until it completes. Each time the error must be one of ERRORS, 0 for a failure that the
+# core, or the kernel under it, can do without; "AFTER ERROR" checks what is left and brings back what
+# was before. The last time, the operation must succeed, and AFTER comes once more.
+step=1
 each_fails() {
-	local errors=$1 after=$2 n=0 result error seen=()
+	local errors=$1 after=$2 n result error seen=()
 	shift 2
-	while :; do
-		n=$((n + 1))
+	for ((n = 1; ; n += step)); do
 		result=$(fail_nth $n "$@")
 		error=${result#* }
 		if [ "${result% *}" = complete ]; then
@@ -74,7 +74,7 @@ each_fails() {
 		$after "$error"
 	done
 	[ ${#seen[@]} -gt 0 ] || fail "$*: nothing failed"
-	echo "$((n - 1)) $1 ${2##*/} ${3:-}: $(printf '%s\n' "${seen[@]}" | sort | uniq -c |
+	echo "${#seen[@]} $1 ${2##*/} ${3:-}: $(printf '%s\n' "${seen[@]}" | sort | uniq -c |
 		sed 's/^ *\([0-9]*\) \(.*\)/\1 times \2/' | paste -sd ,)" >>"$faults"
 }
 
@@ -119,7 +119,7 @@ after_core() {
 test_load_of_the_core() {
 	need_injection
 	inject_in_function do_one_initcall
-	each_fails ENOMEM after_core load "$(module_file livepatch)"
+	each_fails "ENOMEM 0" after_core load "$(module_file livepatch)"
 	# It works.
 	load livepatch
 	load klp_test_target
@@ -128,6 +128,27 @@ test_load_of_the_core() {
 	remove klp_test_patch
 	rmmod klp_test_target
 	rmmod livepatch
+}
+
+after_hand_back() {
+	not is_loaded livepatch
+	# The built-in core has a directory of its own again.
+	[ -d $lp ]
+	load livepatch
+	inject_in_module livepatch
+}
+test_unload_of_the_core() {
+	need_injection
+	load livepatch
+	inject_in_module livepatch
+	# Nothing that it allocates can make it fail.
+	each_fails 0 after_hand_back unload livepatch
+	rmmod livepatch
+	load klp_test_target
+	load klp_test_patch
+	wait_until 10 settled settled klp_test_patch
+	remove klp_test_patch
+	rmmod klp_test_target
 }
 
 # A core that is to fail, and a target.
@@ -183,6 +204,17 @@ test_load_of_a_patch_with_relocations() {
 test_load_of_a_patch_in_rust() {
 	start
 	loads klp_test_rust 111
+	stop
+}
+
+test_load_of_a_patch_of_a_hundred_functions() {
+	start
+	load klp_test_many
+	target=/sys/module/klp_test_many/parameters
+	# What is allocated for a function comes a hundred times; the step is none of its multiples.
+	step=13
+	loads klp_test_many_fix 200
+	rmmod klp_test_many
 	stop
 }
 
@@ -299,22 +331,30 @@ test_files() {
 	stop
 }
 
-# What runs in the core's worker is not reached by fail-nth. Half of its allocations fail, at random;
-# there, nothing can fail, so it has to wait until there is memory.
-test_transitions_without_memory() {
-	local kind
-	start
+# What runs in the core's worker is not reached by fail-nth. There, half of the allocations fail, at
+# random; nothing can fail there, so it has to wait until there is memory.
+without_memory_in_workers() {
+	local kind task
 	for kind in failslab fail_page_alloc; do
-		echo 50 >$debugfs/$kind/probability
+		echo Y >$debugfs/$kind/task-filter
 		echo -1 >$debugfs/$kind/times
+		echo "$1" >$debugfs/$kind/probability
 	done
+	# New ones inherit it from kthreadd.
+	for task in 2 $(pgrep kworker); do
+		echo 1 >"/proc/$task/make-it-fail" 2>/dev/null || [ ! -e "/proc/$task" ]
+	done
+}
+test_transitions_without_memory() {
+	start
+	without_memory_in_workers 50
 	for _ in $(seq 20); do
-		until load klp_test_patch 2>/dev/null; do :; done
+		load klp_test_patch
 		wait_until 30 settled settled klp_test_patch
 		[ "$(cat $target/value)" = 112 ]
 		remove klp_test_patch
 	done
-	for kind in failslab fail_page_alloc; do echo 0 >$debugfs/$kind/probability; done
+	without_memory_in_workers 0
 	stop
 }
 
