@@ -20,14 +20,14 @@ static unsigned int first;
 module_param(first, uint, 0444);
 MODULE_PARM_DESC(first, "the first case to try");
 
-static unsigned int count = ARRAY_SIZE(results);
-module_param(count, uint, 0444);
-MODULE_PARM_DESC(count, "how many cases to try");
-
 static int results[100];
 static unsigned int tried;
 module_param_array(results, int, &tried, 0444);
 MODULE_PARM_DESC(results, "what came of each: 0 or an error");
+
+static unsigned int count = ARRAY_SIZE(results);
+module_param(count, uint, 0444);
+MODULE_PARM_DESC(count, "how many cases to try");
 
 #define OBJECTS 3
 #define FUNCTIONS 3

@@ -85,7 +85,7 @@ leaks_are_noticed() {
 	load klp_test_leaky
 	inject_in_module klp_test_leaky
 	echo clear >$kmemleak
-	each_fails ENOMEM nothing write /sys/module/klp_test_leaky/parameters/leak 1
+	each_fails "ENOMEM 0" nothing write /sys/module/klp_test_leaky/parameters/leak 1
 	sleep 6
 	echo scan >$kmemleak
 	echo scan >$kmemleak
@@ -333,28 +333,33 @@ test_files() {
 
 # What runs in the core's worker is not reached by fail-nth. There, half of the allocations fail, at
 # random; nothing can fail there, so it has to wait until there is memory.
-without_memory_in_workers() {
+enough=1000000
+fail_in_workers() {
 	local kind task
 	for kind in failslab fail_page_alloc; do
 		echo Y >$debugfs/$kind/task-filter
-		echo -1 >$debugfs/$kind/times
+		echo $enough >$debugfs/$kind/times
 		echo "$1" >$debugfs/$kind/probability
 	done
 	# New ones inherit it from kthreadd.
 	for task in 2 $(pgrep kworker); do
-		echo 1 >"/proc/$task/make-it-fail" 2>/dev/null || [ ! -e "/proc/$task" ]
+		echo 1 2>/dev/null >"/proc/$task/make-it-fail" || [ ! -e "/proc/$task" ]
 	done
 }
 test_transitions_without_memory() {
+	local failed
 	start
-	without_memory_in_workers 50
+	fail_in_workers 50
 	for _ in $(seq 20); do
 		load klp_test_patch
 		wait_until 30 settled settled klp_test_patch
 		[ "$(cat $target/value)" = 112 ]
 		remove klp_test_patch
 	done
-	without_memory_in_workers 0
+	failed=$((2 * enough - $(cat $debugfs/failslab/times) - $(cat $debugfs/fail_page_alloc/times)))
+	[ $failed -gt 0 ]
+	echo "$failed transitions, at random" >>"$faults"
+	fail_in_workers 0
 	stop
 }
 
