@@ -1,30 +1,43 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Does what a test of failing allocations must notice. Writing to the parameter "leak" loses memory
- * if the second of two allocations fails, writing to "lie" gives an error that has nothing to do with
- * it, and to "ignore" none at all.
+ * if the last of several allocations fails, writing to "lie" gives an error that has nothing to do
+ * with it, and to "ignore" none at all.
  */
 #include <linux/module.h>
 #include <linux/moduleparam.h>
 #include <linux/slab.h>
+#include <linux/string.h>
 
-/* What is lost; overwritten, so that nothing refers to it. */
-static void *lost;
+/* What may get lost: more than one, since an old copy of a pointer somewhere hides what it points to. */
+static void *allocated[16];
+
+static void free_all(void)
+{
+	for (int i = 0; i < ARRAY_SIZE(allocated); i++) {
+		kfree(allocated[i]);
+		allocated[i] = NULL;
+	}
+}
 
 static int leak(const char *value, const struct kernel_param *kp)
 {
-	void *second;
+	void *last;
 
-	lost = kmalloc(1000, GFP_KERNEL);
-	if (!lost)
-		return -ENOMEM;
-	second = kmalloc(1000, GFP_KERNEL);
-	if (!second) {
-		lost = NULL;
+	for (int i = 0; i < ARRAY_SIZE(allocated); i++) {
+		allocated[i] = kmalloc(1000, GFP_KERNEL);
+		if (!allocated[i]) {
+			free_all();
+			return -ENOMEM;
+		}
+	}
+	last = kmalloc(1000, GFP_KERNEL);
+	if (!last) {
+		memset(allocated, 0, sizeof(allocated));
 		return -ENOMEM;
 	}
-	kfree(second);
-	kfree(lost);
+	kfree(last);
+	free_all();
 	return 0;
 }
 

@@ -89,7 +89,7 @@ leaks_are_noticed() {
 	sleep 6
 	echo scan >$kmemleak
 	echo scan >$kmemleak
-	grep -q '^unreferenced object' $kmemleak || fail "the lost memory was not noticed"
+	grep -q '^unreferenced object' $kmemleak || fail "the lost memory was not noticed: $(cat "$faults")"
 	echo clear >$kmemleak
 	: >"$faults"
 	rmmod klp_test_leaky
