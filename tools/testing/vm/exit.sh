@@ -16,7 +16,7 @@ start_exiting() {
 	"$@"
 	load klp_test_exit hold=1
 	wait_until 10 settled settled klp_test_exit
-	exiting=$(perl -e '$SIG{CHLD} = "IGNORE"; $pid = fork; if ($pid) { print $pid } else { $0 = "klp-exit" }')
+	exiting=$(perl -e '$SIG{CHLD} = "IGNORE"; $pid = fork; if ($pid) { waitpid $pid, 0; print $pid } else { $0 = "klp-exit" }')
 	wait_until 10 "a task in the replacement" held
 	[ -n "$exiting" ] && [ ! -e "/proc/$exiting" ]
 }
