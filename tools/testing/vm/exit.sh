@@ -30,8 +30,9 @@ replace() {
 stop_exiting() {
 	echo 0 >$hold
 	wait_until 10 "the task has gone" not_held
-	rmmod klp_test_exit
+	# Taking the last patch off waits until the task has left the code of the first one.
 	remove klp_test_exit_again
+	rmmod klp_test_exit
 }
 
 # The built-in core would let the module go, and its code with it.
@@ -58,7 +59,7 @@ test_exiting_task_keeps_the_module() {
 	rmmod klp_test_patch klp_test_target livepatch
 }
 
-# The module of a patch that is disabled meanwhile stays for the same wait.
+# The module of a patch that is disabled meanwhile is not given up before the task has gone, either.
 remove_without_unloading() {
 	echo 0 >"$lp/$1/enabled"
 	wait_until 30 gone gone "$1"
