@@ -20,6 +20,7 @@ suite=trixie
 # The tools that no distribution package provides in a suitable version.
 virtme_version=1.42
 mypy_version=1.18.2
+mutants_version=25.3.1
 
 say() { printf '\033[1m==>\033[0m %s\n' "$*" >&2; }
 die() { printf '%s: %s\n' "${0##*/}" "$*" >&2; exit 1; }

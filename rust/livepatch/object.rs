@@ -71,6 +71,8 @@ pub(crate) struct Object {
     descriptor: Option<ObjectDescriptor>,
     /// The module, while it is loaded.
     module: Option<ModulePtr>,
+    /// What is wrong with the description behind the functions that are here.
+    flaw: Option<Error>,
     funcs: KVVec<Func>,
     /// The hook of each of `funcs`.
     hooks: KVVec<Hook>,
@@ -82,23 +84,27 @@ pub(crate) struct Object {
 impl Object {
     /// An object as the patch module describes it.
     ///
+    /// Ends at what is wrong with the description, for [`Self::add_to_sysfs`] to report: whoever
+    /// describes a patch in two wrong ways gets the error of the first one.
+    ///
     /// # Errors
     ///
-    /// `EINVAL` for a name longer than any module's; what [`Func::new`] gives; `ENOMEM`.
+    /// `ENOMEM`.
     pub(crate) fn new(
         descriptor: ObjectDescriptor,
         funcs: &mut dyn Iterator<Item = FuncDescriptor>,
     ) -> Result<Self> {
         let name = descriptor.name().map(CString::try_from).transpose()?;
-        if name
-            .as_ref()
-            .is_some_and(|name| name.to_bytes().len() >= module::NAME_SIZE)
-        {
-            return Err(EINVAL);
-        }
         let mut object = Self::empty(name, Some(descriptor))?;
         for func in funcs {
-            object.push(Func::new(func)?)?;
+            match Func::new(func) {
+                Ok(func) => object.push(func)?,
+                Err(ENOMEM) => return Err(ENOMEM),
+                Err(error) => {
+                    object.flaw = Some(error);
+                    break;
+                }
+            }
         }
         Ok(object)
     }
@@ -124,6 +130,7 @@ impl Object {
             name,
             descriptor,
             module: None,
+            flaw: None,
             funcs: KVVec::new(),
             hooks: KVVec::new(),
             directory: Kobject::new(ObjectDirectory::new(status.clone()))?,
@@ -228,14 +235,22 @@ impl Object {
     ///
     /// # Errors
     ///
-    /// The errors of [`Kobject::add`].
+    /// The errors of [`Kobject::add`]; `EINVAL` for a name longer than any module's, and what
+    /// [`Func::new`] gave.
     #[doc(alias = "klp_init_object")]
     pub(crate) fn add_to_sysfs(&self, patch: &Kobject<PatchDirectory>) -> Result {
+        if self
+            .module_name()
+            .is_some_and(|name| name.to_bytes().len() >= module::NAME_SIZE)
+        {
+            return Err(EINVAL);
+        }
         self.directory
             .add(patch.as_parent(), fmt!("{}", self.display_name()))?;
         self.funcs
             .iter()
-            .try_for_each(|func| func.add_to_sysfs(&self.directory))
+            .try_for_each(|func| func.add_to_sysfs(&self.directory))?;
+        self.flaw.map_or(Ok(()), Err)
     }
 
     /// Writes the relocations of the patch module `pmod` for this object, which is loaded.

@@ -134,7 +134,7 @@ impl Patch {
     ///
     /// # Errors
     ///
-    /// `ENODEV` if the patch module is going; what [`Object::new`] gives; `ENOMEM`.
+    /// `ENODEV` if the patch module is going; `ENOMEM`.
     #[doc(alias = "klp_init_patch_early")]
     pub(crate) fn new(
         id: PatchId,

@@ -17,6 +17,9 @@ use kernel::{
     types::Opaque, //
 };
 
+/// How often [`Builtin::create_root`] tries again when there is no memory: for five seconds.
+const ROOT_RETRIES: u32 = 500;
+
 /// A patch that does not exist, for the built-in core to find in transition.
 struct Sentinel(Opaque<bindings::klp_patch>);
 
@@ -84,11 +87,24 @@ impl Builtin {
         added
     }
 
-    /// Gives the built-in core a root directory of its own again.
+    /// Gives the built-in core a root directory of its own again. Sleeps.
+    ///
+    /// There is no way to fail, so this waits for memory, though not for ever: the built-in core
+    /// refuses patches without a root, and that does no other harm.
     pub(crate) fn create_root(&self) {
         let name = c"livepatch".as_char_ptr();
-        // SAFETY: `kernel_kobj` was set at boot and never changes; the name is a string.
-        let root = unsafe { bindings::kobject_create_and_add(name, bindings::kernel_kobj) };
+        let create = || {
+            // SAFETY: `kernel_kobj` was set at boot and never changes; the name is a string.
+            unsafe { bindings::kobject_create_and_add(name, bindings::kernel_kobj) }
+        };
+        let mut root = create();
+        for _ in 0..ROOT_RETRIES {
+            if !root.is_null() {
+                break;
+            }
+            cpu::wait_for_memory();
+            root = create();
+        }
         if root.is_null() {
             pr_err!(
                 "cannot create /sys/kernel/livepatch: no patch can be enabled until livepatch is \

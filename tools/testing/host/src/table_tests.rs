@@ -294,6 +294,14 @@ fn the_factor_suits_the_functions() {
 }
 
 #[test]
+fn of_factors_that_are_as_good_the_first_is_taken() {
+    let golden = 0x9e37_79b9_7f4a_7c15;
+    assert_eq!(best_factor(&[], &mut []), golden);
+    // A collision with any factor.
+    assert_eq!(best_factor(&[0x1004, 0x1004], &mut [false; 128]), golden);
+}
+
+#[test]
 fn the_factor_copes_with_equal_addresses() {
     assert!(
         displaced(

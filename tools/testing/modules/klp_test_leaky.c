@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Does what a test of failing allocations must notice. Writing to the parameter "leak" loses memory
+ * if the last of several allocations fails, writing to "lie" gives an error that has nothing to do
+ * with it, and to "ignore" none at all.
+ */
+#include <linux/module.h>
+#include <linux/moduleparam.h>
+#include <linux/slab.h>
+#include <linux/string.h>
+
+/* What may get lost: more than one, since an old copy of a pointer somewhere hides what it points to. */
+static void *allocated[16];
+
+static void free_all(void)
+{
+	for (int i = 0; i < ARRAY_SIZE(allocated); i++) {
+		kfree(allocated[i]);
+		allocated[i] = NULL;
+	}
+}
+
+static int leak(const char *value, const struct kernel_param *kp)
+{
+	void *last;
+
+	for (int i = 0; i < ARRAY_SIZE(allocated); i++) {
+		allocated[i] = kmalloc(1000, GFP_KERNEL);
+		if (!allocated[i]) {
+			free_all();
+			return -ENOMEM;
+		}
+	}
+	last = kmalloc(1000, GFP_KERNEL);
+	if (!last) {
+		memset(allocated, 0, sizeof(allocated));
+		return -ENOMEM;
+	}
+	kfree(last);
+	free_all();
+	return 0;
+}
+
+static int with_error(int error)
+{
+	void *memory = kmalloc(1000, GFP_KERNEL);
+
+	if (!memory)
+		return error;
+	kfree(memory);
+	return 0;
+}
+
+static int lie(const char *value, const struct kernel_param *kp)
+{
+	return with_error(-EXDEV);
+}
+
+static int ignore(const char *value, const struct kernel_param *kp)
+{
+	return with_error(0);
+}
+
+static const struct kernel_param_ops leak_ops = { .set = leak };
+module_param_cb(leak, &leak_ops, NULL, 0200);
+
+static const struct kernel_param_ops lie_ops = { .set = lie };
+module_param_cb(lie, &lie_ops, NULL, 0200);
+
+static const struct kernel_param_ops ignore_ops = { .set = ignore };
+module_param_cb(ignore, &ignore_ops, NULL, 0200);
+
+static int __init leaky_init(void)
+{
+	return 0;
+}
+
+static void __exit leaky_exit(void)
+{
+}
+
+module_init(leaky_init);
+module_exit(leaky_exit);
+MODULE_DESCRIPTION("Mistakes about allocations that fail, for tests");
+MODULE_LICENSE("GPL");
