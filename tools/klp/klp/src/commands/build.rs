@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::{check, Result};
 use crate::{
     context::Context,
-    facts::{Facts, Sources},
+    facts::{Depth, Facts, Sources},
     json, kernel,
 };
 
@@ -110,12 +110,12 @@ fn check_module(kernel: &Kernel, finished: &Finished<'_>, context: &Context) -> 
         system_map: Some(finished.system_map),
         targets: &finished.targets,
         // The module has no types, and objtool has seen to inlined copies.
-        quick: true,
+        depth: Depth::Symbols,
         ..Sources::default()
     };
     let mut facts = Facts::gather(&machine, &named, &sources)?;
     let data = std::fs::read(finished.module)?;
-    let report = check::check(&mut facts, &data, sources.quick)?;
+    let report = check::check(&mut facts, &data);
     for finding in &report.findings {
         if matches!(finding.level, Level::Error | Level::Warning) {
             eprintln!("{}", check::describe(finished.output, finding));
