@@ -35,6 +35,8 @@ void livepatch_ftrace_thunk(unsigned long ip, unsigned long parent_ip,
 			    struct ftrace_ops *ops, struct ftrace_regs *fregs);
 unsigned long livepatch_ftrace_flags(void);
 bool livepatch_has_direct_call(unsigned long ip);
+/* Whether @address is in the part of a module that is freed when it has been initialised. */
+bool livepatch_in_module_init(unsigned long address);
 /* The part of a module's memory that @address is in; false if it is not in the module. */
 bool livepatch_module_memory(struct module *mod, unsigned long address, unsigned long *start,
 			     unsigned long *end);

@@ -78,6 +78,15 @@ bool livepatch_has_direct_call(unsigned long ip)
 	return ftrace_find_rec_direct(ip);
 }
 
+bool livepatch_in_module_init(unsigned long address)
+{
+	struct module *mod;
+
+	guard(rcu)();
+	mod = __module_address(address);
+	return mod && within_module_init(address, mod);
+}
+
 bool livepatch_module_memory(struct module *mod, unsigned long address, unsigned long *start,
 			     unsigned long *end)
 {

@@ -16,6 +16,12 @@
 //! replacement leaves the function, an ops that is registered for a moment has ftrace tell the
 //! owner that the room is free again.
 //!
+//! # Functions that are freed
+//!
+//! A function in the init section of a module gets an ops of its own, too. When it has been freed,
+//! ftrace does not take it out of a filter any more, and would take the next function at its
+//! address for one that is intercepted; so the filter has to go with it.
+//!
 //! # Contexts and concurrency
 //!
 //! [`Ops`] is changed under the registry lock, in process context; it sleeps. Handlers
@@ -163,7 +169,7 @@ pub(crate) struct Ops {
     shared: FtraceOps,
     /// How many functions are intercepted by `shared`.
     in_shared: usize,
-    /// Functions with a direct call: each has an ops of its own.
+    /// Functions with a direct call, or that are freed: each has an ops of its own.
     singles: KVec<(CallSite, FtraceOps)>,
     table: KBox<Functions>,
     scratch: KVVec<CallSite>,
@@ -291,7 +297,7 @@ impl Ops {
     fn intercept_all(&mut self, count: usize) -> Result {
         // Bring those for the shared ops to the front.
         let sites = self.scratch.get_mut(..count).unwrap_or_default();
-        let shared = partition(sites, |site| !ftrace::has_direct_call(site));
+        let shared = partition(sites, |site| !wants_single(site));
         if shared > 0 {
             self.intercept_batch(shared)?;
         }
@@ -340,7 +346,7 @@ impl Ops {
 
     /// Intercepts one function, with an ops of its own if need be.
     fn intercept(&mut self, site: CallSite) -> Result {
-        if self.in_shared == 0 || ftrace::has_direct_call(site) {
+        if self.in_shared == 0 || wants_single(site) {
             return self.intercept_single(site);
         }
         self.shared.filter(&mut [site], Change::Add)?;
@@ -386,8 +392,7 @@ impl Ops {
     ///
     /// There is no way to fail: a function that stays in the filter is in the way of other users,
     /// and once its module is gone it cannot be taken out any more. So this waits for memory. Only
-    /// what ftrace does not know any more stays: a function of a module's init section, which has
-    /// been freed; or all, if ftrace is dead, and then handlers find empty stacks.
+    /// if ftrace is dead they stay, and then handlers find empty stacks.
     fn shrink_shared(&mut self, sites: &mut [CallSite]) {
         if self.remove_from_shared(sites).is_err() {
             // All or nothing: one that has gone must not keep the others.
@@ -475,6 +480,11 @@ fn partition(sites: &mut [CallSite], first: impl Fn(CallSite) -> bool) -> usize 
         }
     }
     count
+}
+
+/// Whether the function at `site` needs an ops of its own.
+fn wants_single(site: CallSite) -> bool {
+    ftrace::has_direct_call(site) || ftrace::is_init(site)
 }
 
 /// Has ftrace tell the owners of direct calls at `sites` that nobody changes the instruction
