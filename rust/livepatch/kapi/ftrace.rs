@@ -196,8 +196,8 @@ pub(crate) fn has_direct_call(site: CallSite) -> bool {
     unsafe { bindings::livepatch_has_direct_call(site.0) }
 }
 
-/// Returns whether the function at `site` is in the init section of a module, which is freed when the
-/// module has been initialised. ftrace forgets the function then, but filters go on to have it.
+/// Returns whether the function at `site` is in the init section of a module, which is freed when
+/// the module has been initialised. ftrace forgets the function then, but filters go on to have it.
 pub(crate) fn is_init(site: CallSite) -> bool {
     // SAFETY: Only looks the address up.
     unsafe { bindings::livepatch_in_module_init(site.0) }
