@@ -40,7 +40,7 @@ example() {
 	[ -n "$(cat /proc/cmdline)" ]
 	rmmod my_patch
 }
-test_example_of_the_documentation() { same_on_both_cores example; }
+test_example_of_the_documentation() { on_both_cores example; }
 
 # Stacked in either order; the newer one wins, and the older one is there again without it.
 with_c() {
