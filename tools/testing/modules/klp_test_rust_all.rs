@@ -4,8 +4,8 @@
 //! `tools/testing/vm` has it and a patch in C replace each other.
 
 use kernel::{
-    bindings::{self, seq_file},
-    ffi::{c_int, c_long, c_void},
+    bindings::seq_file,
+    ffi::{c_int, c_void},
     seq_file::SeqFile,
     seq_print, //
 };
@@ -14,12 +14,6 @@ klp::patch! {
     name: "klp_test_rust_all",
     description: "Patch in Rust that replaces all others",
     license: "GPL",
-    params: {
-        sleep: u8 {
-            default: 0,
-            description: "1: readers of /proc/cmdline sleep in the replacement",
-        },
-    },
     replace: true,
     objects: {
         vmlinux {
@@ -41,12 +35,6 @@ klp::patch! {
 ///
 /// `m` must be the file that is being read.
 unsafe extern "C" fn show(m: *mut seq_file, _v: *mut c_void) -> c_int {
-    // Before Linux 7.3 `value()` is a reference.
-    if module_parameters::sleep.value().eq(&1) {
-        // A killable sleep, which the core cannot end as it can an interruptible one.
-        // SAFETY: Show functions may sleep.
-        unsafe { bindings::schedule_timeout_killable(c_long::MAX) };
-    }
     // SAFETY: The caller passes the file, which only this thread uses.
     let m = unsafe { SeqFile::from_raw(m) };
     seq_print!(m, "klp_test_rust_all\n");

@@ -390,38 +390,6 @@ replace_each_other() {
 }
 test_patch_in_c_and_in_rust_replace_each_other() { on_both_cores replace_each_other; }
 
-# The module comes and goes while a reader that sleeps in the replacement in Rust holds up the
-# transition to the patch in C, which is turned round once, and then completes.
-replaced_slowly() {
-	enable klp_test_rust_all sleep=1
-	cat /proc/cmdline >/dev/null &
-	wait_until 10 "the reader sleeps" grep -q klp_test_rust_all /proc/$!/stack
-	enable_in_c
-	in_transition klp_diff_p00_0
-	load livepatch-sleeper
-	rmmod livepatch_sleeper
-	load livepatch-sleeper
-	in_transition klp_diff_p00_0
-	echo 0 >$lp/klp_diff_p00_0/enabled
-	wait_until 30 "turned round" gone klp_diff_p00_0
-	rmmod klp_diff_p00_0
-	grep -qx 'awake, instead of all' /proc/sleeper
-	rmmod livepatch_sleeper
-	load livepatch-sleeper
-	grep -qx 'awake, instead of all' /proc/sleeper
-	enable_in_c
-	in_transition klp_diff_p00_0
-	rmmod livepatch_sleeper
-	kill $!
-	wait $! || true
-	replaced klp_test_rust_all
-	load livepatch-sleeper
-	c_in_effect
-	rmmod livepatch_sleeper
-	remove klp_diff_p00_0
-}
-test_module_comes_and_goes_while_replaced() { on_both_cores replaced_slowly; }
-
 # A task that sleeps in the replacement may go on with the variables, so they stay. So does the
 # module, and this is the last test.
 test_forced() {
