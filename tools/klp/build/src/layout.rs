@@ -259,6 +259,35 @@ fn collect(
     Ok(())
 }
 
+/// The functions around the entries of a unit, as one goes through them in order.
+#[derive(Default)]
+pub(crate) struct Around {
+    depth: isize,
+    /// With how deep they are.
+    functions: Vec<(isize, Option<String>)>,
+}
+
+impl Around {
+    /// Goes on to the next entry, which is so much deeper.
+    pub(crate) fn step(&mut self, deeper: isize) {
+        self.depth += deeper;
+        let ended = |(depth, _): &(isize, Option<String>)| *depth >= self.depth;
+        while self.functions.last().is_some_and(ended) {
+            self.functions.pop();
+        }
+    }
+
+    /// The entry is a function, of this name if it has one.
+    pub(crate) fn enter(&mut self, name: Option<String>) {
+        self.functions.push((self.depth, name));
+    }
+
+    /// The innermost function, if there is one and it has a name.
+    pub(crate) fn innermost(&self) -> Option<&String> {
+        self.functions.last()?.1.as_ref()
+    }
+}
+
 /// Collects the functions that have a parameter or variable of a structure, or of a pointer to it,
 /// by the structure's name.
 fn collect_users(
@@ -267,18 +296,13 @@ fn collect_users(
     users: &mut BTreeMap<String, BTreeSet<String>>,
 ) -> Result<(), gimli::Error> {
     let mut entries = unit.entries();
-    let mut depth = 0;
-    // The functions around the entry, with how deep they are.
-    let mut functions: Vec<(isize, Option<String>)> = Vec::new();
-    while let Some((step, entry)) = entries.next_dfs()? {
-        depth += step;
-        while functions.last().is_some_and(|(other, _)| *other >= depth) {
-            functions.pop();
-        }
+    let mut around = Around::default();
+    while let Some((deeper, entry)) = entries.next_dfs()? {
+        around.step(deeper);
         match entry.tag() {
-            gimli::DW_TAG_subprogram => functions.push((depth, name(dwarf, unit, entry)?)),
+            gimli::DW_TAG_subprogram => around.enter(name(dwarf, unit, entry)?),
             gimli::DW_TAG_formal_parameter | gimli::DW_TAG_variable => {
-                let Some((_, Some(function))) = functions.last() else {
+                let Some(function) = around.innermost() else {
                     continue;
                 };
                 if let Some(structure) = structure_of(dwarf, unit, target(entry)?)? {

@@ -57,20 +57,15 @@ fn collect(
     statics: &mut Statics,
 ) -> std::result::Result<(), gimli::Error> {
     let mut entries = unit.entries();
-    let mut depth = 0;
-    // The functions around the entry, with how deep they are.
-    let mut functions: Vec<(isize, Option<String>)> = Vec::new();
-    while let Some((step, entry)) = entries.next_dfs()? {
-        depth += step;
-        while functions.last().is_some_and(|(other, _)| *other >= depth) {
-            functions.pop();
-        }
+    let mut around = layout::Around::default();
+    while let Some((deeper, entry)) = entries.next_dfs()? {
+        around.step(deeper);
         match entry.tag() {
             gimli::DW_TAG_subprogram | gimli::DW_TAG_inlined_subroutine => {
-                functions.push((depth, name(dwarf, unit, entry)?));
+                around.enter(name(dwarf, unit, entry)?);
             }
             gimli::DW_TAG_variable if has_address(entry)? => {
-                let Some((_, Some(function))) = functions.last() else {
+                let Some(function) = around.innermost() else {
                     continue;
                 };
                 let variable = name(dwarf, unit, entry)?;

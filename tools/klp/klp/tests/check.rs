@@ -5,19 +5,18 @@
 
 #[path = "../../convert/tests/module/mod.rs"]
 mod file;
+mod files;
 
 #[path = "../../check/tests/sample/mod.rs"]
 mod sample;
 
-use std::{fs, path::PathBuf, process::Command};
+use std::{fs, process::Command};
 
+use files::Tree;
 use sample::{func, object, Sample, KALLSYMS, SIGNATURE, SITES, SYMVERS};
-use tempfile::TempDir;
 
 const RELEASE: &str = "7.3.4";
 const TRACING: &str = "sys/kernel/tracing";
-
-struct Tree(TempDir);
 
 impl Tree {
     /// A machine that runs the kernel which the sample fits.
@@ -44,20 +43,6 @@ impl Tree {
         );
         tree.put("fix.ko", &Sample::default().build());
         tree
-    }
-
-    fn path(&self, path: &str) -> PathBuf {
-        self.0.path().join(path)
-    }
-
-    fn write(&self, path: &str, contents: &str) {
-        self.put(path, contents.as_bytes());
-    }
-
-    fn put(&self, path: &str, contents: &[u8]) {
-        let path = self.path(path);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, contents).unwrap();
     }
 
     /// Writes a file of the kernel's build directory.

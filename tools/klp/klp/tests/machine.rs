@@ -2,19 +2,18 @@
 
 //! The program `klp` on a machine that is a tree of files.
 
-use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf, process::Command};
+use std::{fs, os::unix::fs::PermissionsExt, process::Command};
 
 use sha2::{Digest, Sha256};
-use tempfile::TempDir;
 
 #[path = "../src/elf.rs"]
 mod elf;
+mod files;
 
 use elf::elf;
+use files::Tree;
 
 const RELEASE: &str = "7.3.4-test";
-
-struct Tree(TempDir);
 
 impl Tree {
     fn new() -> Self {
@@ -24,20 +23,6 @@ impl Tree {
         fs::create_dir_all(tree.path("sys/kernel/livepatch")).unwrap();
         fs::create_dir_all(tree.path("run")).unwrap();
         tree
-    }
-
-    fn path(&self, path: &str) -> PathBuf {
-        self.0.path().join(path)
-    }
-
-    fn write(&self, path: &str, contents: &str) {
-        self.put(path, contents.as_bytes());
-    }
-
-    fn put(&self, path: &str, contents: &[u8]) {
-        let path = self.path(path);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, contents).unwrap();
     }
 
     fn module(&self, path: &str, name: &str) {
