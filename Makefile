@@ -16,8 +16,10 @@ endif
 # Symbols that modules use though the kernel does not export them, and the modules that do.
 SYMVERS := rust/livepatch/vmlinux.symvers samples/samples.symvers tools/testing/modules/tests.symvers
 CONVERTED := livepatch.ko samples/livepatch-cmdline.ko samples/livepatch-rust-cmdline.ko \
-	samples/livepatch-rust-unexported.ko tools/testing/modules/klp_test_reloc.ko \
-	tools/testing/modules/klp_test_kill.ko
+	samples/livepatch-rust-unexported.ko
+ifneq ($(TEST_MODULES),n)
+CONVERTED += tools/testing/modules/klp_test_reloc.ko tools/testing/modules/klp_test_kill.ko
+endif
 # Which one where a module has several of a name.
 POSITIONS := klp_test_target:klp_test_twin=2
 # A distribution's kernel comes without; then the module loader says what is not there or not unique.
@@ -80,6 +82,8 @@ cached-modules: programs
 
 test signing-test: SETUP = --tests
 
+# Its modules are all samples.
+demo: export TEST_MODULES := n
 demo: cached-modules
 	tools/testing/demo
 
