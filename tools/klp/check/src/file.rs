@@ -56,6 +56,8 @@ pub(crate) enum Home {
     Livepatch,
     /// In the section of this index.
     Section(usize),
+    /// Nowhere yet: the linker was to find a place for it.
+    Common,
     /// Nowhere in particular, such as an absolute value.
     Other,
 }
@@ -157,6 +159,7 @@ impl<'data> File<'data> {
             let home = match symbol.st_shndx(LE) {
                 elf::SHN_UNDEF => Home::Undefined,
                 SHN_LIVEPATCH => Home::Livepatch,
+                elf::SHN_COMMON => Home::Common,
                 index if index < elf::SHN_LORESERVE => {
                     table.section(SectionIndex(index.into())).map_err(damaged)?;
                     Home::Section(index.into())

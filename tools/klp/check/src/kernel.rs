@@ -441,7 +441,7 @@ impl Symbols {
                     };
                     (Some(&file.sections[index]), number(place))
                 }
-                Home::Livepatch | Home::Other => (None, 0),
+                Home::Livepatch | Home::Common | Home::Other => (None, 0),
                 Home::Undefined => continue,
             };
             if symbol.name.is_empty() || matches!(symbol.kind, elf::STT_SECTION | elf::STT_FILE) {

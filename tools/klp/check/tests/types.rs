@@ -274,6 +274,37 @@ fn structures() {
     assert_eq!((found[0].0, found[0].1), (Rule::Structure, Level::Error));
 }
 
+#[test]
+fn bit_fields() {
+    let header = "struct task { int pid; int : 4, flags : 8; } __attribute__((aligned(16)));\n";
+    for options in [["-c", "-gdwarf-4"], ["-c", "-gdwarf-5"]] {
+        let directory = tempfile::tempdir().unwrap();
+        fs::create_dir(directory.path().join("include")).unwrap();
+        fs::write(directory.path().join("include/task.h"), header).unwrap();
+        let source = PATCH.replace("REPLACEMENT", RIGHT);
+        let data = compile(directory.path(), &source, "fix.ko", &options);
+        for (place, rules) in [(36, 0), (40, 1)] {
+            let mut kernel = kernel();
+            kernel.types = Some(Types::parse(&btf(16, place)).unwrap());
+            let found = findings(&data, &kernel);
+            assert_eq!(found.len(), rules, "{options:?}, bit {place}: {found:?}");
+        }
+    }
+}
+
+#[test]
+fn a_symbol_without_a_place() {
+    let data = patch(
+        HEADER,
+        &format!("int nowhere __attribute__((common)); {RIGHT}"),
+    );
+    let found = findings(&data, &kernel());
+    let [(Rule::Symbol, Level::Error, notes)] = &found[..] else {
+        panic!("{found:?}");
+    };
+    assert_eq!(notes[0], "the module loader refuses the module (ENOEXEC)");
+}
+
 /// The kernel's bindings have structures that the patch only has pointers to, and bindgen does not
 /// get each of them right.
 #[test]

@@ -23,6 +23,20 @@ const GPL: [&str; 6] = [
 ];
 
 pub(super) fn check(patch: &Patch<'_>, kernel: &Kernel, report: &mut Report) {
+    for symbol in &patch.file.symbols {
+        // The module loader passes over what link-time optimisation leaves behind.
+        if symbol.home == Home::Common && !symbol.name.starts_with("__gnu_lto") {
+            report.add(
+                Finding::error(
+                    Rule::Symbol,
+                    Subject::name(&symbol.name),
+                    format!("{} has no place in the module", symbol.name),
+                )
+                .note("the module loader refuses the module (ENOEXEC)")
+                .advice("compile with -fno-common, as the kernel's build system does"),
+            );
+        }
+    }
     let undefined = patch.file.symbols.iter().filter(|symbol| {
         // Old assemblers leave the second one behind, and the loader passes over it.
         symbol.home == Home::Undefined

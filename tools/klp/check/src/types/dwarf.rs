@@ -20,6 +20,16 @@ use super::{ModuleTypes, OfModule, Prototype, Structure, Type};
 /// Types refer to types; more steps than these are a circle.
 const STEPS: usize = 32;
 
+/// What an entry refers to as its type.
+enum Referred {
+    /// Nothing: what C calls `void`.
+    Nothing,
+    /// An entry of the same unit.
+    Entry(UnitOffset),
+    /// Another unit, which is not looked at, or a circle.
+    Elsewhere,
+}
+
 /// The relocations of a section, as DWARF of a relocatable file needs them.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Relocations<'a>(&'a RelocationMap);
@@ -246,20 +256,14 @@ impl<'data> View<'_, 'data> {
         Ok(Some(prototype))
     }
 
-    /// The entry of the type of an entry; [`None`] for nothing.
-    fn referred(&self, entry: &Entry<'_, '_, 'data>) -> Result<Option<UnitOffset>, gimli::Error> {
-        Ok(match entry.attr_value(gimli::DW_AT_type)? {
-            Some(AttributeValue::UnitRef(offset)) => Some(offset),
-            _ => None,
-        })
-    }
-
-    /// The entry of a type without names and qualifiers that were given to it.
-    fn strip(&self, offset: UnitOffset) -> Result<Option<UnitOffset>, gimli::Error> {
-        let mut next = Some(offset);
+    /// The type of an entry, without names and qualifiers that were given to it.
+    fn referred(&self, entry: &Entry<'_, '_, 'data>) -> Result<Referred, gimli::Error> {
+        let mut next = entry.attr_value(gimli::DW_AT_type)?;
         for _ in 0..STEPS {
-            let Some(offset) = next else {
-                return Ok(None);
+            let offset = match next {
+                None => return Ok(Referred::Nothing),
+                Some(AttributeValue::UnitRef(offset)) => offset,
+                Some(_) => return Ok(Referred::Elsewhere),
             };
             let entry = self.unit.entry(offset)?;
             match entry.tag() {
@@ -267,20 +271,19 @@ impl<'data> View<'_, 'data> {
                 | gimli::DW_TAG_const_type
                 | gimli::DW_TAG_volatile_type
                 | gimli::DW_TAG_restrict_type
-                | gimli::DW_TAG_atomic_type => next = self.referred(&entry)?,
-                _ => return Ok(Some(offset)),
+                | gimli::DW_TAG_atomic_type => next = entry.attr_value(gimli::DW_AT_type)?,
+                _ => return Ok(Referred::Entry(offset)),
             }
         }
-        Ok(None)
+        Ok(Referred::Elsewhere)
     }
 
     /// The type of an entry; [`None`] if it is one that cannot be compared.
     fn type_of(&self, entry: &Entry<'_, '_, 'data>) -> Result<Option<Type>, gimli::Error> {
-        let Some(offset) = self.referred(entry)? else {
-            return Ok(Some(Type::Void));
-        };
-        let Some(offset) = self.strip(offset)? else {
-            return Ok(Some(Type::Void));
+        let offset = match self.referred(entry)? {
+            Referred::Nothing => return Ok(Some(Type::Void)),
+            Referred::Entry(offset) => offset,
+            Referred::Elsewhere => return Ok(None),
         };
         let entry = self.unit.entry(offset)?;
         let size = entry
@@ -322,11 +325,7 @@ impl<'data> View<'_, 'data> {
 
     /// The name of the structure that a pointer points to.
     fn pointee(&self, entry: &Entry<'_, '_, 'data>) -> Result<Option<String>, gimli::Error> {
-        let offset = match self.referred(entry)? {
-            Some(offset) => self.strip(offset)?,
-            None => None,
-        };
-        let Some(offset) = offset else {
+        let Referred::Entry(offset) = self.referred(entry)? else {
             return Ok(None);
         };
         let entry = self.unit.entry(offset)?;
@@ -366,7 +365,7 @@ impl<'data> View<'_, 'data> {
         let members = if self.rust {
             None
         } else {
-            Some(self.members(entry.offset())?)
+            self.members(entry.offset())?
         };
         let structure = OfModule {
             structure: Structure { size, members },
@@ -380,7 +379,8 @@ impl<'data> View<'_, 'data> {
         Ok(())
     }
 
-    fn members(&self, offset: UnitOffset) -> Result<Vec<(String, u64)>, gimli::Error> {
+    /// The members of a structure and their places in bits; [`None`] if it is not said where one is.
+    fn members(&self, offset: UnitOffset) -> Result<Option<Vec<(String, u64)>>, gimli::Error> {
         let mut tree = self.unit.entries_tree(Some(offset))?;
         let mut children = tree.root()?.children();
         let mut members = vec![];
@@ -394,15 +394,28 @@ impl<'data> View<'_, 'data> {
                     .attr_value(attribute)?
                     .and_then(|value| value.udata_value()))
             };
-            let place = match number(gimli::DW_AT_data_bit_offset)? {
-                Some(bits) => bits,
-                None => number(gimli::DW_AT_data_member_location)?
-                    .unwrap_or(0)
-                    .saturating_mul(8),
+            let bytes = number(gimli::DW_AT_data_member_location)?;
+            let unit = bytes.unwrap_or(0).saturating_mul(8);
+            let place = match (
+                number(gimli::DW_AT_data_bit_offset)?,
+                number(gimli::DW_AT_bit_offset)?,
+            ) {
+                (Some(bits), _) => bits,
+                // Before DWARF 5, compilers count from the most significant bit of the unit.
+                (None, Some(above)) => {
+                    let size = number(gimli::DW_AT_byte_size)?;
+                    let bits = number(gimli::DW_AT_bit_size)?;
+                    let (Some(size), Some(bits)) = (size, bits) else {
+                        return Ok(None);
+                    };
+                    let below = size.saturating_mul(8).saturating_sub(above);
+                    unit.saturating_add(below.saturating_sub(bits))
+                }
+                (None, None) => unit,
             };
             members.push((self.name(entry)?.unwrap_or_default(), place));
         }
-        Ok(members)
+        Ok(Some(members))
     }
 
     /// Whether an entry was declared in a header that many files share.
