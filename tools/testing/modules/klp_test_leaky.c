@@ -9,8 +9,12 @@
 #include <linux/slab.h>
 #include <linux/string.h>
 
-/* What may get lost: more than one, since an old copy of a pointer somewhere hides what it points to. */
+/*
+ * What may get lost. An old copy of a pointer somewhere hides what it points to: so more than one, and
+ * too large for the caches of the slab allocator, which keep pointers to what they have handed out.
+ */
 static void *allocated[16];
+#define SIZE (4 * PAGE_SIZE)
 
 static void free_all(void)
 {
@@ -25,13 +29,13 @@ static int leak(const char *value, const struct kernel_param *kp)
 	void *last;
 
 	for (int i = 0; i < ARRAY_SIZE(allocated); i++) {
-		allocated[i] = kmalloc(1000, GFP_KERNEL);
+		allocated[i] = kmalloc(SIZE, GFP_KERNEL);
 		if (!allocated[i]) {
 			free_all();
 			return -ENOMEM;
 		}
 	}
-	last = kmalloc(1000, GFP_KERNEL);
+	last = kmalloc(SIZE, GFP_KERNEL);
 	if (!last) {
 		memset(allocated, 0, sizeof(allocated));
 		return -ENOMEM;
@@ -43,7 +47,7 @@ static int leak(const char *value, const struct kernel_param *kp)
 
 static int with_error(int error)
 {
-	void *memory = kmalloc(1000, GFP_KERNEL);
+	void *memory = kmalloc(SIZE, GFP_KERNEL);
 
 	if (!memory)
 		return error;
