@@ -57,6 +57,8 @@ class Complaints(unittest.TestCase):
         "INFO: task kworker/0:1:12 blocked for more than 120 seconds.",
         "INFO: task insmod:12 is blocked on a mutex likely owned by task rmmod:13.",
         "UBSAN: array-index-out-of-bounds in kernel/foo.c:1:2",
+        "pagealloc: memory corruption",
+        "pagealloc: single bit error",
         "kmemleak: 3 new suspected memory leaks (see /sys/kernel/debug/kmemleak)",
         "unreferenced object 0xffff888003c8a000 (size 64):",
     )

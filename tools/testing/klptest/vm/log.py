@@ -27,6 +27,7 @@ REPORT = re.compile(
     | INFO:\ task\ .+:\d+\ .*\bblocked\ (?:for|on)\b        # hung task
     | INFO:\ trying\ to\ register\ non-static\ key          # lockdep gives up
     | UBSAN:\ .+\ in\ \S+:\d+
+    | pagealloc:\ (?:memory\ corruption|single\ bit\ error)
     | kmemleak:\ \d+\ new\ suspected\ memory\ leaks
     | unreferenced\ object\ 0x
     )""",
