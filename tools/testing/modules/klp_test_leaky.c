@@ -7,7 +7,6 @@
 #include <linux/module.h>
 #include <linux/moduleparam.h>
 #include <linux/slab.h>
-#include <linux/string.h>
 
 /*
  * What may get lost. An old copy of a pointer somewhere hides what it points to: so more than one, and
@@ -15,6 +14,25 @@
  */
 static void *allocated[16];
 #define SIZE (4 * PAGE_SIZE)
+
+/* The complement of an address is none, but what is there can be freed at last. */
+static unsigned long lost[ARRAY_SIZE(allocated)];
+
+static void lose_all(void)
+{
+	for (int i = 0; i < ARRAY_SIZE(allocated); i++) {
+		lost[i] = ~(unsigned long)allocated[i];
+		allocated[i] = NULL;
+	}
+}
+
+static void free_lost(void)
+{
+	for (int i = 0; i < ARRAY_SIZE(lost); i++) {
+		if (lost[i])
+			kfree((void *)~lost[i]);
+	}
+}
 
 static void free_all(void)
 {
@@ -37,7 +55,7 @@ static int leak(const char *value, const struct kernel_param *kp)
 	}
 	last = kmalloc(SIZE, GFP_KERNEL);
 	if (!last) {
-		memset(allocated, 0, sizeof(allocated));
+		lose_all();
 		return -ENOMEM;
 	}
 	kfree(last);
@@ -81,6 +99,7 @@ static int __init leaky_init(void)
 
 static void __exit leaky_exit(void)
 {
+	free_lost();
 }
 
 module_init(leaky_init);

@@ -92,12 +92,23 @@ static void list_corruption(void)
 
 /*
  * An old copy of a pointer somewhere hides what it points to: so more than one, and too large for the
- * caches of the slab allocator, which keep pointers to what they have handed out.
+ * caches of the slab allocator, which keep pointers to what they have handed out. The complement of an
+ * address is none, but it can be freed at last.
  */
+static unsigned long lost[16];
+
 static void leak(void)
 {
-	for (int i = 0; i < 16; i++)
-		WRITE_ONCE(number, !kmalloc(4 * PAGE_SIZE, GFP_KERNEL));
+	for (int i = 0; i < ARRAY_SIZE(lost); i++)
+		lost[i] = ~(unsigned long)kmalloc(4 * PAGE_SIZE, GFP_KERNEL);
+}
+
+static void free_lost(void)
+{
+	for (int i = 0; i < ARRAY_SIZE(lost); i++) {
+		if (lost[i])
+			kfree((void *)~lost[i]);
+	}
 }
 
 static void use_after_free(void)
@@ -193,6 +204,7 @@ static int __init wrong_init(void)
 
 static void __exit wrong_exit(void)
 {
+	free_lost();
 }
 
 module_init(wrong_init);

@@ -43,8 +43,6 @@ test_leak() {
 	echo clear >$kmemleak
 	put leak $mistake
 	not eval "(no_leaks) >/dev/null"
-	# It is not one that the test itself is to be blamed for.
-	echo clear >$kmemleak
 	rmmod klp_test_wrong
 }
 
