@@ -292,6 +292,9 @@ static void look_first(void *times)
 
 	if (interrupted_preemptible() && livepatch_look() != LIVEPATCH_LOOK_AGAIN)
 		return;
+	/* Without a preemption counter, a timer would look for nothing. */
+	if (!IS_ENABLED(CONFIG_PREEMPT_COUNT))
+		return;
 	WRITE_ONCE(looks->left, *(unsigned int *)times);
 	if (looks->left)
 		hrtimer_start(&looks->timer, ns_to_ktime(LOOK_INTERVAL_NS),
@@ -361,6 +364,9 @@ static bool sync_by_interrupt(int cpu)
 			/* The caller's own context is one where preemption is possible. */
 			if (cpu == smp_processor_id())
 				return true;
+			/* Otherwise nothing tells where preemption is possible. */
+			if (!IS_ENABLED(CONFIG_PREEMPT_COUNT))
+				return false;
 			smp_call_function_single(cpu, note_interrupted, &interrupted, true);
 		}
 		if (interrupted == INTERRUPTED_PREEMPTIBLE)
