@@ -18,7 +18,7 @@ use crate::{
     kapi::{
         cpu,
         kobject::Kobject,
-        looks,
+        looks::Looks,
         module::{
             self,
             ModulePtr,
@@ -84,6 +84,8 @@ pub(crate) struct Runtime {
     pub(crate) ops: Ops,
     /// Runs passes of a transition and frees patches.
     pub(crate) queue: OwnedQueue,
+    /// Looks at tasks that do not stop running.
+    pub(crate) looks: Looks,
     /// Completed when the built-in core is in charge again.
     pub(crate) handed_back: Arc<Completion>,
 }
@@ -178,8 +180,6 @@ mod lock {
         unsafe { RELEASE_WORK.init::<ReleaseModules>() };
         // SAFETY: Called once and first, by the safety requirements.
         unsafe { transition::init_last_switch::<LastSwitch>() };
-        // SAFETY: Called once and first, by the safety requirements.
-        unsafe { looks::init() };
     }
 }
 use lock::{
@@ -335,7 +335,8 @@ impl Registry {
         let Some(running) = parts.running else {
             return false;
         };
-        match running.transition.try_complete(parts.patch) {
+        let looks = &parts.runtime.looks;
+        match running.transition.try_complete(parts.patch, looks) {
             Progress::Remaining(step, wake_at) => {
                 if let Some(signal) = step.signal {
                     transition::send_signals(signal);
@@ -672,7 +673,6 @@ pub(crate) fn cancel_work() {
     PASS.cancel();
     FREE_WORK.cancel();
     RELEASE_WORK.cancel();
-    looks::cancel();
 }
 
 /// Registers a patch and starts to enable it. Process context; sleeps.

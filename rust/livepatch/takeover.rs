@@ -47,6 +47,7 @@ use crate::{
         in_flight,
         kallsyms,
         kobject::Kobject,
+        looks::Looks,
         workqueue::OwnedQueue, //
     },
     klp::{
@@ -157,6 +158,8 @@ impl TakeOver {
         })?;
         let root = Kobject::new(RootDirectory)?;
         let queue = OwnedQueue::new(c"livepatch")?;
+        // SAFETY: The module takes over once only.
+        let looks = unsafe { Looks::new() };
         let handed_back = Arc::pin_init(Completion::new(), GFP_KERNEL)?;
         let mut ops = Ops::new()?;
 
@@ -191,6 +194,7 @@ impl TakeOver {
             root,
             ops,
             queue,
+            looks,
             handed_back,
         });
         pr_info!("the Rust core is in charge\n");
@@ -208,6 +212,7 @@ impl Drop for TakeOver {
             root,
             mut ops,
             queue,
+            looks,
             handed_back,
         } = runtime;
         let builtin = Builtin::lock();
@@ -221,6 +226,7 @@ impl Drop for TakeOver {
         handed_back.complete_all();
 
         registry::cancel_work();
+        drop(looks);
         drop(queue);
         in_flight::wait_for_callers();
         drop(ops);

@@ -61,7 +61,7 @@
 //! processor without a tick does not come into the kernel by itself; a kernel thread that does not
 //! sleep may run at each pass, or be preempted in one of the functions, where most of its time
 //! goes. So the processors of the tasks that were runnable and could not be switched are
-//! interrupted at the end of the pass ([`looks::start`]), and no others:
+//! interrupted at the end of the pass ([`Looks::start`]), and no others:
 //!
 //! * [`look`] examines the stack of the task that was interrupted. If none of the functions is on
 //!   it, the task has switched. In user space, that is so unless one is part of the interrupt, and
@@ -73,7 +73,7 @@
 //!
 //! The number of interrupts has a bound: one for each pass and processor, and in the first passes
 //! those of the timer ([`Backoff::looks`]). The timers end by themselves when the transition does,
-//! and are cancelled before the module goes ([`looks::cancel`]).
+//! and are cancelled before the module goes, when [`Looks`] is dropped.
 //!
 //! A look is allowed in user space, and where the interrupted task could have been preempted: its
 //! preemption counter is 0, and it is not in an interrupt or a softirq. Then its stack is what it
@@ -141,7 +141,7 @@ use crate::{
             PreemptGuard, //
         },
         irq_work::StaticTrigger,
-        looks,
+        looks::Looks,
         task::{
             self,
             Comm,
@@ -475,7 +475,7 @@ impl Transition {
 
     /// Tries to switch all remaining tasks, and returns what to do next.
     #[doc(alias = "klp_try_complete_transition")]
-    pub(crate) fn try_complete(&mut self, patch: &Patch) -> Progress {
+    pub(crate) fn try_complete(&mut self, patch: &Patch, looks: &Looks) -> Progress {
         // ORDERING: Before any task is looked at, so that one that switches itself meanwhile
         // counts, and one that is counted is seen to have switched; pairs with `note_switched`.
         let switched = SELF_SWITCHED.load(Acquire);
@@ -499,7 +499,7 @@ impl Transition {
             Attempt::Failed => {
                 note_left(task);
                 if task.is_runnable() {
-                    looks::want(task);
+                    looks.want(task);
                     busy = true;
                 }
                 Cost::Heavy
@@ -549,7 +549,7 @@ impl Transition {
             );
         }
         if busy {
-            looks::start(self.backoff.looks());
+            looks.start(&CpusReadGuard::new(), self.backoff.looks());
         }
         Progress::Remaining(
             self.backoff.step(elapsed),

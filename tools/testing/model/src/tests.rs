@@ -3,6 +3,7 @@
 //! The models.
 
 use crate::{
+    kapi::looks::Looks,
     klp::patch_state::PatchStateExt,
     machine::{Machine, Setup},
     patch::{Ops, Patch},
@@ -53,6 +54,7 @@ fn explore(name: &str, preemptions: usize, setup: Setup, body: fn(Rc<Machine>)) 
 struct Registry {
     machine: Rc<Machine>,
     ops: Ops,
+    looks: Looks,
     running: Option<Transition>,
 }
 
@@ -61,6 +63,8 @@ impl Registry {
         let mut registry = Self {
             machine: machine.clone(),
             ops: Ops::new(),
+            // SAFETY: There is one registry at a time.
+            looks: unsafe { Looks::new() },
             running: None,
         };
         // The atomic variables of the core are made before there is a second thread: by a
@@ -110,7 +114,7 @@ impl Registry {
         let Some(mut running) = self.running.take() else {
             return true;
         };
-        match running.try_complete(patch) {
+        match running.try_complete(patch, &self.looks) {
             Progress::Complete => {
                 running.complete(&mut [], patch, &mut self.ops);
                 self.machine.check();
@@ -538,7 +542,7 @@ fn last_switch() {
         let Some(running) = &mut registry.running else {
             unreachable!("just started");
         };
-        let known = match running.try_complete(&patch) {
+        let known = match running.try_complete(&patch, &registry.looks) {
             Progress::Complete => true,
             Progress::Remaining(_, wake_at) => wake_at.arm(),
         };
