@@ -33,10 +33,42 @@ unsigned long livepatch_select(unsigned long ip);
 /* The function of every ftrace_ops of the core. */
 void livepatch_ftrace_thunk(unsigned long ip, unsigned long parent_ip,
 			    struct ftrace_ops *ops, struct ftrace_regs *fregs);
-unsigned long livepatch_ftrace_flags(void);
+/* The flags of such an ops; with @save_regs, it is called with all registers wherever it is. */
+unsigned long livepatch_ftrace_flags(bool save_regs);
 bool livepatch_has_direct_call(unsigned long ip);
 /* Whether @address is in the part of a module that is freed when it has been initialised. */
 bool livepatch_in_module_init(unsigned long address);
+int ftrace_is_dead(void);
+
+/* A function, by where ftrace intercepts it, whose calls are to jump to @target, which is even. */
+struct livepatch_jump {
+	unsigned long ip;
+	unsigned long target;
+};
+
+/* Whether ftrace can write jumps in this kernel. */
+bool livepatch_can_jump(void);
+/*
+ * Lets ftrace write jumps, all or none. -EINVAL if one of the functions has a direct call, -ENOMEM,
+ * -ENODEV if ftrace is dead. It may also have died meanwhile: then it is not known whether the
+ * jumps have been written, and 0 is returned.
+ */
+int livepatch_add_jumps(const struct livepatch_jump *jumps, unsigned int count);
+/*
+ * Takes them away, all or none. -ENOMEM, -ENODEV if ftrace is dead: then calls may go on to jump.
+ */
+int livepatch_remove_jumps(const struct livepatch_jump *jumps, unsigned int count);
+
+/*
+ * Functions of this module that nobody calls. The calls of the first one jump, to the second one,
+ * as long as there can be jumps at all, and the third one is intercepted: so neither becomes empty
+ * what ftrace knows of the jumps, nor a filter.
+ */
+void livepatch_jump_anchor(void);
+void livepatch_jump_anchor_target(void);
+void livepatch_filter_anchor(void);
+/* Whether @address is in the part of a module that stays when it has been initialised. */
+bool livepatch_module_keeps(struct module *mod, unsigned long address);
 /* The part of a module's memory that @address is in; false if it is not in the module. */
 bool livepatch_module_memory(struct module *mod, unsigned long address, unsigned long *start,
 			     unsigned long *end);

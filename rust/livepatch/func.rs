@@ -6,7 +6,10 @@
 
 use crate::{
     kapi::{
-        ftrace,
+        ftrace::{
+            self,
+            CallSite, //
+        },
         kobject::Kobject, //
     },
     klp::descriptor::{
@@ -214,10 +217,15 @@ impl Func {
         }
     }
 
+    /// Where ftrace intercepts the function; `None` if it cannot, or the object is not loaded.
+    pub(crate) fn site(&self) -> Option<CallSite> {
+        ftrace::location(self.old.address, self.old.size)
+    }
+
     /// Sets where `hook` intercepts the function and where it sends calls. `None` if ftrace cannot
     /// intercept the function.
     pub(crate) fn set_target(&self, hook: &mut Hook) -> Option<()> {
-        let site = ftrace::location(self.old.address, self.old.size)?;
+        let site = self.site()?;
         match self.change {
             Change::Replace { entry, size, .. } => hook.set_target(site, Some(entry), size),
             Change::Nop => hook.set_target(site, None, 0),

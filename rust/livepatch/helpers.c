@@ -59,7 +59,7 @@ notrace int livepatch_current_patch_state(void)
 	return READ_ONCE(current->patch_state);
 }
 
-unsigned long livepatch_ftrace_flags(void)
+unsigned long livepatch_ftrace_flags(bool save_regs)
 {
 	unsigned long flags = FTRACE_OPS_FL_DYNAMIC | FTRACE_OPS_FL_IPMODIFY |
 			      FTRACE_OPS_FL_PERMANENT;
@@ -68,7 +68,7 @@ unsigned long livepatch_ftrace_flags(void)
 	 * Without argument registers in ftrace_regs, the instruction pointer can only be set in a
 	 * full pt_regs.
 	 */
-	if (!IS_ENABLED(CONFIG_HAVE_DYNAMIC_FTRACE_WITH_ARGS))
+	if (save_regs || !IS_ENABLED(CONFIG_HAVE_DYNAMIC_FTRACE_WITH_ARGS))
 		flags |= FTRACE_OPS_FL_SAVE_REGS;
 	return flags;
 }
@@ -85,6 +85,106 @@ bool livepatch_in_module_init(unsigned long address)
 	guard(rcu)();
 	mod = __module_address(address);
 	return mod && within_module_init(address, mod);
+}
+
+#ifdef CONFIG_DYNAMIC_FTRACE_WITH_JMP
+
+/*
+ * ftrace asks this when a jump comes to a function where somebody changes the instruction pointer,
+ * which is this module's own handler (..._SELF), and when somebody who does that is registered for
+ * a function with a jump (..._PEER). It does not ask when the filter of the latter grows later.
+ */
+static int share_jump(struct ftrace_ops *ops, unsigned long ip, enum ftrace_ops_cmd cmd)
+{
+	return cmd == FTRACE_OPS_CMD_ENABLE_SHARE_IPMODIFY_PEER ? -EBUSY : 0;
+}
+
+static struct ftrace_ops jump_ops = {
+	.ops_func = share_jump,
+};
+
+/*
+ * The kernel's two functions are not called through pointers: since nothing in vmlinux does that,
+ * a kernel with IBT seals them, and an indirect call would be an exception.
+ */
+static int update_jumps(const struct livepatch_jump *jumps, unsigned int count, bool add)
+{
+	struct ftrace_hash *hash;
+	int ret = 0;
+
+	/* On a dead ftrace, an update changes nothing and succeeds. */
+	if (ftrace_is_dead())
+		return -ENODEV;
+	hash = alloc_ftrace_hash(FTRACE_HASH_DEFAULT_BITS);
+	if (!hash)
+		return -ENOMEM;
+	for (unsigned int i = 0; !ret && i < count; i++)
+		if (!add_ftrace_hash_entry_direct(hash, jumps[i].ip, ftrace_jmp_set(jumps[i].target)))
+			ret = -ENOMEM;
+	/* They copy what they need. */
+	if (!ret && add)
+		ret = update_ftrace_direct_add(&jump_ops, hash);
+	else if (!ret)
+		ret = update_ftrace_direct_del(&jump_ops, hash);
+	free_ftrace_hash(hash);
+	return ret;
+}
+
+bool livepatch_can_jump(void)
+{
+	return true;
+}
+
+int livepatch_add_jumps(const struct livepatch_jump *jumps, unsigned int count)
+{
+	return update_jumps(jumps, count, true);
+}
+
+int livepatch_remove_jumps(const struct livepatch_jump *jumps, unsigned int count)
+{
+	int ret = update_jumps(jumps, count, false);
+
+	/* It may have died of this update, and not have got to all functions. */
+	return ret ?: ftrace_is_dead() ? -ENODEV : 0;
+}
+
+#else /* !CONFIG_DYNAMIC_FTRACE_WITH_JMP */
+
+bool livepatch_can_jump(void)
+{
+	return false;
+}
+
+int livepatch_add_jumps(const struct livepatch_jump *jumps, unsigned int count)
+{
+	return -EOPNOTSUPP;
+}
+
+int livepatch_remove_jumps(const struct livepatch_jump *jumps, unsigned int count)
+{
+	return -EOPNOTSUPP;
+}
+
+#endif /* CONFIG_DYNAMIC_FTRACE_WITH_JMP */
+
+noinline void livepatch_jump_anchor(void)
+{
+	barrier();
+}
+
+noinline notrace void livepatch_jump_anchor_target(void)
+{
+	barrier();
+}
+
+noinline void livepatch_filter_anchor(void)
+{
+	barrier();
+}
+
+bool livepatch_module_keeps(struct module *mod, unsigned long address)
+{
+	return within_module_core(address, mod);
 }
 
 bool livepatch_module_memory(struct module *mod, unsigned long address, unsigned long *start,

@@ -91,6 +91,10 @@ module! {
     description: "Kernel live patching core in Rust",
     license: "GPL",
     params: {
+        direct: u8 {
+            default: 0,
+            description: "Lets calls jump to replacements outside transitions (0: no, 1: yes)",
+        },
         stall_warning: u32 {
             default: 3600,
             description: "Seconds after which the log warns of an unfinished transition (0: never)",

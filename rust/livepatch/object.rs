@@ -209,6 +209,15 @@ impl Object {
         self.funcs.iter().zip(self.hooks.iter())
     }
 
+    /// What redirects its functions, other than those that are gone when the object has been
+    /// initialised.
+    pub(crate) fn lasting_hooks(&self) -> impl Iterator<Item = &Hook> {
+        let stays = |address| self.module.is_none_or(|module| module.keeps(address));
+        self.hooks
+            .iter()
+            .filter(move |hook| hook.site().is_some_and(|site| stays(site.address())))
+    }
+
     /// Lets the calling task's state decide for all functions, or not.
     pub(crate) fn set_transition(&self, transition: bool) {
         for hook in &self.hooks {

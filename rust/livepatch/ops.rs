@@ -22,6 +22,44 @@
 //! ftrace does not take it out of a filter any more, and would take the next function at its
 //! address for one that is intercepted; so the filter has to go with it.
 //!
+//! # Jumps
+//!
+//! With the module parameter `direct`, calls jump to the replacement, without a handler, while no
+//! transition of the patch is under way. [`Ops::add_jumps`] has ftrace write the jumps and then
+//! takes the functions out of the filter of the shared ops; [`Ops::remove_jumps`] puts those of one
+//! patch back first, before a transition of that patch is prepared. In between, ftrace calls the
+//! handler and jumps itself, which wins and leads to the same code, since no task's state matters
+//! then. The slots and their stacks are as ever, so that the handler finds the function.
+//!
+//! * ftrace goes through a list of those who want to be called, of which the handler and the jumps
+//!   are two entries, with preemption disabled. All CPUs are synchronised with between the two
+//!   steps, either way: who has passed the jump before it came must not find the handler gone.
+//! * ftrace skips the jump if it comes from an entry that has not saved all registers. A task may
+//!   be preempted in such an entry since before the jump was added, for instance if the function is
+//!   traced. So the shared ops, too, asks for all registers, and the functions have no other entry
+//!   from when they are patched. A task that was in one before that holds up the transition by
+//!   which the patch was enabled ([`mod@crate::stack`]).
+//! * A task on the way by a jump, while ftrace calls others too, shows the return address of the
+//!   call on its stack or, when that has been replaced, the first address of the code: like one
+//!   that comes from a handler, and it is found in the same way.
+//! * While ftrace goes through the list, it does so once more in the same context, but not a third
+//!   time. A function that is called by a handler which is called that deep runs the original code.
+//!   That is so wherever two users share a function, as with tracers and with the C core; and while
+//!   a function changes between handler and jump, it has two.
+//!
+//! There are no jumps
+//!
+//! * from a function in the init section of a module, which ftrace forgets when it is freed;
+//! * from one with a direct call of somebody else;
+//! * to code at an odd address ([`ftrace::Jump`]).
+//!
+//! A function whose module goes needs no handler again, since nobody calls it: its jump is removed
+//! alone ([`Ops::detach`]). A function of this module that nobody calls is in the filter as long as
+//! there can be jumps, so that the filter is never empty.
+//!
+//! If ftrace dies, jumps stay, so the patches whose functions jump can be neither disabled nor
+//! replaced any more.
+//!
 //! # Contexts and concurrency
 //!
 //! [`Ops`] is changed under the registry lock, in process context; it sleeps. Handlers
@@ -37,7 +75,10 @@ use crate::{
             self,
             CallSite,
             Change,
-            FtraceOps, //
+            FtraceOps,
+            Jump,
+            JumpAnchor,
+            Registers, //
         }, //
     },
     klp::descriptor::EntryPoint,
@@ -164,28 +205,36 @@ pub(crate) struct AttachError {
 /// # Invariants
 ///
 /// Handlers use the view of `table`. `shared` is registered exactly while `in_shared` is not 0, and
-/// every address in a filter has a slot. `scratch` has room for every intercepted address.
+/// every address in a filter has a slot, other than that of `anchors`. `scratch` has room for every
+/// intercepted address. The functions in `jumps` are in no filter; they have a slot too. While
+/// there are any, `anchors` is there.
 pub(crate) struct Ops {
     shared: FtraceOps,
     /// How many functions are intercepted by `shared`.
     in_shared: usize,
     /// Functions with a direct call, or that are freed: each has an ops of its own.
     singles: KVec<(CallSite, FtraceOps)>,
+    /// Functions whose calls jump.
+    jumps: KVVec<Jump>,
+    /// While there can be jumps: one of them, and what is in the filter of `shared`.
+    anchors: Option<(JumpAnchor, CallSite)>,
     table: KBox<Functions>,
     scratch: KVVec<CallSite>,
 }
 
 impl Ops {
-    /// Nothing intercepted yet.
+    /// Nothing intercepted yet. `registers` must be all if there are to be jumps.
     ///
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub(crate) fn new() -> Result<Self> {
+    pub(crate) fn new(registers: Registers) -> Result<Self> {
         let ops = Self {
-            shared: FtraceOps::new()?,
+            shared: FtraceOps::new(registers)?,
             in_shared: 0,
             singles: KVec::new(),
+            jumps: KVVec::new(),
+            anchors: None,
             table: new_table(&[])?,
             scratch: KVVec::new(),
         };
@@ -202,7 +251,7 @@ impl Ops {
     fn make_room(&mut self, hooks: &[Hook]) -> Result {
         self.scratch.clear();
         self.scratch.reserve(
-            self.in_shared + self.singles.len() + hooks.len(),
+            self.in_shared + self.singles.len() + self.jumps.len() + hooks.len(),
             GFP_KERNEL,
         )?;
         let used = |slot: &&Slot| !slot.top().is_null();
@@ -357,7 +406,7 @@ impl Ops {
     /// Intercepts one function with an ops of its own.
     fn intercept_single(&mut self, site: CallSite) -> Result {
         self.singles.reserve(1, GFP_KERNEL)?;
-        let mut single = FtraceOps::new()?;
+        let mut single = FtraceOps::new(Registers::Arguments)?;
         single.filter(&mut [site], Change::Add)?;
         single.register()?;
         self.singles
@@ -369,6 +418,18 @@ impl Ops {
     fn release(&mut self, count: usize) {
         let mut scratch = core::mem::take(&mut self.scratch);
         let sites = scratch.get_mut(..count).unwrap_or_default();
+
+        // Those whose calls jump: their module goes. They are in no filter.
+        let jumps = partition(sites, |site| {
+            self.jumps.iter().any(|jump| jump.site() == site)
+        });
+        let (jumps, sites) = sites.split_at_mut(jumps);
+        let kept = self.keep_jumps(jumps.iter().copied());
+        if let Some(leaving) = self.jumps.get(kept..).filter(|jumps| !jumps.is_empty()) {
+            // If ftrace is dead, the code is still there, but nobody calls the function.
+            let _ = remove_jumps(leaving);
+        }
+        self.jumps.truncate(kept);
 
         // Bring those of the shared ops to the front.
         let is_shared = |site| !self.singles.iter().any(|(own, _)| *own == site);
@@ -405,12 +466,147 @@ impl Ops {
 
     /// Takes functions out of the filter of the shared ops, all or none; waits for memory.
     fn remove_from_shared(&mut self, sites: &mut [CallSite]) -> Result {
-        loop {
-            match self.shared.filter(sites, Change::Remove) {
-                Err(ENOMEM) => cpu::wait_for_memory(),
-                result => return result,
+        with_memory(|| self.shared.filter(sites, Change::Remove))
+    }
+
+    /// Makes jumps possible, if this was made with all registers. Functions must be intercepted
+    /// already. Sleeps.
+    ///
+    /// # Errors
+    ///
+    /// The errors of [`JumpAnchor::new`]; there are no jumps then.
+    pub(crate) fn allow_jumps(&mut self) -> Result {
+        let site = ftrace::filter_anchor().ok_or(EOPNOTSUPP)?;
+        self.scratch.clear();
+        self.scratch.push(site, GFP_KERNEL)?;
+        self.intercept_batch(1)?;
+        match JumpAnchor::new() {
+            Ok(anchor) => {
+                self.anchors = Some((anchor, site));
+                Ok(())
+            }
+            Err(error) => {
+                self.release_filter_anchor(site);
+                Err(error)
             }
         }
+    }
+
+    /// Makes jumps impossible again. There must be none. May sleep for a long time.
+    pub(crate) fn forbid_jumps(&mut self) {
+        if let Some((anchor, site)) = self.anchors.take() {
+            drop(anchor);
+            self.release_filter_anchor(site);
+        }
+    }
+
+    fn release_filter_anchor(&mut self, site: CallSite) {
+        self.scratch.clear();
+        let fits = self.scratch.push_within_capacity(site);
+        kernel::warn_on!(fits.is_err());
+        self.release(1);
+    }
+
+    /// Returns whether there can be jumps.
+    pub(crate) fn can_jump(&self) -> bool {
+        self.anchors.is_some()
+    }
+
+    /// Lets calls of the functions of `hooks` jump to what runs there, as far as possible. Nothing
+    /// may be in transition, and the functions must stay until their hooks are detached. Sleeps.
+    ///
+    /// # Errors
+    ///
+    /// Functions without a jump stay with the handler. `EINVAL` if somebody has just attached a
+    /// direct call to one of them, and `ENOMEM`: it is worth another try. `ENODEV` if ftrace is
+    /// dead.
+    pub(crate) fn add_jumps<'h>(&mut self, hooks: impl Iterator<Item = &'h Hook>) -> Result {
+        if !self.can_jump() {
+            return Ok(());
+        }
+        let mut new = KVVec::new();
+        for jump in hooks.filter_map(|hook| self.jump_of(hook)) {
+            new.push(jump, GFP_KERNEL)?;
+        }
+        if new.is_empty() {
+            return Ok(());
+        }
+        self.jumps.reserve(new.len(), GFP_KERNEL)?;
+        // SAFETY: The code of a hook has the function's prototype. It stays while the hook is
+        // attached, and so does the function; the jump is removed before the hook is detached.
+        unsafe { ftrace::add_jumps(&new) }?;
+        self.scratch.clear();
+        for jump in new {
+            let fits = self.jumps.push_within_capacity(jump).is_ok()
+                && self.scratch.push_within_capacity(jump.site()).is_ok();
+            kernel::warn_on!(!fits);
+        }
+        // Whoever was called by ftrace when there was no jump has called the handler.
+        cpu::synchronize_all();
+        let mut scratch = core::mem::take(&mut self.scratch);
+        self.shrink_shared(&mut scratch);
+        self.scratch = scratch;
+        Ok(())
+    }
+
+    /// The jump that calls of the function of `hook` can make; `None` if they need a handler.
+    fn jump_of(&self, hook: &Hook) -> Option<Jump> {
+        let site = hook.site.filter(|_| hook.attached)?;
+        let is_top = core::ptr::eq(self.table.find(hook.ip())?.top(), &*hook.node);
+        let target = hook.node.target();
+        let needs_handler = target == ORIGINAL
+            || ftrace::has_direct_call(site)
+            || self.singles.iter().any(|(own, _)| *own == site);
+        Jump::new(site, target).filter(|_| is_top && !needs_handler)
+    }
+
+    /// Lets calls of the functions at `sites` go through handlers again, before a transition is
+    /// prepared. Sleeps.
+    ///
+    /// # Errors
+    ///
+    /// `EBUSY` if somebody has come to one of the functions who changes the instruction pointer;
+    /// `ENODEV` if ftrace is dead. Calls go where they went then.
+    pub(crate) fn remove_jumps(&mut self, sites: impl Iterator<Item = CallSite>) -> Result {
+        if self.jumps.is_empty() {
+            return Ok(());
+        }
+        let kept = self.keep_jumps(sites);
+        let leaving = self.jumps.get(kept..).unwrap_or_default();
+        if leaving.is_empty() {
+            return Ok(());
+        }
+        self.scratch.clear();
+        for jump in leaving {
+            let fits = self.scratch.push_within_capacity(jump.site());
+            kernel::warn_on!(fits.is_err());
+        }
+        with_memory(|| self.shared.filter(&mut self.scratch, Change::Add))?;
+        self.in_shared += leaving.len();
+        // Whoever was called by ftrace when there was no handler has jumped.
+        cpu::synchronize_all();
+        if let Err(error) = remove_jumps(leaving) {
+            let mut scratch = core::mem::take(&mut self.scratch);
+            self.shrink_shared(&mut scratch);
+            self.scratch = scratch;
+            return Err(error);
+        }
+        self.jumps.truncate(kept);
+        Ok(())
+    }
+
+    /// Brings the jumps from `sites`, if there are any, behind the others, and returns how many
+    /// others there are.
+    fn keep_jumps(&mut self, sites: impl Iterator<Item = CallSite>) -> usize {
+        let mut kept = self.jumps.len();
+        for site in sites {
+            let mut others = self.jumps.iter().take(kept);
+            if let Some(index) = others.position(|jump| jump.site() == site) {
+                kept -= 1;
+                self.jumps.swap(index, kept);
+            }
+        }
+        kept
     }
 
     /// Takes hooks off: those that `unlink` gives to the batch. When this returns, no handler uses
@@ -462,11 +658,27 @@ impl Ops {
 
 impl Drop for Ops {
     fn drop(&mut self) {
+        self.forbid_jumps();
         self.singles.clear();
         self.shared.unregister();
         // SAFETY: Handlers that still have the table are waited for below, before it is dropped.
         unsafe { handler::set_table(None) };
         cpu::synchronize_all();
+    }
+}
+
+/// Removes jumps, all or none; waits for memory.
+fn remove_jumps(jumps: &[Jump]) -> Result {
+    with_memory(|| ftrace::remove_jumps(jumps))
+}
+
+/// Does what has no way to fail for want of memory again until there is some.
+fn with_memory(mut what: impl FnMut() -> Result) -> Result {
+    loop {
+        match what() {
+            Err(ENOMEM) => cpu::wait_for_memory(),
+            result => return result,
+        }
     }
 }
 
@@ -498,7 +710,7 @@ fn tell_direct_callers(sites: &mut [CallSite]) {
     if sites.is_empty() {
         return;
     }
-    if let Ok(mut messenger) = FtraceOps::new() {
+    if let Ok(mut messenger) = FtraceOps::new(Registers::Arguments) {
         let told = messenger
             .filter(sites, Change::Add)
             .and_then(|()| messenger.register());

@@ -6,6 +6,7 @@
 //! for functions that take it.
 
 use crate::{
+    func::Func,
     kapi::{
         kobject::Kobject,
         module::{
@@ -298,6 +299,23 @@ impl Patch {
         self.objects
             .iter()
             .for_each(|object| object.set_transition(transition));
+    }
+
+    /// Lets calls of all functions go through handlers, not jump, before a transition. Sleeps.
+    ///
+    /// # Errors
+    ///
+    /// The errors of [`Ops::remove_jumps`], after a message.
+    pub(crate) fn remove_jumps(&self, ops: &mut Ops) -> Result {
+        let funcs = self.objects.iter().flat_map(Object::funcs);
+        ops.remove_jumps(funcs.filter_map(Func::site))
+            .inspect_err(|error| {
+                pr_err!(
+                    "'{}': calls that jump cannot go through a handler again ({})\n",
+                    self.name(),
+                    error.to_errno()
+                );
+            })
     }
 
     /// Takes off all redirections.

@@ -73,6 +73,10 @@ use kernel::{
     time::msecs_to_jiffies, //
 };
 
+/// The time from the end of a transition, or from when a module comes, until calls may jump, in
+/// milliseconds: more may follow, for which they would have to go through handlers again.
+const JUMP_DELAY_MS: u32 = 1_000;
+
 /// So many passes follow each other if all tasks switch during one.
 const PASSES_AT_ONCE: usize = 3;
 
@@ -88,6 +92,15 @@ pub(crate) struct Runtime {
     pub(crate) looks: Looks,
     /// Completed when the built-in core is in charge again.
     pub(crate) handed_back: Arc<Completion>,
+}
+
+impl Runtime {
+    /// Has [`Registry::add_jumps`] called some time later, if there can be jumps.
+    fn add_jumps_later(&self) {
+        if self.ops.can_jump() {
+            JUMP_WORK.run_after(&self.queue, msecs_to_jiffies(JUMP_DELAY_MS));
+        }
+    }
 }
 
 /// A transition, and which patch it is of.
@@ -164,6 +177,10 @@ mod lock {
     // SAFETY: `init` initialises it before anything uses it.
     pub(super) static RELEASE_WORK: StaticWork = unsafe { StaticWork::uninit() };
 
+    /// Lets calls jump.
+    // SAFETY: `init` initialises it before anything uses it.
+    pub(super) static JUMP_WORK: StaticWork = unsafe { StaticWork::uninit() };
+
     /// Makes the lock and the work items usable.
     ///
     /// # Safety
@@ -179,11 +196,14 @@ mod lock {
         // SAFETY: Called once and first, by the safety requirements.
         unsafe { RELEASE_WORK.init::<ReleaseModules>() };
         // SAFETY: Called once and first, by the safety requirements.
+        unsafe { JUMP_WORK.init::<AddJumps>() };
+        // SAFETY: Called once and first, by the safety requirements.
         unsafe { transition::init_last_switch::<LastSwitch>() };
     }
 }
 use lock::{
     FREE_WORK,
+    JUMP_WORK,
     PASS,
     RELEASE_WORK, //
 };
@@ -221,6 +241,15 @@ struct ReleaseModules;
 impl Work for ReleaseModules {
     fn run() {
         release_modules();
+    }
+}
+
+/// The work of [`Registry::add_jumps`].
+struct AddJumps;
+
+impl Work for AddJumps {
+    fn run() {
+        REGISTRY.lock().add_jumps();
     }
 }
 
@@ -362,6 +391,7 @@ impl Registry {
             return;
         };
         transition.complete(parts.older, parts.patch, &mut parts.runtime.ops);
+        parts.runtime.add_jumps_later();
         parts.patch.notify_transition();
         if parts.patch.is_enabled() && parts.patch.replaces() {
             // They have been disabled.
@@ -380,6 +410,21 @@ impl Registry {
         }
         if let Some(runtime) = &self.runtime {
             FREE_WORK.run_after(&runtime.queue, 0);
+        }
+    }
+
+    /// Lets calls jump to replacements, unless a transition is under way; its end leads here again.
+    fn add_jumps(&mut self) {
+        let Some(runtime) = self.runtime.as_mut().filter(|_| self.running.is_none()) else {
+            return;
+        };
+        let objects = self.patches.iter().flat_map(|patch| patch.objects.iter());
+        // If ftrace is dead, they stay with the handler.
+        if let Err(EINVAL | ENOMEM) = runtime
+            .ops
+            .add_jumps(objects.flat_map(Object::lasting_hooks))
+        {
+            runtime.add_jumps_later();
         }
     }
 
@@ -474,6 +519,7 @@ impl Registry {
         }
         let (patch, ops) = (parts.patch, &mut parts.runtime.ops);
         pr_notice!("enabling patch '{}'\n", patch.name());
+        patch.remove_jumps(ops)?;
 
         let mut transition = Transition::init(patch, Target::Patched);
         // ORDERING: The release store in `Slot::push` puts the transition flags before the
@@ -488,6 +534,7 @@ impl Registry {
             pr_warn!("failed to enable patch '{}'\n", patch.name());
             transition.cancel(patch, ops);
             patch.notify_transition();
+            parts.runtime.add_jumps_later();
             return Err(error);
         }
 
@@ -508,6 +555,7 @@ impl Registry {
             return Err(EBUSY);
         }
         let patch = parts.patch;
+        patch.remove_jumps(&mut parts.runtime.ops)?;
         let mut transition = Transition::init(patch, Target::Unpatched);
         let patched = patch
             .objects
@@ -673,6 +721,7 @@ pub(crate) fn cancel_work() {
     PASS.cancel();
     FREE_WORK.cancel();
     RELEASE_WORK.cancel();
+    JUMP_WORK.cancel();
 }
 
 /// Registers a patch and starts to enable it. Process context; sleeps.
@@ -682,7 +731,7 @@ pub(crate) fn cancel_work() {
 /// * `EINVAL`: incomplete description, module not marked as a livepatch, not compatible with the
 ///   states of installed patches, a symbol that is not clear, a name that is too long, a function
 ///   that ftrace cannot intercept.
-/// * `ENODEV`: the module is going.
+/// * `ENODEV`: the module is going, or ftrace is dead.
 /// * `EEXIST`: the module has registered a patch already, or describes an object or function twice.
 /// * `EBUSY`: another patch is in transition, or somebody else changes the instruction pointer in
 ///   one of the functions.
@@ -743,7 +792,8 @@ fn patch_object(object: &mut Object, ops: &mut Ops) -> Result {
 /// # Errors
 ///
 /// `EINVAL` if the patch is in that state already or is gone: a disabled patch is enabled again
-/// only by loading its module anew. `EBUSY` if another patch is in transition.
+/// only by loading its module anew. `EBUSY` if another patch is in transition. If calls jump, the
+/// errors of [`Ops::remove_jumps`].
 pub(crate) fn set_enabled(id: PatchId, enabled: bool) -> Result {
     let mut registry = REGISTRY.lock();
     let index = registry.position(id).ok_or(EINVAL)?;
@@ -797,6 +847,9 @@ pub(crate) fn module_coming(module: ModulePtr) -> Result<Result, NotInCharge> {
     let mut registry = lock_in_charge()?;
     let result = registry.patch_module(module);
     registry.update_stack_check();
+    if let Some(runtime) = &registry.runtime {
+        runtime.add_jumps_later();
+    }
     Ok(result)
 }
 

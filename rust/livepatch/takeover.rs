@@ -43,7 +43,10 @@ use crate::{
     abi, bindings,
     kapi::{
         dyndbg::cstr,
-        ftrace,
+        ftrace::{
+            self,
+            Registers, //
+        },
         in_flight,
         kallsyms,
         kobject::Kobject,
@@ -66,6 +69,7 @@ use crate::{
     },
     sysfs::RootDirectory,
 };
+use core::borrow::Borrow;
 use kernel::{
     ffi::c_long,
     prelude::*,
@@ -161,7 +165,13 @@ impl TakeOver {
         // SAFETY: The module takes over once only.
         let looks = unsafe { Looks::new() };
         let handed_back = Arc::pin_init(Completion::new(), GFP_KERNEL)?;
-        let mut ops = Ops::new()?;
+        let direct = wants_jumps();
+        let registers = if direct && ftrace::can_jump() {
+            Registers::All
+        } else {
+            Registers::Arguments
+        };
+        let mut ops = Ops::new(registers)?;
 
         let mut registry = REGISTRY.lock();
         let builtin = Builtin::lock();
@@ -190,6 +200,11 @@ impl TakeOver {
             return Err(error);
         }
         drop(builtin.drain());
+        if direct {
+            if let Err(error) = ops.allow_jumps() {
+                pr_warn!("calls cannot jump to replacements ({})\n", error.to_errno());
+            }
+        }
         registry.set_runtime(Runtime {
             root,
             ops,
@@ -219,6 +234,8 @@ impl Drop for TakeOver {
         drop(root);
         builtin.create_root();
         builtin.set_blocked(false);
+        // Before the last function leaves the filter, which waits for those on the way here.
+        ops.forbid_jumps();
         let hooks = &mut self.hooks;
         ops.detach(|batch| hooks.iter_mut().for_each(|hook| batch.unlink(hook)));
         drop(builtin);
@@ -233,6 +250,12 @@ impl Drop for TakeOver {
         pr_info!("the built-in core is in charge again\n");
         stay_if_stuck();
     }
+}
+
+/// Whether the module parameter asks for jumps.
+fn wants_jumps() -> bool {
+    // A reference to the value or the value itself, depending on the kernel's release.
+    *Borrow::<u8>::borrow(&crate::module_parameters::direct.value()) != 0
 }
 
 /// Does not return if ftrace still calls this module and cannot be stopped. Sleeps.

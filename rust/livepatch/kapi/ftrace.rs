@@ -7,7 +7,7 @@
 //! # Examples
 //!
 //! ```ignore
-//! let mut ops = FtraceOps::new()?;
+//! let mut ops = FtraceOps::new(Registers::Arguments)?;
 //! let site = ftrace::location(address, size).ok_or(EINVAL)?;
 //! ops.filter(&mut [site], Change::Add)?;
 //! ops.register()?;
@@ -15,6 +15,7 @@
 //! ops.unregister();
 //! ```
 
+use super::cpu;
 use crate::bindings;
 use core::mem::ManuallyDrop;
 use kernel::{
@@ -51,6 +52,15 @@ impl CallSite {
     }
 }
 
+/// What ftrace saves of the registers for a handler.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Registers {
+    /// What arguments are passed in, and the instruction pointer. Takes less time.
+    Arguments,
+    /// All, for whoever is called at such a function: one way through ftrace for all of them.
+    All,
+}
+
 /// A `struct ftrace_ops` whose function is the core's handler.
 ///
 /// # Invariants
@@ -85,13 +95,19 @@ pub(crate) fn is_stuck() -> bool {
     STUCK.load(Relaxed)
 }
 
+/// Notes that something of this module's is registered for good.
+fn set_stuck() {
+    // ORDERING: See `is_stuck`.
+    STUCK.store(true, Relaxed);
+}
+
 impl FtraceOps {
     /// Makes an ops that is not registered, with an empty filter.
     ///
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub(crate) fn new() -> Result<Self> {
+    pub(crate) fn new(registers: Registers) -> Result<Self> {
         let inner = KBox::pin_init(
             Opaque::ffi_init(|slot: *mut bindings::ftrace_ops| {
                 // SAFETY: `slot` is valid for writes, and all zeroes is what a static one starts
@@ -100,7 +116,8 @@ impl FtraceOps {
                 // SAFETY: Initialised above, and nobody else knows of it.
                 unsafe { (*slot).func = Some(bindings::livepatch_ftrace_thunk) };
                 // SAFETY: Evaluates a constant of the configuration.
-                let flags = unsafe { bindings::livepatch_ftrace_flags() };
+                let flags =
+                    unsafe { bindings::livepatch_ftrace_flags(registers == Registers::All) };
                 // SAFETY: Initialised above, and nobody else knows of it.
                 unsafe { (*slot).flags = flags };
             }),
@@ -164,8 +181,7 @@ impl FtraceOps {
         // SAFETY: It is registered, by the type's invariant.
         let ret = unsafe { bindings::unregister_ftrace_function(self.inner.get()) };
         if ret != 0 {
-            // ORDERING: See `is_stuck`.
-            STUCK.store(true, Relaxed);
+            set_stuck();
             return;
         }
         // INVARIANT: Just unregistered.
@@ -184,6 +200,122 @@ impl Drop for FtraceOps {
         // SAFETY: It is not used any more.
         unsafe { ManuallyDrop::drop(&mut self.inner) };
     }
+}
+
+/// A function and the code to which its calls are to jump.
+///
+/// # Invariants
+///
+/// The function is one that ftrace can intercept, and the code is at an even address.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub(crate) struct Jump(bindings::livepatch_jump);
+
+impl Jump {
+    /// Makes one from the function at `site` to `target`. `None` if that is odd: in the lowest bit,
+    /// ftrace notes that it is to jump.
+    pub(crate) fn new(site: CallSite, target: usize) -> Option<Self> {
+        // INVARIANT: By the invariant of `CallSite`; the target is even.
+        (target % 2 == 0).then_some(Self(bindings::livepatch_jump { ip: site.0, target }))
+    }
+
+    /// Returns where ftrace intercepts the function.
+    pub(crate) fn site(&self) -> CallSite {
+        // INVARIANT: It was made of a site.
+        CallSite(self.0.ip)
+    }
+}
+
+/// Changes functions so that their calls jump to other code without a handler, all or none.
+///
+/// Tracers and probes go on to work there; ftrace calls them before it jumps. Meanwhile nobody can
+/// attach a direct call of his own (`EINVAL` or, with `register_ftrace_direct()`, `EBUSY`), nor be
+/// registered to change the instruction pointer (`EBUSY`); but the filter of somebody who is
+/// registered may grow, and then the jump wins.
+///
+/// # Safety
+///
+/// The code must have the prototype of the function, and stay until the jump has been removed. The
+/// function must stay as long.
+///
+/// # Errors
+///
+/// `EINVAL` if one of them has a direct call; `ENODEV` if ftrace is dead; `ENOMEM`; `EOPNOTSUPP` if
+/// the kernel has no jumps. If ftrace dies meanwhile, the jumps count as added.
+pub(crate) unsafe fn add_jumps(jumps: &[Jump]) -> Result {
+    let count = u32::try_from(jumps.len()).map_err(|_| E2BIG)?;
+    // CAST: A `Jump` is a transparent wrapper.
+    let jumps = jumps.as_ptr().cast();
+    // SAFETY: There are `count` of them; the rest by the safety requirements.
+    to_result(unsafe { bindings::livepatch_add_jumps(jumps, count) })
+}
+
+/// Takes jumps away that have been added, all or none.
+///
+/// A task may be on the way to the code by one of them yet, as its stack shows.
+///
+/// # Errors
+///
+/// `ENODEV` if ftrace is dead: calls go on to jump, as far as is known. `ENOMEM`.
+pub(crate) fn remove_jumps(jumps: &[Jump]) -> Result {
+    let count = u32::try_from(jumps.len()).map_err(|_| E2BIG)?;
+    // CAST: A `Jump` is a transparent wrapper.
+    let jumps = jumps.as_ptr().cast();
+    // SAFETY: There are `count` of them.
+    to_result(unsafe { bindings::livepatch_remove_jumps(jumps, count) })
+}
+
+/// Returns whether ftrace can write jumps in this kernel.
+pub(crate) fn can_jump() -> bool {
+    // SAFETY: Evaluates a constant of the configuration.
+    unsafe { bindings::livepatch_can_jump() }
+}
+
+/// Being able to add jumps: as long as this exists, there is one, from a function of this module
+/// that nobody calls. ftrace waits for all tasks when the last one goes.
+pub(crate) struct JumpAnchor(Jump);
+
+impl JumpAnchor {
+    /// Adds that jump.
+    ///
+    /// # Errors
+    ///
+    /// The errors of [`add_jumps`]; `EOPNOTSUPP` if ftrace cannot intercept the function.
+    pub(crate) fn new() -> Result<Self> {
+        let target = bindings::livepatch_jump_anchor_target as *const () as usize;
+        let jump = anchor(bindings::livepatch_jump_anchor as *const () as usize)
+            .and_then(|site| Jump::new(site, target))
+            .ok_or(EOPNOTSUPP)?;
+        // SAFETY: Both functions do nothing, and stay as long as this module, whose memory stays
+        // for good if the jump cannot be removed.
+        unsafe { add_jumps(&[jump]) }?;
+        Ok(Self(jump))
+    }
+}
+
+impl Drop for JumpAnchor {
+    fn drop(&mut self) {
+        loop {
+            match remove_jumps(&[self.0]) {
+                Err(ENOMEM) => cpu::wait_for_memory(),
+                Err(_) => return set_stuck(),
+                Ok(()) => return,
+            }
+        }
+    }
+}
+
+/// Returns the place of a function of this module that nobody calls: a filter that has it does not
+/// become empty. `None` if ftrace cannot intercept it.
+pub(crate) fn filter_anchor() -> Option<CallSite> {
+    anchor(bindings::livepatch_filter_anchor as *const () as usize)
+}
+
+/// The place of the small function at `address`.
+fn anchor(address: usize) -> Option<CallSite> {
+    /// It is not further from the start of a function.
+    const MOST: usize = 16;
+    location(address, MOST)
 }
 
 /// Returns whether a direct call is attached at `site`: a BPF trampoline, for example. A snapshot.
