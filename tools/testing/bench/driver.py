@@ -414,16 +414,35 @@ class Driver:
             self.disable(patch)
             self.modules.unload(patch)
 
+        self.call_in_transition("call in transition", first)
+        if self.core == "rust":
+            self.direct_calls(first)
+        self.modules.unload("klp_bench_call")
+
+    def call_in_transition(self, metric: str, patch: str) -> None:
+        """What a call costs while a task sleeps in a function of the patch."""
         sleeper = Sleeper()
-        self.modules.load(first, "sleeper=1")
-        self.call("call in transition")
-        if settled(first):
+        self.modules.load(patch, "sleeper=1")
+        self.call(metric)
+        if settled(patch):
             raise Timeout("a transition that lasts")
         sleeper.end()
-        wait_until(lambda: settled(first), f"{first} complete")
-        self.disable(first)
-        self.modules.unload(first)
-        self.modules.unload("klp_bench_call")
+        wait_until(lambda: settled(patch), f"{patch} complete")
+        self.disable(patch)
+        self.modules.unload(patch)
+
+    def direct_calls(self, patch: str) -> None:
+        """What a call costs that jumps to the replacement, and what one where others do."""
+        self.modules.unload("livepatch")
+        self.modules.load("livepatch", "direct=1")
+        self.call_in_transition("call in transition, direct", patch)
+        self.enable(patch)
+        functions = TRACING / "enabled_functions"
+        jump = re.compile(r"^klp_bench_called .*\n\tdirect\(jmp\)", re.MULTILINE)
+        wait_until(lambda: bool(jump.search(functions.read_text())), "a jump")
+        self.call("call patched directly")
+        self.disable(patch)
+        self.modules.unload(patch)
 
 
 def raise_exit(signum: int, _frame: object) -> None:

@@ -135,7 +135,13 @@ class Targets(unittest.TestCase):
         patched, unpatched = Figure("call patched", 1), Figure("call unpatched", 1)
         for rust, reached in ((73.0, True), (80.0, False)):
             measured = samples(c={patched: [83], unpatched: [3]}, rust={patched: [rust], unpatched: [3]})
-            self.assertEqual(target("instructions", measured).reached, reached)
+            self.assertEqual(target("0.9 of the C core", measured).reached, reached)
+
+    def test_direct_calls(self) -> None:
+        directly, unpatched = Figure("call patched directly", 1), Figure("call unpatched", 1)
+        for patched, reached in ((12.0, True), (12.5, False)):
+            measured = samples(rust={directly: [patched], unpatched: [4]})
+            self.assertEqual(target("direct=1", measured).reached, reached)
 
     def test_executable_memory(self) -> None:
         def found(*pages: int) -> report.Target:
