@@ -265,6 +265,9 @@ class Driver:
         if "functions" in plan.parts:
             for count in plan.counts:
                 self.repeat(report.case(Figure("load", count)), partial(self.functions_again, count))
+            if self.core == "rust":
+                with self.direct():
+                    self.repeat("with direct=1", lambda _: self.functions_direct())
         if "vmlinux" in plan.parts:
             names = self.unused_functions()
             self.repeat(report.case(Figure("load", len(names), vmlinux=True)), lambda _: self.vmlinux(names))
@@ -337,6 +340,40 @@ class Driver:
             self.report(Figure("slab", count), (weight - slab()) / count)
         self.modules.unload(second)
         self.modules.unload(target)
+
+    @contextlib.contextmanager
+    def direct(self) -> Iterator[None]:
+        """Meanwhile calls jump to replacements."""
+        self.modules.unload("livepatch")
+        self.modules.load("livepatch", "direct=1")
+        yield
+        self.modules.unload("livepatch")
+        self.modules.load("livepatch")
+
+    def enable_and_jump(self, patch: str, function: str, count: int, replaced: str = "") -> float:
+        """Load a patch of so many functions with such names, and wait until their calls jump; the result is the time
+        until its transition was complete."""
+        _, complete = self.enable(patch, replaced=replaced)
+        functions = TRACING / "enabled_functions"
+        jump = re.compile(rf"^{function}.*\n\tdirect\(jmp\)", re.MULTILINE)
+        wait_until(lambda: len(jump.findall(functions.read_text())) == count, "jumps")
+        return complete
+
+    def functions_direct(self) -> None:
+        """How a patch is replaced and disabled if calls jump."""
+        count = self.plan.replace
+        patches = [f"klp_bench_patch_{count}_{letter}" for letter in "abc"]
+        targets = [f"klp_bench_{what}_{count}" for what in ("target", "second")]
+        for module in targets:
+            self.modules.load(module)
+        self.enable_and_jump(patches[0], r"klp_bench_\d+ ", count)
+        for metric, patch, replaced in zip(("replace same", "replace"), patches[1:], patches):
+            duration = self.enable_and_jump(patch, r"klp_bench_\d+ ", count, replaced)
+            self.report(Figure(f"{metric}, direct", count), duration)
+            self.modules.unload(replaced)
+        self.report(Figure("disable, direct", count), self.disable(patches[-1]))
+        for module in (patches[-1], *targets):
+            self.modules.unload(module)
 
     def unused_functions(self) -> List[str]:
         """Functions of vmlinux that can be patched and that nobody calls."""
@@ -433,16 +470,12 @@ class Driver:
 
     def direct_calls(self, patch: str) -> None:
         """What a call costs that jumps to the replacement, and what one where others do."""
-        self.modules.unload("livepatch")
-        self.modules.load("livepatch", "direct=1")
-        self.call_in_transition("call in transition, direct", patch)
-        self.enable(patch)
-        functions = TRACING / "enabled_functions"
-        jump = re.compile(r"^klp_bench_called .*\n\tdirect\(jmp\)", re.MULTILINE)
-        wait_until(lambda: bool(jump.search(functions.read_text())), "a jump")
-        self.call("call patched directly")
-        self.disable(patch)
-        self.modules.unload(patch)
+        with self.direct():
+            self.call_in_transition("call in transition, direct", patch)
+            self.enable_and_jump(patch, "klp_bench_called ", 1)
+            self.call("call patched directly")
+            self.disable(patch)
+            self.modules.unload(patch)
 
 
 def raise_exit(signum: int, _frame: object) -> None:

@@ -141,7 +141,16 @@ class Targets(unittest.TestCase):
         directly, unpatched = Figure("call patched directly", 1), Figure("call unpatched", 1)
         for patched, reached in ((12.0, True), (12.5, False)):
             measured = samples(rust={directly: [patched], unpatched: [4]})
-            self.assertEqual(target("direct=1", measured).reached, reached)
+            self.assertEqual(target("costs more with direct=1", measured).reached, reached)
+
+    def test_direct_price(self) -> None:
+        metrics = ("replace", "replace same", "disable")
+        without = {Figure(metric, 500): [1.0] for metric in metrics}
+        for slowest, reached in ((1.19, True), (1.21, False)):
+            direct = {Figure(f"{metric}, direct", 500): [1.1] for metric in metrics[1:]}
+            direct[Figure("replace, direct", 500)] = [slowest]
+            self.assertEqual(target("at most 1.2", samples(rust={**without, **direct})).reached, reached)
+        self.assertEqual(target("at most 1.2", samples(rust=without)).verdict, "not measured")
 
     def test_executable_memory(self) -> None:
         def found(*pages: int) -> report.Target:
