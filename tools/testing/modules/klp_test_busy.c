@@ -27,6 +27,10 @@ static bool busy = true;
 module_param(busy, bool, 0644);
 MODULE_PARM_DESC(busy, "whether the threads call the function, instead of sleeping");
 
+static unsigned int pause;
+module_param(pause, uint, 0444);
+MODULE_PARM_DESC(pause, "how many turns of an empty loop the threads make between two calls");
+
 bool klp_test_busy_usable;
 EXPORT_SYMBOL_GPL(klp_test_busy_usable);
 
@@ -75,6 +79,8 @@ static int call(void *unused)
 		default:
 			atomic_inc(&mixed);
 		}
+		for (unsigned int i = 0; i < pause; i++)
+			barrier();
 	}
 	return 0;
 }

@@ -15,7 +15,7 @@ MODULE_PARM_DESC(function, "the function");
 
 static char *mode = "ipmodify";
 module_param(mode, charp, 0444);
-MODULE_PARM_DESC(mode, "ipmodify: may change the instruction pointer, and does not; delay: holds callers up");
+MODULE_PARM_DESC(mode, "ipmodify: may change the instruction pointer, and does not; grow: likewise, but is registered for another function first; delay: holds callers up");
 
 static unsigned int ms = 1000;
 module_param(ms, uint, 0444);
@@ -35,6 +35,17 @@ static struct ftrace_ops ops = {
 	.flags = FTRACE_OPS_FL_IPMODIFY | FTRACE_OPS_FL_SAVE_REGS,
 };
 
+/* Nobody calls it. */
+static noinline void another_function(void)
+{
+	barrier();
+}
+
+static int hook(void *address)
+{
+	return ftrace_set_filter_ip(&ops, (unsigned long)address, 0, 0);
+}
+
 static int delay(struct kprobe *probe, struct pt_regs *regs)
 {
 	WRITE_ONCE(reached, true);
@@ -43,6 +54,12 @@ static int delay(struct kprobe *probe, struct pt_regs *regs)
 }
 
 static struct kprobe probe;
+
+static void stop(void)
+{
+	unregister_ftrace_function(&ops);
+	ftrace_free_filter(&ops);
+}
 
 static int __init hook_init(void)
 {
@@ -57,9 +74,17 @@ static int __init hook_init(void)
 	ret = register_kprobe(&probe);
 	if (ret)
 		return ret;
-	ret = ftrace_set_filter_ip(&ops, (unsigned long)probe.addr, 0, 0);
 	unregister_kprobe(&probe);
-	return ret ?: register_ftrace_function(&ops);
+	if (strcmp(mode, "grow"))
+		return hook(probe.addr) ?: register_ftrace_function(&ops);
+
+	ret = hook(another_function) ?: register_ftrace_function(&ops);
+	if (ret)
+		return ret;
+	ret = hook(probe.addr);
+	if (ret)
+		stop();
+	return ret;
 }
 
 static void __exit hook_exit(void)
@@ -68,8 +93,7 @@ static void __exit hook_exit(void)
 		unregister_kprobe(&probe);
 		return;
 	}
-	unregister_ftrace_function(&ops);
-	ftrace_free_filter(&ops);
+	stop();
 }
 
 module_init(hook_init);

@@ -7,6 +7,8 @@
 #include <linux/moduleparam.h>
 #include <linux/sched.h>
 #include <linux/string.h>
+#include <asm/ibt.h>
+#include <asm/linkage.h>
 
 static char *mode = "good";
 module_param(mode, charp, 0444);
@@ -38,6 +40,19 @@ static int new_value(void)
 {
 	return 2;
 }
+
+/* At an odd address, as a compiler may put it that saves space. */
+int new_at_odd_address(void);
+asm(".pushsection .text, \"ax\"\n"
+    "	.balign 2\n"
+    "	nop\n"
+    "	.type new_at_odd_address, @function\n"
+    "new_at_odd_address:\n"
+    ASM_ENDBR
+    "	movl $3, %eax\n"
+    ASM_RET
+    "	.size new_at_odd_address, . - new_at_odd_address\n"
+    ".popsection\n");
 
 static int new_zero(void)
 {
@@ -126,6 +141,8 @@ static int __init patch_init(void)
 		funcs[1] = (struct klp_func){ .old_name = "klp_test_other", .new_func = new_other };
 	else if (!strcmp(mode, "bad-replacement"))
 		funcs[0].new_func = (void *)8;
+	else if (!strcmp(mode, "odd"))
+		funcs[0].new_func = new_at_odd_address;
 
 	ret = klp_enable_patch(&patch);
 	if (!ret && !strcmp(mode, "twice"))

@@ -1,7 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# A function that is live patched is traced, probed, or has a BPF trampoline at the same time; on both cores.
+# A function that is live patched is traced, probed, or has a BPF trampoline at the same time; on both cores, and where
+# calls jump to the replacement.
 . "$(dirname "$0")/lib.sh"
 
 tracing=/sys/kernel/tracing
@@ -10,16 +11,31 @@ mount -t tracefs tracefs $tracing 2>/dev/null
 mount -t bpf bpf /sys/fs/bpf 2>/dev/null
 sysctl -qw kernel.bpf_stats_enabled=1
 
+# Until the calls of the function jump, unless $expect_jump says that there is a reason why they do not.
 patch_it() {
 	load klp_test_a vmlinux=1
 	wait_until 20 settled settled klp_test_a
+	[ -z "${expect_jump:-}" ] || wait_until 10 "a jump" jumps $function
+}
+jumps() { grep -A 1 "^$1 " $tracing/enabled_functions | grep -q 'direct(jmp)-->'; }
+
+# everywhere COMMAND...: on both cores, then on the Rust core with jumps.
+everywhere() {
+	on_both_cores "$@"
+	grep -q ' update_ftrace_direct_add$' /proc/kallsyms || return 0
+	say "on the Rust core, with jumps"
+	load livepatch direct=1
+	expect_jump=1
+	"$@"
+	expect_jump=
+	rmmod livepatch
 }
 is_patched() { grep -q '^patched by 1' /proc/version; }
 is_original() { grep -q '^Linux version' /proc/version; }
 
 with_bpf() {
 	[ -e /sys/kernel/btf/vmlinux ] || skip "the kernel lacks CONFIG_DEBUG_INFO_BTF"
-	on_both_cores "$@"
+	"$@"
 }
 
 # A BPF program at the function's entry or exit: $bpf_in and $bpf_out talk to the program that holds it.
@@ -43,7 +59,7 @@ detach() {
 }
 
 trampoline_first() {
-	local kind
+	local kind expect_jump=
 	for kind in fentry fexit; do
 		attach $kind
 		is_original
@@ -58,7 +74,7 @@ trampoline_first() {
 		is_original
 	done
 }
-test_bpf_before_the_patch() { with_bpf trampoline_first; }
+test_bpf_before_the_patch() { with_bpf everywhere trampoline_first; }
 
 patch_first() {
 	local kind
@@ -76,10 +92,12 @@ patch_first() {
 		detach
 	done
 }
-test_bpf_after_the_patch() { with_bpf patch_first; }
+# With jumps, it is refused: vm-direct.
+test_bpf_after_the_patch() { with_bpf on_both_cores patch_first; }
 
 # Another function without a trampoline, patched and not any more in either order.
 bpf_and_another() {
+	local expect_jump=
 	attach fentry
 	patch_it
 	load livepatch-cmdline
@@ -104,7 +122,7 @@ bpf_and_another() {
 	remove klp_test_a
 	is_original
 }
-test_bpf_and_another_function() { with_bpf bpf_and_another; }
+test_bpf_and_another_function() { with_bpf everywhere bpf_and_another; }
 
 hits() { awk -v event="$1" '$1 == event { print $2 }' $tracing/kprobe_profile; }
 
@@ -131,7 +149,7 @@ probed() {
 		: >$tracing/dynamic_events
 	done
 }
-test_probes() { on_both_cores probed; }
+test_probes() { everywhere probed; }
 
 traced() {
 	local tracer order
@@ -153,7 +171,7 @@ traced() {
 		done
 	done
 }
-test_tracers() { on_both_cores traced; }
+test_tracers() { everywhere traced; }
 
 # A function of a module that comes and goes, too.
 call_value() { [ "$(cat /sys/module/klp_test_target/parameters/value)" = "$1" ]; }
@@ -168,11 +186,13 @@ in_a_module() {
 	call_value 111
 	load klp_test_a
 	wait_until 20 settled settled klp_test_a
+	[ -z "${expect_jump:-}" ] || wait_until 10 "a jump" jumps klp_test_value
 	: >$tracing/trace
 	call_value 1110
 	seen 1
 	rmmod klp_test_target
 	load klp_test_target
+	[ -z "${expect_jump:-}" ] || wait_until 10 "a jump" jumps klp_test_value
 	: >$tracing/trace
 	call_value 1110
 	# The filter has forgotten the function, the probe has not.
@@ -190,10 +210,11 @@ in_a_module() {
 	: >$tracing/set_ftrace_filter
 	rmmod klp_test_target
 }
-test_function_of_a_module() { on_both_cores in_a_module; }
+test_function_of_a_module() { everywhere in_a_module; }
 
 # All of them at once, the patch in the middle of it.
 all_at_once() {
+	local expect_jump=
 	echo $function >$tracing/set_ftrace_filter
 	echo function >$tracing/current_tracer
 	attach fentry
@@ -215,7 +236,7 @@ all_at_once() {
 	detach
 	is_original
 }
-test_all_at_once() { with_bpf all_at_once; }
+test_all_at_once() { with_bpf everywhere all_at_once; }
 
 # The owner of a direct call is told when the patch that it made room for has gone: command 2 is
 # FTRACE_OPS_CMD_DISABLE_SHARE_IPMODIFY_PEER.
@@ -234,6 +255,6 @@ told() {
 	: >$tracing/kprobe_events
 	detach
 }
-test_bpf_is_told_that_a_patch_has_gone() { with_bpf told; }
+test_bpf_is_told_that_a_patch_has_gone() { with_bpf on_both_cores told; }
 
 run_tests
