@@ -9,13 +9,20 @@
  *	# echo go > /proc/sleeper
  *	slept
  *
- * livepatch-sleeper-fix.c patches sleeper_wait(), in which the reader sleeps.
+ * livepatch-sleeper-fix.c patches sleeper_wait(), in which the reader sleeps. The livepatch core has
+ * the reader go on after 15 seconds, by a signal that it does not see; with stubborn=1 signals do not
+ * wake it, and the transition waits for as long as it sleeps.
  */
 #include <linux/atomic.h>
 #include <linux/module.h>
+#include <linux/moduleparam.h>
 #include <linux/proc_fs.h>
 #include <linux/seq_file.h>
 #include <linux/wait.h>
+
+static bool stubborn;
+module_param(stubborn, bool, 0444);
+MODULE_PARM_DESC(stubborn, "whether signals do not wake the readers");
 
 static DECLARE_WAIT_QUEUE_HEAD(sleepers);
 static atomic_t generation = ATOMIC_INIT(0);
@@ -26,9 +33,12 @@ noinline int sleeper_wait(struct seq_file *m);
 noinline int sleeper_wait(struct seq_file *m)
 {
 	int now = atomic_read(&generation);
-	int ret;
+	int ret = 0;
 
-	ret = wait_event_interruptible(sleepers, atomic_read(&generation) != now);
+	if (stubborn)
+		wait_event_idle(sleepers, atomic_read(&generation) != now);
+	else
+		ret = wait_event_interruptible(sleepers, atomic_read(&generation) != now);
 	if (ret)
 		return ret;
 	seq_puts(m, "slept\n");
