@@ -230,8 +230,9 @@ poll_files() {
 		"$top/tools/testing/poll-file" "$patch/$file" >"$1/$file" &
 		pollers+=($!)
 	done
+	# Python takes long to start in an emulated machine.
 	for file in transition enabled remaining; do
-		wait_until 10 "first value of $file" [ -s "$1/$file" ]
+		wait_until 30 "first value of $file" [ -s "$1/$file" ]
 	done
 }
 
