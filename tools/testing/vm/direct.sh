@@ -14,7 +14,7 @@ mount -t bpf bpf /sys/fs/bpf 2>/dev/null
 sysctl -qw kernel.bpf_stats_enabled=1
 
 start_core() {
-	grep -q ' update_ftrace_direct_add$' /proc/kallsyms || skip "the kernel lacks CONFIG_DYNAMIC_FTRACE_WITH_JMP"
+	can_jump || skip "the kernel lacks CONFIG_DYNAMIC_FTRACE_WITH_JMP"
 	load livepatch direct=1
 }
 
@@ -48,19 +48,6 @@ patch_and_jump() {
 	is_patched
 	wait_until 10 "a jump" jumps $function
 	is_patched
-}
-
-attach() {
-	coproc BPF { "$TEST_FILES/trampoline" "$1" $function 2>/dev/null; }
-	# shellcheck disable=SC2153 # set by coproc
-	bpf_out=${BPF[0]} bpf_in=${BPF[1]} bpf_pid=$BPF_PID
-	local answer=
-	read -r answer <&"$bpf_out" || true
-	[ "$answer" = attached ]
-}
-detach() {
-	exec {bpf_in}>&-
-	wait "$bpf_pid"
 }
 
 test_jumps_outside_transitions() {
@@ -149,7 +136,7 @@ test_stack_and_replace() {
 hits() { [ "$(grep -c "$1" $tracing/trace)" = "$2" ]; }
 
 test_tracers_and_probes() {
-	local tracer event
+	local tracer
 	start_core
 	patch_and_jump
 	for tracer in function function_graph; do
@@ -164,12 +151,7 @@ test_tracers_and_probes() {
 		jumps $function
 		is_patched
 	done
-	echo "p:at_entry $function" >$tracing/kprobe_events
-	echo "r:at_return $function" >>$tracing/kprobe_events
-	echo "f:entered $function" >>$tracing/dynamic_events
-	for event in kprobes/at_entry kprobes/at_return fprobes/entered; do
-		echo 1 >$tracing/events/$event/enable
-	done
+	put_probes
 	: >$tracing/trace
 	is_patched
 	hits 'at_entry:' 1
@@ -183,10 +165,7 @@ test_tracers_and_probes() {
 	is_patched
 	hits 'at_entry:' 3
 	hits 'entered:' 3
-	for event in kprobes/at_entry kprobes/at_return fprobes/entered; do
-		echo 0 >$tracing/events/$event/enable
-	done
-	: >$tracing/dynamic_events
+	take_probes
 	is_patched
 	remove klp_test_a
 	is_original
@@ -356,12 +335,6 @@ test_failure_to_enable() {
 	[ "$(cat $value)" = 1110 ]
 	remove klp_test_a
 	rmmod klp_test_target livepatch
-}
-
-expect_consistent() {
-	[ "$(cat $parameters/mixed)" = 0 ]
-	[ "$(cat $parameters/wrong)" = 0 ]
-	[ "$(cat $parameters/patched)" -gt 0 ]
 }
 
 # The core, and threads that call two functions of which a patch replaces both. More threads than processors: some are

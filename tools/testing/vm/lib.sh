@@ -299,6 +299,45 @@ run_test() {
 	rm -f "$output" "$skipped"
 }
 
+# For scripts with $tracing, where tracefs is, and $function, a function of the kernel.
+
+# Whether calls can jump to a replacement in this kernel.
+can_jump() { grep -q ' update_ftrace_direct_add$' /proc/kallsyms; }
+
+# attach KIND: a BPF program at the function's entry or exit: $bpf_in and $bpf_out talk to the program that holds it.
+attach() {
+	# shellcheck disable=SC2154 # set by the script
+	coproc BPF { "$TEST_FILES/trampoline" "$1" "$function"; }
+	# shellcheck disable=SC2034,SC2153 # for the scripts; set by coproc
+	bpf_out=${BPF[0]} bpf_in=${BPF[1]} bpf_pid=$BPF_PID
+	local answer=
+	read -r answer <&"$bpf_out" || true
+	[ "$answer" = attached ]
+}
+detach() {
+	exec {bpf_in}>&-
+	wait "$bpf_pid"
+}
+
+# Probes at the function: at_entry, at_return, entered.
+switch_probes() {
+	local event
+	for event in kprobes/at_entry kprobes/at_return fprobes/entered; do
+		# shellcheck disable=SC2154 # set by the script
+		echo "$1" >"$tracing/events/$event/enable"
+	done
+}
+put_probes() {
+	echo "p:at_entry $function" >"$tracing/kprobe_events"
+	echo "r:at_return $function" >>"$tracing/kprobe_events"
+	echo "f:entered $function" >>"$tracing/dynamic_events"
+	switch_probes 1
+}
+take_probes() {
+	switch_probes 0
+	: >"$tracing/dynamic_events"
+}
+
 # Runs the tests of the script in the order of the file; $ONLY may name a single one.
 run_tests() {
 	local name names=() count number=0 failed=0

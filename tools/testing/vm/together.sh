@@ -22,7 +22,7 @@ jumps() { grep -A 1 "^$1 " $tracing/enabled_functions | grep -q 'direct(jmp)-->'
 # everywhere COMMAND...: on both cores, then on the Rust core with jumps.
 everywhere() {
 	on_both_cores "$@"
-	grep -q ' update_ftrace_direct_add$' /proc/kallsyms || return 0
+	can_jump || return 0
 	say "on the Rust core, with jumps"
 	load livepatch direct=1
 	expect_jump=1
@@ -38,24 +38,11 @@ with_bpf() {
 	"$@"
 }
 
-# A BPF program at the function's entry or exit: $bpf_in and $bpf_out talk to the program that holds it.
-attach() {
-	coproc BPF { "$TEST_FILES/trampoline" "$1" $function; }
-	# shellcheck disable=SC2153 # set by coproc
-	bpf_out=${BPF[0]} bpf_in=${BPF[1]} bpf_pid=$BPF_PID
-	local answer
-	read -r answer <&"$bpf_out"
-	[ "$answer" = attached ]
-}
 runs_of_program() {
 	local answer
 	echo >&"$bpf_in"
 	read -r answer <&"$bpf_out"
 	[ "$answer" = "$1" ]
-}
-detach() {
-	exec {bpf_in}>&-
-	wait "$bpf_pid"
 }
 
 trampoline_first() {
@@ -127,15 +114,10 @@ test_bpf_and_another_function() { with_bpf everywhere bpf_and_another; }
 hits() { awk -v event="$1" '$1 == event { print $2 }' $tracing/kprobe_profile; }
 
 probed() {
-	local order event
+	local order
 	for order in before after; do
 		[ $order = before ] || patch_it
-		echo "p:at_entry $function" >$tracing/kprobe_events
-		echo "r:at_return $function" >>$tracing/kprobe_events
-		echo "f:entered $function" >>$tracing/dynamic_events
-		for event in kprobes/at_entry kprobes/at_return fprobes/entered; do
-			echo 1 >$tracing/events/$event/enable
-		done
+		put_probes
 		[ $order = after ] || patch_it
 		: >$tracing/trace
 		is_patched
@@ -143,10 +125,7 @@ probed() {
 		is_original
 		[ "$(grep -c 'at_entry:' $tracing/trace)" = 2 ]
 		[ "$(grep -c 'entered:' $tracing/trace)" = 2 ]
-		for event in kprobes/at_entry kprobes/at_return fprobes/entered; do
-			echo 0 >$tracing/events/$event/enable
-		done
-		: >$tracing/dynamic_events
+		take_probes
 	done
 }
 test_probes() { everywhere probed; }
