@@ -184,7 +184,7 @@ impl<'a, R: Reader> Search<'a, R> {
                     let Some(place) = entry.offset().to_debug_info_offset(&unit.header) else {
                         continue;
                     };
-                    let start = self.start(unit, entry)?;
+                    let start = klp_convert::function_start(self.dwarf, unit, entry)?;
                     let start = start.filter(|start| self.replaced.contains_key(start));
                     let name = self.name(unit, entry)?;
                     let is_meant =
@@ -308,17 +308,6 @@ impl<'a, R: Reader> Search<'a, R> {
         Ok(Some(path))
     }
 
-    /// Where the code of a function begins, if the entry has some.
-    fn start(
-        &self,
-        unit: &Unit<R>,
-        entry: &DebuggingInformationEntry<'_, '_, R>,
-    ) -> Result<Option<u64>, gimli::Error> {
-        // The first range is the one that is entered; others are for what is unlikely.
-        let mut ranges = self.dwarf.die_ranges(unit, entry)?;
-        Ok(ranges.next()?.map(|range| range.begin))
-    }
-
     /// The entry that says what several have in common with this one.
     fn origin(
         unit: &Unit<R>,
@@ -345,7 +334,7 @@ impl<'a, R: Reader> Search<'a, R> {
             }
             match entry.tag() {
                 gimli::DW_TAG_subprogram => {
-                    if let Some(start) = self.start(unit, entry)? {
+                    if let Some(start) = klp_convert::function_start(self.dwarf, unit, entry)? {
                         around = Some((depth, start, self.name_of_function(unit, entry)?));
                     }
                 }

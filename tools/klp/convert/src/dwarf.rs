@@ -9,7 +9,8 @@ use std::{
 };
 
 use gimli::{
-    AttributeValue, DebuggingInformationEntry, Dwarf, EndianSlice, LittleEndian, Operation, Unit,
+    AttributeValue, DebuggingInformationEntry, Dwarf, EndianSlice, LittleEndian, Operation, Reader,
+    Unit,
 };
 use object::{
     elf::{self, FileHeader64},
@@ -20,7 +21,7 @@ use object::{
     },
 };
 
-type Reader<'data> = EndianSlice<'data, LittleEndian>;
+type Slice<'data> = EndianSlice<'data, LittleEndian>;
 
 /// The paths of the source files, by the addresses of the functions and data that they define. Only
 /// files whose names, without directories, are among `names` are looked at.
@@ -35,7 +36,7 @@ pub(crate) fn paths<'data>(
     let error = |error: object::Error| error.to_string();
     let header = FileHeader64::<LE>::parse(data).map_err(error)?;
     let sections = header.sections(LE, data).map_err(error)?;
-    let load = |id: gimli::SectionId| -> Result<Reader<'data>, String> {
+    let load = |id: gimli::SectionId| -> Result<Slice<'data>, String> {
         let contents = match sections.section_by_name(LE, id.name().as_bytes()) {
             Some((_, section)) => {
                 if section.sh_flags(LE) & u64::from(elf::SHF_COMPRESSED) != 0 {
@@ -54,7 +55,7 @@ pub(crate) fn paths<'data>(
 }
 
 fn collect(
-    dwarf: &Dwarf<Reader<'_>>,
+    dwarf: &Dwarf<Slice<'_>>,
     names: &HashSet<String>,
 ) -> Result<HashMap<u64, String>, gimli::Error> {
     let mut found = HashMap::new();
@@ -80,23 +81,47 @@ fn collect(
 }
 
 /// The path of a unit's file: from the root if it is known where it was compiled.
-fn path(unit: &Unit<Reader<'_>>, name: &str) -> String {
+fn path(unit: &Unit<Slice<'_>>, name: &str) -> String {
     let directory = unit.comp_dir.map(|name| name.to_string_lossy());
     let directory = directory.unwrap_or(Cow::Borrowed(""));
     Path::new(&*directory).join(name).to_string_lossy().into()
 }
 
+/// Where the code of a function begins; [`None`] if its entry has none.
+///
+/// Of several ranges the first is the one that is entered; others are for what is unlikely. Unlike
+/// [`Dwarf::die_ranges`], this needs no end, which gimli 0.32 adds up without a check.
+///
+/// # Errors
+///
+/// What is wrong with the DWARF.
+pub fn function_start<R: Reader>(
+    dwarf: &Dwarf<R>,
+    unit: &Unit<R>,
+    entry: &DebuggingInformationEntry<'_, '_, R>,
+) -> Result<Option<u64>, gimli::Error> {
+    if let Some(value) = entry.attr_value(gimli::DW_AT_ranges)? {
+        if let Some(mut ranges) = dwarf.attr_ranges(unit, value)? {
+            return Ok(ranges.next()?.map(|range| range.begin));
+        }
+    }
+    match entry.attr_value(gimli::DW_AT_low_pc)? {
+        Some(value) => match dwarf.attr_address(unit, value)? {
+            Some(address) => Ok(Some(address)),
+            None => Err(gimli::Error::UnsupportedAttributeForm),
+        },
+        None => Ok(None),
+    }
+}
+
 /// Where a function begins, or data is.
 fn address(
-    dwarf: &Dwarf<Reader<'_>>,
-    unit: &Unit<Reader<'_>>,
-    entry: &DebuggingInformationEntry<'_, '_, Reader<'_>>,
+    dwarf: &Dwarf<Slice<'_>>,
+    unit: &Unit<Slice<'_>>,
+    entry: &DebuggingInformationEntry<'_, '_, Slice<'_>>,
 ) -> Result<Option<u64>, gimli::Error> {
     match entry.tag() {
-        gimli::DW_TAG_subprogram => {
-            let first = dwarf.die_ranges(unit, entry)?.next()?;
-            Ok(first.map(|range| range.begin))
-        }
+        gimli::DW_TAG_subprogram => function_start(dwarf, unit, entry),
         gimli::DW_TAG_variable => match entry.attr_value(gimli::DW_AT_location)? {
             Some(AttributeValue::Exprloc(expression)) => {
                 let mut operations = expression.operations(unit.encoding());

@@ -20,6 +20,7 @@ mod uses;
 
 use std::{collections::BTreeMap, fmt};
 
+pub use dwarf::function_start;
 pub use exports::{module_symvers, ExportLine, Exports};
 pub use late::obstacle as late_obstacle;
 pub use map::SymbolMap;

@@ -85,9 +85,14 @@ const ABBREVIATIONS: &[u8] = &[
 
 /// [`vmlinux`] with debugging information.
 fn vmlinux_with_dwarf() -> Vec<u8> {
+    vmlinux_with_dwarf_of_hidden(0x2000)
+}
+
+/// [`vmlinux`] with debugging information, in which one of the functions is at `address`.
+fn vmlinux_with_dwarf_of_hidden(address: u64) -> Vec<u8> {
     let mut module = vmlinux();
     let units = [
-        unit("/build/linux", "fs/proc/cmdline.c", 0x2000, 0x9000),
+        unit("/build/linux", "fs/proc/cmdline.c", address, 0x9000),
         unit("/build/linux", "fs/proc/version.c", 0x1000, 0x1500),
     ];
     module.section(".debug_info", SHT_PROGBITS, 0, &units.concat());
@@ -724,6 +729,8 @@ fn damaged_files_do_no_harm() {
             try_vmlinux(&file);
         }
     }
+    // The function ends beyond all addresses.
+    try_vmlinux(&vmlinux_with_dwarf_of_hidden(u64::MAX));
 
     // Modules that have a problem or two.
     let patch = patch();
