@@ -676,7 +676,7 @@ fn remove_jumps(jumps: &[Jump]) -> Result {
 fn with_memory(mut what: impl FnMut() -> Result) -> Result {
     loop {
         match what() {
-            Err(ENOMEM) => cpu::wait_for_memory(),
+            Err(ENOMEM) => cpu::wait_a_moment(),
             result => return result,
         }
     }

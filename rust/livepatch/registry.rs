@@ -301,9 +301,18 @@ impl Registry {
         self.runtime = Some(runtime);
     }
 
+    /// Whether nothing is left of any patch, for which a reference on the module is held.
+    fn is_unused(&self) -> bool {
+        self.patches.is_empty()
+            && self.retired.is_empty()
+            && self.being_freed == 0
+            && self.unreleased.is_empty()
+    }
+
     /// Stops being in charge. There must be no patches; the memory of the lists is freed.
     pub(crate) fn take_runtime(&mut self) -> Option<Runtime> {
-        // Every registered patch holds a reference on the module, so there is none.
+        // Only who unloads the module by force need not care about references on it; and that has
+        // been waited for.
         if !kernel::warn_on!(!self.patches.is_empty()) {
             self.patches = KVec::new();
             self.retired = KVec::new();
@@ -315,6 +324,12 @@ impl Registry {
     /// Where the patch is in the stack, 0 for the oldest.
     fn position(&self, id: PatchId) -> Option<usize> {
         self.patches.iter().position(|patch| patch.id() == id)
+    }
+
+    /// Where the patch of this module is in the stack, if it is enabled.
+    fn enabled_patch_of(&self, module: ModulePtr) -> Option<usize> {
+        let mut patches = self.patches.iter();
+        patches.position(|patch| patch.is_enabled() && patch.module() == module)
     }
 
     /// The patch at `index` and what is needed to work on it.
@@ -909,6 +924,11 @@ fn patch_coming(
 
 /// Takes the patches off a module that is being unloaded, or could not be loaded. Process context;
 /// sleeps.
+///
+/// If it is a patch module with a patch in force, its init function has failed after it enabled the
+/// patch, or it is unloaded by force. The loader does not care about references then. So the patch
+/// is disabled, and this waits until nobody holds one: for ever if the patch was forced. The C core
+/// lets the module go with its code in use.
 #[doc(alias = "klp_module_going")]
 pub(crate) fn module_going(module: ModulePtr) -> Result<(), NotInCharge> {
     let mut registry = lock_in_charge()?;
@@ -916,5 +936,43 @@ pub(crate) fn module_going(module: ModulePtr) -> Result<(), NotInCharge> {
     let all = registry.patches.len();
     registry.unpatch_module(module, all);
     registry.update_stack_check();
+    if registry.enabled_patch_of(module).is_some() {
+        pr_warn!("module '{}' goes with its patch in force\n", module.name());
+    }
+    drop(registry);
+
+    if is_livepatch(module) {
+        // That of its patch is among the references, until nobody runs the patch's code any more.
+        while module.is_referenced() {
+            disable_patch_of(module);
+            cpu::wait_a_moment();
+        }
+    }
     Ok(())
+}
+
+/// Has the patch of a module that goes disabled, unless another one is in transition.
+fn disable_patch_of(module: ModulePtr) {
+    let mut registry = REGISTRY.lock();
+    match registry.enabled_patch_of(module) {
+        Some(index) if registry.is_in_transition(index) => registry.reverse(),
+        Some(index) => {
+            // Else the caller tries again.
+            let _ = registry.start_disabling(index);
+        }
+        None => (),
+    }
+}
+
+/// Waits until there are no patches any more. Process context, without the registry lock; sleeps.
+///
+/// There are none when the module is unloaded, unless that is done by force.
+pub(crate) fn wait_until_unused() {
+    if REGISTRY.lock().is_unused() {
+        return;
+    }
+    pr_warn!("unloaded by force: waiting until the patches are gone\n");
+    while !REGISTRY.lock().is_unused() {
+        cpu::wait_a_moment();
+    }
 }

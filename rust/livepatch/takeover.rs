@@ -219,6 +219,7 @@ impl TakeOver {
 
 impl Drop for TakeOver {
     fn drop(&mut self) {
+        registry::wait_until_unused();
         let mut registry = REGISTRY.lock();
         let Some(runtime) = registry.take_runtime() else {
             return;

@@ -117,10 +117,11 @@ pub(crate) fn synchronize_all() {
     unsafe { bindings::livepatch_synchronize_cpus() };
 }
 
-/// Waits a moment until there may be memory again. Sleeps.
+/// Waits a moment, 10 ms. Sleeps.
 ///
-/// For those who need a little memory and have no way to fail.
-pub(crate) fn wait_for_memory() {
+/// For those who wait for what nobody tells of, such as memory that they need and have no way to do
+/// without.
+pub(crate) fn wait_a_moment() {
     // SAFETY: The caller may sleep.
     unsafe { bindings::msleep(10) };
 }

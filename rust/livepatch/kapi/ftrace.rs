@@ -297,7 +297,7 @@ impl Drop for JumpAnchor {
     fn drop(&mut self) {
         loop {
             match remove_jumps(&[self.0]) {
-                Err(ENOMEM) => cpu::wait_for_memory(),
+                Err(ENOMEM) => cpu::wait_a_moment(),
                 Err(_) => return set_stuck(),
                 Ok(()) => return,
             }

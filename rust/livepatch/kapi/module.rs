@@ -97,6 +97,15 @@ impl ModulePtr {
         }
     }
 
+    /// Returns whether somebody holds a reference on the module. A snapshot.
+    ///
+    /// Of a module that is going, nobody does, unless its init function has failed or it goes
+    /// by force.
+    pub(crate) fn is_referenced(self) -> bool {
+        // SAFETY: The module exists, by the type's invariant.
+        unsafe { bindings::module_refcount(self.as_ptr()) > 0 }
+    }
+
     /// Returns whether `address` is in the part of the module that stays when it has been
     /// initialised: not in its init section.
     pub(crate) fn keeps(self, address: usize) -> bool {

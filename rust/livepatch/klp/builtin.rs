@@ -102,7 +102,7 @@ impl Builtin {
             if !root.is_null() {
                 break;
             }
-            cpu::wait_for_memory();
+            cpu::wait_a_moment();
             root = create();
         }
         if root.is_null() {

@@ -64,8 +64,7 @@ impl EntryPoint {
 /// # Invariants
 ///
 /// The structure and all that it points to are as the C header demands, and exist until the patch
-/// module's exit function, or its init function if that fails, has returned; which waits for the
-/// core to be done with the patch.
+/// module has gone through `klp_module_going()`, which waits until the core is done with the patch.
 #[derive(Clone, Copy)]
 pub(crate) struct UncheckedPatch(NonNull<bindings::klp_patch>);
 

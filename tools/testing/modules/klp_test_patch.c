@@ -34,6 +34,10 @@ static bool hold;
 module_param(hold, bool, 0644);
 MODULE_PARM_DESC(hold, "keeps the pre-patch callback from returning");
 
+static int init_ret;
+module_param(init_ret, int, 0444);
+MODULE_PARM_DESC(init_ret, "what the module's init function returns when the patch has been enabled");
+
 static char long_name[600];
 
 static int new_value(void)
@@ -147,7 +151,7 @@ static int __init patch_init(void)
 	ret = klp_enable_patch(&patch);
 	if (!ret && !strcmp(mode, "twice"))
 		pr_info("second call: %d\n", klp_enable_patch(&patch));
-	return ret;
+	return ret ?: init_ret;
 }
 
 static void __exit patch_exit(void)
