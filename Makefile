@@ -92,7 +92,7 @@ test: cached-modules
 
 klp-test: SETUP = --tests
 klp-test: cached-modules
-	tools/testing/run vm-klp vm-klp-boot vm-klp-package vm-klp-status vm-klp-new vm-klp-build vm-klp-check
+	tools/testing/run vm-klp vm-klp-boot vm-klp-package vm-klp-status vm-klp-new vm-klp-build vm-klp-check vm-klp-test
 
 selftests: cached-modules
 	tools/testing/selftests --ktap $(KTAP) $(SCRIPT)
@@ -181,8 +181,9 @@ help:
 	@echo '  BENCH=quick          bench: less of everything, about 5 minutes; BENCH=update-readme: results into README.md'
 	@echo '  SURVIVE=update-readme  survive: results into README.md'
 	@echo '  KEY=file CERT=file   sign: the key and its certificate (those of DKMS)'
-	@echo '  KERNEL=debian        the kernel: Debian'"'"'s stock one, in the virtual machine; also debian-rt, debian-cloud,'
-	@echo '                       build (built here, with debug options if need be), running (that of this machine)'
+	@echo '  KERNEL=debian        the kernel: Debian'"'"'s stock one, in the virtual machine; also debian-rt,'
+	@echo '                       build (built here, with debug options if need be); for building only: debian-cloud,'
+	@echo '                       running (that of this machine)'
 	@echo '  KERNEL_VERSION=7.N   this release instead of the newest 7.x; scripts/kernel --help knows more'
 	@echo '  KERNEL_SOURCE=dir    KERNEL=build: this source tree'
 	@echo '  KERNEL_CONFIG=file   KERNEL=build: with these options too, such as scripts/debug.config'

@@ -329,7 +329,7 @@ signalled() { log | grep -q 'signaling remaining tasks'; }
 # The events since the buffer was emptied, without what comes before their names.
 trace() { sed -n 's/^[^#].* \([a-z_]*: .*\)$/\1/p' $tracefs/trace; }
 traced() { trace | grep -qxE "$1"; }
-have_tracefs() { grep -qw tracefs /proc/filesystems || skip "the kernel lacks tracefs"; }
+have_tracefs() { grep -qw tracefs /proc/filesystems || skip "the kernel lacks CONFIG_TRACING"; }
 start_tracing() {
 	[ -e $tracefs/events ] || mount -t tracefs tracefs $tracefs
 	echo >$tracefs/trace

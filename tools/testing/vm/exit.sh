@@ -12,7 +12,7 @@ not_held() { ! held; }
 # A task in the replacement that no list has. Its parent does not wait for it, so it leaves the list
 # by itself.
 start_exiting() {
-	grep -q ' proc_exit_connector$' /proc/kallsyms || skip "the kernel does not tell of exits"
+	grep -q ' proc_exit_connector$' /proc/kallsyms || skip "the kernel lacks CONFIG_PROC_EVENTS"
 	"$@"
 	load klp_test_exit hold=1
 	wait_until 10 settled settled klp_test_exit

@@ -19,7 +19,7 @@ faults=$(mktemp)
 
 need_injection() {
 	if [ ! -e /proc/self/fail-nth ] || [ ! -d $debugfs/failslab ] || [ ! -d $debugfs/fail_page_alloc ]; then
-		skip "the kernel cannot make allocations fail"
+		skip "the kernel lacks CONFIG_FAULT_INJECTION, CONFIG_FAILSLAB or CONFIG_FAIL_PAGE_ALLOC"
 	fi
 }
 

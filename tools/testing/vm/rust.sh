@@ -347,6 +347,7 @@ test_size_of_code() {
 	c=$(code_size livepatch-cmdline)
 	rust=$(code_size livepatch-rust-cmdline)
 	[ "$c" -gt 0 ] && [ "$rust" -gt 0 ]
+	say "$rust bytes of code, $c in C"
 	[ $((rust * 2)) -le $((c * 3)) ] || fail "$rust bytes of code, but $c in C"
 }
 

@@ -36,15 +36,17 @@ pub struct Arguments {
 
     /// Which kernel: debian, debian-cloud, debian-rt, build, running or auto, as scripts/kernel of
     /// livepatch's source has them; the environment variable KERNEL without this, or else auto.
+    /// There is no --test with debian-cloud, which cannot boot in the virtual machine.
     #[arg(long, value_name = "NAME")]
     kernel: Option<String>,
 
-    /// The directory of livepatch's source, whose scripts find the kernel and its compilers.
+    /// The directory of livepatch's source, whose scripts find the kernel and its compilers; without
+    /// this, the current one or else the one that the package livepatch-dkms has installed.
     #[arg(long, value_name = "DIRECTORY")]
     project: Option<PathBuf>,
 
     /// When it is built, boot the virtual machine of livepatch's tests with this kernel, load the
-    /// patch there, run this command, and unload the patch.
+    /// patch there, run this command, and unload the patch. Not with the source that is installed.
     #[arg(long, value_name = "COMMAND")]
     test: Option<String>,
 
@@ -76,6 +78,14 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result {
         None if PathBuf::from("scripts/kernel").is_file() => ".".into(),
         None => INSTALLED.into(),
     };
+    if arguments.test.is_some() && !project.join("scripts/vm").is_file() {
+        return Err(format!(
+            "{} has no virtual machine for --test: name the directory of livepatch's source with \
+             --project",
+            project.display()
+        )
+        .into());
+    }
     let kernel = arguments.kernel.clone();
     let kernel = kernel.or_else(|| std::env::var("KERNEL").ok());
     let tools = Tools::new(&project, Some(kernel.unwrap_or_else(|| "auto".into())))?;
