@@ -67,8 +67,6 @@ int livepatch_remove_jumps(const struct livepatch_jump *jumps, unsigned int coun
 void livepatch_jump_anchor(void);
 void livepatch_jump_anchor_target(void);
 void livepatch_filter_anchor(void);
-/* Whether @address is in the part of a module that stays when it has been initialised. */
-bool livepatch_module_keeps(struct module *mod, unsigned long address);
 /* The part of a module's memory that @address is in; false if it is not in the module. */
 bool livepatch_module_memory(struct module *mod, unsigned long address, unsigned long *start,
 			     unsigned long *end);

@@ -87,7 +87,11 @@ bool livepatch_in_module_init(unsigned long address)
 	return mod && within_module_init(address, mod);
 }
 
-#ifdef CONFIG_DYNAMIC_FTRACE_WITH_JMP
+/*
+ * Without the second, ftrace would jump where its ops says, not where the hash does, while it calls
+ * others too.
+ */
+#if defined(CONFIG_DYNAMIC_FTRACE_WITH_JMP) && defined(CONFIG_HAVE_SINGLE_FTRACE_DIRECT_OPS)
 
 /*
  * ftrace asks this when a jump comes to a function where somebody changes the instruction pointer,
@@ -148,7 +152,7 @@ int livepatch_remove_jumps(const struct livepatch_jump *jumps, unsigned int coun
 	return ret ?: ftrace_is_dead() ? -ENODEV : 0;
 }
 
-#else /* !CONFIG_DYNAMIC_FTRACE_WITH_JMP */
+#else
 
 bool livepatch_can_jump(void)
 {
@@ -165,7 +169,7 @@ int livepatch_remove_jumps(const struct livepatch_jump *jumps, unsigned int coun
 	return -EOPNOTSUPP;
 }
 
-#endif /* CONFIG_DYNAMIC_FTRACE_WITH_JMP */
+#endif
 
 noinline void livepatch_jump_anchor(void)
 {
@@ -180,11 +184,6 @@ noinline notrace void livepatch_jump_anchor_target(void)
 noinline void livepatch_filter_anchor(void)
 {
 	barrier();
-}
-
-bool livepatch_module_keeps(struct module *mod, unsigned long address)
-{
-	return within_module_core(address, mod);
 }
 
 bool livepatch_module_memory(struct module *mod, unsigned long address, unsigned long *start,

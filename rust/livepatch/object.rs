@@ -209,13 +209,9 @@ impl Object {
         self.funcs.iter().zip(self.hooks.iter())
     }
 
-    /// What redirects its functions, other than those that are gone when the object has been
-    /// initialised.
-    pub(crate) fn lasting_hooks(&self) -> impl Iterator<Item = &Hook> {
-        let stays = |address| self.module.is_none_or(|module| module.keeps(address));
-        self.hooks
-            .iter()
-            .filter(move |hook| hook.site().is_some_and(|site| stays(site.address())))
+    /// What redirects its functions.
+    pub(crate) fn hooks(&self) -> &[Hook] {
+        &self.hooks
     }
 
     /// Lets the calling task's state decide for all functions, or not.
@@ -335,8 +331,14 @@ impl Object {
         let hooks = self.hooks.get_mut(..count).unwrap_or_default();
         if let Err(failed) = ops.attach(hooks) {
             if let Some(func) = self.funcs.get(failed.index) {
+                let what = match failed.error {
+                    // What stops the C core before it registers its handler.
+                    ENODEV | ENOMEM => "set ftrace filter",
+                    _ => "register ftrace handler",
+                };
                 pr_err!(
-                    "failed to register ftrace handler for function '{}' ({})\n",
+                    "failed to {} for function '{}' ({})\n",
+                    what,
                     func.name(),
                     failed.error.to_errno()
                 );

@@ -19,8 +19,10 @@
 //! # Functions that are freed
 //!
 //! A function in the init section of a module gets an ops of its own, too. When it has been freed,
-//! ftrace does not take it out of a filter any more, and would take the next function at its
-//! address for one that is intercepted; so the filter has to go with it.
+//! ftrace does not take it out of a filter any more, and takes the next function at its address for
+//! one that is intercepted. So the filter goes with the module, at the latest. Until then, a module
+//! that gets the memory meets it, as with the C core: its function at that address cannot be
+//! patched, and ftrace may stop when the filter goes.
 //!
 //! # Jumps
 //!
@@ -86,13 +88,16 @@ use crate::{
         self,
         Counted, //
     },
-    pure::table::{
-        best_factor,
-        Node,
-        Slot,
-        StableDeref,
-        Table,
-        ORIGINAL, //
+    pure::{
+        sort,
+        table::{
+            best_factor,
+            Node,
+            Slot,
+            StableDeref,
+            Table,
+            ORIGINAL, //
+        }, //
     },
 };
 use core::{
@@ -286,7 +291,7 @@ impl Ops {
     ///
     /// # Errors
     ///
-    /// The errors of [`FtraceOps::register`], with the hook that they are about; `ENOMEM`.
+    /// The errors of [`FtraceOps::register`], with the first hook that they are about; `ENOMEM`.
     pub(crate) fn attach(&mut self, hooks: &mut [Hook]) -> Result<(), AttachError> {
         self.make_room(hooks)
             .map_err(|error| AttachError { index: 0, error })?;
@@ -306,31 +311,14 @@ impl Ops {
                 kernel::warn_on!(fits.is_err());
             }
         }
-        let fresh = self.scratch.len();
-        if fresh == 0 || self.intercept_all(fresh).is_ok() {
-            return Ok(());
-        }
-
-        // One of them cannot be intercepted. Find out which, in the order of the patch.
-        self.scratch.clear();
-        let mut failed = None;
-        for (index, hook) in hooks.iter().enumerate() {
-            let Some(site) = hook.site.filter(|_| hook.node.is_lowest()) else {
-                // Intercepted before, or by an earlier hook.
-                continue;
-            };
-            if let Err(error) = self.intercept(site) {
-                failed = Some(AttachError { index, error });
-                break;
-            }
-            let fits = self.scratch.push_within_capacity(site);
-            kernel::warn_on!(fits.is_err());
-        }
-        let Some(failed) = failed else {
+        let mut scratch = core::mem::take(&mut self.scratch);
+        let result = self
+            .intercept_all(&mut scratch)
+            .or_else(|_| self.intercept_up_to_error(hooks, &mut scratch));
+        self.scratch = scratch;
+        let Err(failed) = result else {
             return Ok(());
         };
-        let done = self.scratch.len();
-        self.release(done);
         for hook in hooks.iter_mut() {
             if let Some(slot) = self.table.find(hook.ip()) {
                 // SAFETY: Nodes on a stack are alive: a `Hook` that is attached keeps its node.
@@ -342,25 +330,62 @@ impl Ops {
         Err(failed)
     }
 
-    /// Intercepts the first `count` functions in `scratch`, all or none.
-    fn intercept_all(&mut self, count: usize) -> Result {
+    /// Intercepts the functions of `hooks` that are new, of which one cannot be intercepted, and
+    /// says which is the first; all or none, if that has changed meanwhile.
+    ///
+    /// Halves what may have it again and again: each attempt costs about as much, for whatever
+    /// number of functions. `scratch` must have room for all of them.
+    fn intercept_up_to_error(
+        &mut self,
+        hooks: &[Hook],
+        scratch: &mut KVVec<CallSite>,
+    ) -> Result<(), AttachError> {
+        // Those before `done` are intercepted; before `refused`, there is one that cannot be.
+        let (mut done, mut refused) = (0, hooks.len());
+        while done < hooks.len() {
+            let next = done + (refused - done).div_ceil(2);
+            collect_lowest(hooks.get(done..next).unwrap_or_default(), scratch);
+            match self.intercept_all(scratch) {
+                Ok(()) => {
+                    done = next;
+                    if done == refused {
+                        // It could be intercepted, this time.
+                        refused = hooks.len();
+                    }
+                }
+                Err(error) if next == done + 1 => {
+                    collect_lowest(hooks.get(..done).unwrap_or_default(), scratch);
+                    self.release(scratch);
+                    return Err(AttachError { index: done, error });
+                }
+                Err(_) => refused = next,
+            }
+        }
+        Ok(())
+    }
+
+    /// Intercepts functions, all or none. Changes their order.
+    fn intercept_all(&mut self, sites: &mut [CallSite]) -> Result {
+        let count = sites.len();
         // Bring those for the shared ops to the front.
-        let sites = self.scratch.get_mut(..count).unwrap_or_default();
         let shared = partition(sites, |site| !wants_single(site));
         if shared > 0 {
-            self.intercept_batch(shared)?;
+            self.intercept_batch(sites.get_mut(..shared).unwrap_or_default())?;
         }
         for done in shared..count {
-            if let Some(&site) = self.scratch.get(done) {
-                self.intercept_single(site)
-                    .inspect_err(|_| self.release(done))?;
+            let Some(&site) = sites.get(done) else {
+                break;
+            };
+            if let Err(error) = self.intercept_single(site) {
+                self.release(sites.get_mut(..done).unwrap_or_default());
+                return Err(error);
             }
         }
         // A direct call may have come before the filter grew, and not have made room: those move,
         // too. (The last one in the filter has just been registered with it, and that asks
         // everybody to make room.)
         for index in 0..shared {
-            let Some(&site) = self.scratch.get(index) else {
+            let Some(&site) = sites.get(index) else {
                 break;
             };
             if self.in_shared < 2 || !ftrace::has_direct_call(site) {
@@ -369,17 +394,16 @@ impl Ops {
             self.shrink_shared(&mut [site]);
             if let Err(error) = self.intercept_single(site) {
                 // In no filter any more.
-                self.scratch.swap(index, count - 1);
-                self.release(count - 1);
+                sites.swap(index, count - 1);
+                self.release(sites.get_mut(..count - 1).unwrap_or_default());
                 return Err(error);
             }
         }
         Ok(())
     }
 
-    /// Intercepts the first `count` functions in `scratch` with the shared ops.
-    fn intercept_batch(&mut self, count: usize) -> Result {
-        let sites = self.scratch.get_mut(..count).unwrap_or_default();
+    /// Intercepts functions with the shared ops.
+    fn intercept_batch(&mut self, sites: &mut [CallSite]) -> Result {
         self.shared.filter(sites, Change::Add)?;
         if self.in_shared == 0 {
             if let Err(error) = self.shared.register() {
@@ -389,17 +413,7 @@ impl Ops {
                 return Err(error);
             }
         }
-        self.in_shared += count;
-        Ok(())
-    }
-
-    /// Intercepts one function, with an ops of its own if need be.
-    fn intercept(&mut self, site: CallSite) -> Result {
-        if self.in_shared == 0 || wants_single(site) {
-            return self.intercept_single(site);
-        }
-        self.shared.filter(&mut [site], Change::Add)?;
-        self.in_shared += 1;
+        self.in_shared += sites.len();
         Ok(())
     }
 
@@ -414,18 +428,17 @@ impl Ops {
             .map_err(|_| ENOMEM)
     }
 
-    /// Stops intercepting the first `count` functions in `scratch`.
-    fn release(&mut self, count: usize) {
-        let mut scratch = core::mem::take(&mut self.scratch);
-        let sites = scratch.get_mut(..count).unwrap_or_default();
-
+    /// Stops intercepting functions. Changes their order.
+    fn release(&mut self, sites: &mut [CallSite]) {
         // Those whose calls jump: their module goes. They are in no filter.
+        let kept = self.keep_jumps(sites);
+        let leaving = self.jumps.get_mut(kept..).unwrap_or_default();
+        sort::by_key(leaving, Jump::site);
         let jumps = partition(sites, |site| {
-            self.jumps.iter().any(|jump| jump.site() == site)
+            leaving.binary_search_by_key(&site, Jump::site).is_ok()
         });
-        let (jumps, sites) = sites.split_at_mut(jumps);
-        let kept = self.keep_jumps(jumps.iter().copied());
-        if let Some(leaving) = self.jumps.get(kept..).filter(|jumps| !jumps.is_empty()) {
+        let (_, sites) = sites.split_at_mut(jumps);
+        if !leaving.is_empty() {
             // If ftrace is dead, the code is still there, but nobody calls the function.
             let _ = remove_jumps(leaving);
         }
@@ -446,7 +459,6 @@ impl Ops {
         }
         self.shrink_shared(shared);
         tell_direct_callers(shared);
-        self.scratch = scratch;
     }
 
     /// Takes functions out of the filter of the shared ops.
@@ -455,18 +467,8 @@ impl Ops {
     /// and once its module is gone it cannot be taken out any more. So this waits for memory. Only
     /// if ftrace is dead they stay, and then handlers find empty stacks.
     fn shrink_shared(&mut self, sites: &mut [CallSite]) {
-        if self.remove_from_shared(sites).is_err() {
-            // All or nothing: one that has gone must not keep the others.
-            for site in sites.iter() {
-                let _ = self.remove_from_shared(&mut [*site]);
-            }
-        }
+        let _ = with_memory(|| self.shared.filter(sites, Change::Remove));
         self.in_shared -= sites.len();
-    }
-
-    /// Takes functions out of the filter of the shared ops, all or none; waits for memory.
-    fn remove_from_shared(&mut self, sites: &mut [CallSite]) -> Result {
-        with_memory(|| self.shared.filter(sites, Change::Remove))
     }
 
     /// Makes jumps possible, if this was made with all registers. Functions must be intercepted
@@ -477,16 +479,14 @@ impl Ops {
     /// The errors of [`JumpAnchor::new`]; there are no jumps then.
     pub(crate) fn allow_jumps(&mut self) -> Result {
         let site = ftrace::filter_anchor().ok_or(EOPNOTSUPP)?;
-        self.scratch.clear();
-        self.scratch.push(site, GFP_KERNEL)?;
-        self.intercept_batch(1)?;
+        self.intercept_batch(&mut [site])?;
         match JumpAnchor::new() {
             Ok(anchor) => {
                 self.anchors = Some((anchor, site));
                 Ok(())
             }
             Err(error) => {
-                self.release_filter_anchor(site);
+                self.release(&mut [site]);
                 Err(error)
             }
         }
@@ -496,15 +496,8 @@ impl Ops {
     pub(crate) fn forbid_jumps(&mut self) {
         if let Some((anchor, site)) = self.anchors.take() {
             drop(anchor);
-            self.release_filter_anchor(site);
+            self.release(&mut [site]);
         }
-    }
-
-    fn release_filter_anchor(&mut self, site: CallSite) {
-        self.scratch.clear();
-        let fits = self.scratch.push_within_capacity(site);
-        kernel::warn_on!(fits.is_err());
-        self.release(1);
     }
 
     /// Returns whether there can be jumps.
@@ -566,12 +559,20 @@ impl Ops {
     /// # Errors
     ///
     /// `EBUSY` if somebody has come to one of the functions who changes the instruction pointer;
-    /// `ENODEV` if ftrace is dead. Calls go where they went then.
+    /// `ENODEV` if ftrace is dead; `ENOMEM`, unless all of the functions are intercepted. Calls go
+    /// where they went then.
     pub(crate) fn remove_jumps(&mut self, sites: impl Iterator<Item = CallSite>) -> Result {
         if self.jumps.is_empty() {
             return Ok(());
         }
-        let kept = self.keep_jumps(sites);
+        self.scratch.clear();
+        for site in sites {
+            // There is room for those that are intercepted.
+            self.scratch.push(site, GFP_KERNEL)?;
+        }
+        let mut scratch = core::mem::take(&mut self.scratch);
+        let kept = self.keep_jumps(&mut scratch);
+        self.scratch = scratch;
         let leaving = self.jumps.get(kept..).unwrap_or_default();
         if leaving.is_empty() {
             return Ok(());
@@ -596,17 +597,12 @@ impl Ops {
     }
 
     /// Brings the jumps from `sites`, if there are any, behind the others, and returns how many
-    /// others there are.
-    fn keep_jumps(&mut self, sites: impl Iterator<Item = CallSite>) -> usize {
-        let mut kept = self.jumps.len();
-        for site in sites {
-            let mut others = self.jumps.iter().take(kept);
-            if let Some(index) = others.position(|jump| jump.site() == site) {
-                kept -= 1;
-                self.jumps.swap(index, kept);
-            }
-        }
-        kept
+    /// others there are. Changes the order of both.
+    fn keep_jumps(&mut self, sites: &mut [CallSite]) -> usize {
+        sort::by_key(sites, |site| *site);
+        partition(&mut self.jumps, |jump| {
+            sites.binary_search(&jump.site()).is_err()
+        })
     }
 
     /// Takes hooks off: those that `unlink` gives to the batch. When this returns, no handler uses
@@ -624,9 +620,9 @@ impl Ops {
         if batch.unlinked == 0 {
             return;
         }
-        let last = self.scratch.len();
-        self.release(last);
-        for site in &self.scratch {
+        let mut scratch = core::mem::take(&mut self.scratch);
+        self.release(&mut scratch);
+        for site in &scratch {
             if let Some(slot) = self.table.find(site.address()) {
                 // SAFETY: Only hooks of this batch are left on the stack, and they exist until
                 // `detach` returns.
@@ -637,6 +633,7 @@ impl Ops {
                 }
             }
         }
+        self.scratch = scratch;
         cpu::synchronize_all();
     }
 
@@ -682,12 +679,23 @@ fn with_memory(mut what: impl FnMut() -> Result) -> Result {
     }
 }
 
-/// Brings the elements of `sites` for which `first` is true to the front, and returns how many.
-fn partition(sites: &mut [CallSite], first: impl Fn(CallSite) -> bool) -> usize {
+/// Puts the sites of those hooks that are the lowest on their stacks, in order, into `sites`, which
+/// must have room for them.
+fn collect_lowest(hooks: &[Hook], sites: &mut KVVec<CallSite>) {
+    sites.clear();
+    let lowest = hooks.iter().filter(|hook| hook.node.is_lowest());
+    for site in lowest.filter_map(|hook| hook.site) {
+        let fits = sites.push_within_capacity(site);
+        kernel::warn_on!(fits.is_err());
+    }
+}
+
+/// Brings the items for which `first` is true to the front, and returns how many.
+fn partition<T: Copy>(items: &mut [T], first: impl Fn(T) -> bool) -> usize {
     let mut count = 0;
-    for index in 0..sites.len() {
-        if first(sites[index]) {
-            sites.swap(count, index);
+    for index in 0..items.len() {
+        if first(items[index]) {
+            items.swap(count, index);
             count += 1;
         }
     }
@@ -702,8 +710,8 @@ fn wants_single(site: CallSite) -> bool {
 /// Has ftrace tell the owners of direct calls at `sites` that nobody changes the instruction
 /// pointer there any more: it does when an ops is unregistered, but not when a filter shrinks.
 ///
-/// If there is no memory for that, the owners go on to leave room that nobody needs, which makes
-/// their calls slower and does no other harm.
+/// If there is no memory for that, or an owner has no time, the owners go on to leave room that
+/// nobody needs, which makes their calls slower and does no other harm.
 fn tell_direct_callers(sites: &mut [CallSite]) {
     let count = partition(sites, ftrace::has_direct_call);
     let sites = sites.get_mut(..count).unwrap_or_default();
@@ -746,6 +754,11 @@ impl<'h> Batch<'_, 'h> {
             let noted = self.ops.scratch.push_within_capacity(site);
             kernel::warn_on!(noted.is_err());
         } else {
+            let is_top = core::ptr::eq(slot.top(), &*hook.node);
+            if kernel::warn_on!(is_top && self.ops.jumps.iter().any(|jump| jump.site() == site)) {
+                // Calls jump to its code, not to that of the one below.
+                return;
+            }
             // SAFETY: Nodes on a stack are alive: a `Hook` that is attached keeps its node.
             let found = unsafe { slot.remove(&hook.node) };
             kernel::warn_on!(!found);

@@ -307,7 +307,8 @@ impl Patch {
     ///
     /// The errors of [`Ops::remove_jumps`], after a message.
     pub(crate) fn remove_jumps(&self, ops: &mut Ops) -> Result {
-        let funcs = self.objects.iter().flat_map(Object::funcs);
+        let loaded = self.objects.iter().filter(|object| object.is_loaded());
+        let funcs = loaded.flat_map(Object::funcs);
         ops.remove_jumps(funcs.filter_map(Func::site))
             .inspect_err(|error| {
                 pr_err!(

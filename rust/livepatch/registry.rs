@@ -95,10 +95,19 @@ pub(crate) struct Runtime {
 }
 
 impl Runtime {
-    /// Has [`Registry::add_jumps`] called some time later, if there can be jumps.
+    /// Has [`Registry::add_jumps`] called some time later, if there can be jumps, and not before
+    /// that.
     fn add_jumps_later(&self) {
         if self.ops.can_jump() {
             JUMP_WORK.run_after(&self.queue, msecs_to_jiffies(JUMP_DELAY_MS));
+        }
+    }
+
+    /// Has [`Registry::add_jumps`] called some time later, if there can be jumps, or before that if
+    /// it is to be called anyway.
+    fn add_jumps_soon(&self) {
+        if self.ops.can_jump() {
+            JUMP_WORK.run_within(&self.queue, msecs_to_jiffies(JUMP_DELAY_MS));
         }
     }
 }
@@ -435,10 +444,7 @@ impl Registry {
         };
         let objects = self.patches.iter().flat_map(|patch| patch.objects.iter());
         // If ftrace is dead, they stay with the handler.
-        if let Err(EINVAL | ENOMEM) = runtime
-            .ops
-            .add_jumps(objects.flat_map(Object::lasting_hooks))
-        {
+        if let Err(EINVAL | ENOMEM) = runtime.ops.add_jumps(objects.flat_map(Object::hooks)) {
             runtime.add_jumps_later();
         }
     }
@@ -534,7 +540,9 @@ impl Registry {
         }
         let (patch, ops) = (parts.patch, &mut parts.runtime.ops);
         pr_notice!("enabling patch '{}'\n", patch.name());
-        patch.remove_jumps(ops)?;
+        patch
+            .remove_jumps(ops)
+            .inspect_err(|_| pr_warn!("failed to enable patch '{}'\n", patch.name()))?;
 
         let mut transition = Transition::init(patch, Target::Patched);
         // ORDERING: The release store in `Slot::push` puts the transition flags before the
@@ -750,6 +758,8 @@ pub(crate) fn cancel_work() {
 /// * `EEXIST`: the module has registered a patch already, or describes an object or function twice.
 /// * `EBUSY`: another patch is in transition, or somebody else changes the instruction pointer in
 ///   one of the functions.
+/// * `EAGAIN`: the owner of a BPF trampoline at one of the functions has no time to make room for
+///   us just now.
 /// * `ENOENT`: the size of a function is unknown. `ENOMEM`. What a callback returned.
 #[doc(alias = "klp_enable_patch")]
 pub(crate) fn enable(patch: UncheckedPatch) -> Result<Result, NotInCharge> {
@@ -863,7 +873,7 @@ pub(crate) fn module_coming(module: ModulePtr) -> Result<Result, NotInCharge> {
     let result = registry.patch_module(module);
     registry.update_stack_check();
     if let Some(runtime) = &registry.runtime {
-        runtime.add_jumps_later();
+        runtime.add_jumps_soon();
     }
     Ok(result)
 }

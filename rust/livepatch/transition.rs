@@ -179,7 +179,10 @@ use crate::{
             Target, //
         },
         stall::Stall,
-        walk::Cost, //
+        walk::{
+            Cost,
+            Visit, //
+        }, //
     },
     stack::STACK_CHECK,
     state::{
@@ -382,13 +385,23 @@ fn new_stall() -> Stall {
     Stall::new(*Borrow::<u32>::borrow(&first_s))
 }
 
+/// Calls `f` for every task there is, idle tasks too, and returns for how many it was true. Sleeps,
+/// `f` must not.
+fn count_tasks(mut f: impl FnMut(&Task) -> bool) -> usize {
+    let count = task::for_each(|task| Visit {
+        cost: Cost::Light,
+        counts: f(task),
+    });
+    let idle = cpu::possible_cpus().filter(|cpu| f(task::idle(*cpu)));
+    count + idle.count()
+}
+
 /// Calls `f` for every task there is, idle tasks too. Sleeps, `f` must not.
 fn for_each_task(mut f: impl FnMut(&Task)) {
-    task::for_each(|task| {
+    count_tasks(|task| {
         f(task);
-        Cost::Light
+        false
     });
-    cpu::possible_cpus().for_each(|cpu| f(task::idle(cpu)));
 }
 
 impl Transition {
@@ -403,15 +416,14 @@ impl Transition {
         trace::initializing(patch.name(), target.verb());
 
         let initial = target.reversed().state();
-        let mut left = 0;
-        for_each_task(|task| {
+        let left = count_tasks(|task| {
             // A child of a task that has been here before has its state already.
             let state = task.patch_state();
             if state != PatchState::Idle && state != initial {
                 warn_once!(c"a task has a state outside a transition");
             }
             task.set_patch_state(initial);
-            left += 1;
+            true
         });
         // ORDERING: Nobody switches yet.
         set_remaining(SELF_SWITCHED.load(Relaxed), left);
@@ -456,12 +468,12 @@ impl Transition {
 
         // ORDERING: Before any task is asked, so that all that switch themselves are subtracted.
         let switched = SELF_SWITCHED.load(Relaxed);
-        self.left = 0;
-        for_each_task(|task| {
-            if task.patch_state() != self.target.state() {
+        self.left = count_tasks(|task| {
+            let has_to_switch = task.patch_state() != self.target.state();
+            if has_to_switch {
                 task.set_pending();
-                self.left += 1;
             }
+            has_to_switch
         });
         set_remaining(switched, self.left);
         set_switch_in_schedule(true);
@@ -479,30 +491,29 @@ impl Transition {
         // ORDERING: Before any task is looked at, so that one that switches itself meanwhile
         // counts, and one that is counted is seen to have switched; pairs with `note_switched`.
         let switched = SELF_SWITCHED.load(Acquire);
-        let mut left = 0;
         let mut first = None;
         let mut busy = false;
-        let mut note_left = |task: &Task| {
-            left += 1;
-            first.get_or_insert_with(|| Left::new(task));
-        };
-        task::for_each(|task| match try_switch(task, Way::Stack) {
-            Attempt::Before => {
+        let mut left = task::for_each(|task| {
+            let attempt = try_switch(task, Way::Stack);
+            match attempt {
                 // A task that was asked through its maker, and switched itself just before it was
                 // asked again. The next transition must not find it asked.
-                if task.is_pending() {
-                    task.clear_pending();
+                Attempt::Before if task.is_pending() => task.clear_pending(),
+                Attempt::Before | Attempt::Now => (),
+                Attempt::Failed => {
+                    first.get_or_insert_with(|| Left::new(task));
+                    if task.is_runnable() {
+                        looks.want(task);
+                        busy = true;
+                    }
                 }
-                Cost::Light
             }
-            Attempt::Now => Cost::Heavy,
-            Attempt::Failed => {
-                note_left(task);
-                if task.is_runnable() {
-                    looks.want(task);
-                    busy = true;
-                }
-                Cost::Heavy
+            Visit {
+                cost: match attempt {
+                    Attempt::Before => Cost::Light,
+                    Attempt::Now | Attempt::Failed => Cost::Heavy,
+                },
+                counts: attempt == Attempt::Failed,
             }
         });
 
@@ -517,7 +528,8 @@ impl Transition {
                     tracepoint::task_switched(task, Way::Offline);
                 }
             } else if try_switch(task, Way::Stack) == Attempt::Failed {
-                note_left(task);
+                left += 1;
+                first.get_or_insert_with(|| Left::new(task));
                 cpus.wake_if_idle(cpu);
             }
         }
@@ -712,8 +724,10 @@ pub(crate) fn send_signals(signal: Signal) {
         pr_notice!("signaling remaining tasks\n");
     }
     task::for_each(|task| {
-        if !task.is_pending() {
-            return Cost::Light;
+        let counts = task.is_pending();
+        if !counts {
+            let cost = Cost::Light;
+            return Visit { cost, counts };
         }
         tracepoint::signal(task);
         if task.is_kthread() {
@@ -721,7 +735,8 @@ pub(crate) fn send_signals(signal: Signal) {
         } else {
             task.notify();
         }
-        Cost::Heavy
+        let cost = Cost::Heavy;
+        Visit { cost, counts }
     });
 }
 

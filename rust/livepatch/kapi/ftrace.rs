@@ -160,14 +160,19 @@ impl FtraceOps {
     ///
     /// # Errors
     ///
-    /// `EBUSY` as for [`Self::filter`], but direct calls get the chance to make room; `ENODEV` if
-    /// ftrace is dead; `ENOMEM`.
+    /// `EBUSY` as for [`Self::filter`], but direct calls get the chance to make room; `EAGAIN` if
+    /// the owner of one has no time for that just now; `ENODEV` if ftrace is dead; `ENOMEM`.
     pub(crate) fn register(&mut self) -> Result {
         // SAFETY: The ops is initialised and pinned, and stays until it is unregistered (`Drop`).
-        to_result(unsafe { bindings::register_ftrace_function(self.inner.get()) })?;
-        // INVARIANT: Just registered.
-        self.registered = true;
-        Ok(())
+        let result = to_result(unsafe { bindings::register_ftrace_function(self.inner.get()) });
+        if let Err(ENODEV) = result {
+            // It may have died of this, with calls of the handler in the code already: before, it
+            // would not have taken the filter.
+            set_stuck();
+        }
+        // INVARIANT: Just registered; or as far as is known.
+        self.registered = matches!(result, Ok(()) | Err(ENODEV));
+        result
     }
 
     /// Stops intercepting, if the ops is registered.

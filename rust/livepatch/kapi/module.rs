@@ -106,13 +106,6 @@ impl ModulePtr {
         unsafe { bindings::module_refcount(self.as_ptr()) > 0 }
     }
 
-    /// Returns whether `address` is in the part of the module that stays when it has been
-    /// initialised: not in its init section.
-    pub(crate) fn keeps(self, address: usize) -> bool {
-        // SAFETY: The module exists, by the type's invariant.
-        unsafe { bindings::livepatch_module_keeps(self.as_ptr(), address) }
-    }
-
     /// Returns the part of the module's memory that `address` is in: text or data, for example.
     pub(crate) fn memory_around(self, address: usize) -> Option<Range<usize>> {
         let (mut start, mut end) = (0, 0);

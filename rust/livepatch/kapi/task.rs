@@ -9,8 +9,8 @@ use super::cpu::PossibleCpu;
 use crate::{
     bindings,
     pure::walk::{
-        Cost,
         Progress,
+        Visit,
         Walk, //
     },
 };
@@ -244,11 +244,12 @@ impl Drop for TasklistGuard {
     }
 }
 
-/// Calls `f` for every thread of every process. Sleeps, `f` must not.
+/// Calls `f` for every thread of every process, and returns how many it counted. Sleeps, `f` must
+/// not.
 ///
 /// Works in pieces between which `tasklist_lock` is not held; [`crate::pure::walk`] says what this
 /// means for tasks that come and go. Idle tasks are not among them.
-pub(crate) fn for_each(mut f: impl FnMut(&Task) -> Cost) {
+pub(crate) fn for_each(mut f: impl FnMut(&Task) -> Visit) -> usize {
     let mut walk: Walk<ARef<Task>> = Walk::new();
     loop {
         let list = TasklistGuard::new();
@@ -264,7 +265,7 @@ pub(crate) fn for_each(mut f: impl FnMut(&Task) -> Cost) {
         );
         drop(list);
         match progress {
-            Progress::End => return,
+            Progress::End => return walk.count(),
             Progress::More(cursor) => drop(cursor),
         }
         // SAFETY: The caller may sleep, and no lock is held.

@@ -155,6 +155,23 @@ impl StaticWork {
         };
     }
 
+    /// Runs the function on `queue` after `delay`, or earlier if a previous call asked for that.
+    /// Any context but NMI.
+    pub(crate) fn run_within(&'static self, queue: &OwnedQueue, delay: Jiffies) {
+        // ORDERING: The queue was there before anybody could know of it.
+        self.queue.store(queue.0.as_ptr(), Ordering::Relaxed);
+        // SAFETY: The item is initialised, by the type's invariant, and the queue is borrowed. It
+        // does nothing if the item is waiting.
+        unsafe {
+            bindings::queue_delayed_work_on(
+                bindings::wq_misc_consts_WORK_CPU_UNBOUND as i32,
+                queue.0.as_ptr(),
+                self.inner.get(),
+                delay,
+            )
+        };
+    }
+
     /// Runs the function at once on the queue where it was put last, if any. Any context but NMI;
     /// the locks of workqueues and timers are raw ones.
     pub(crate) fn run_now(&'static self) {

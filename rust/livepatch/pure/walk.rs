@@ -29,6 +29,15 @@ const PIECE: u32 = 512;
 /// How often a walk may start over before it is finished in one piece.
 const MAX_RESTARTS: u32 = 4;
 
+/// What came of a visit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Visit {
+    /// How much work it was.
+    pub(crate) cost: Cost,
+    /// Whether the entry is counted ([`Walk::count`]).
+    pub(crate) counts: bool,
+}
+
 /// How much work a visit was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cost {
@@ -61,6 +70,7 @@ pub(crate) enum Progress<C> {
 pub(crate) struct Walk<C> {
     cursor: Option<C>,
     restarts: u32,
+    count: usize,
 }
 
 impl<C> Walk<C> {
@@ -69,7 +79,14 @@ impl<C> Walk<C> {
         Self {
             cursor: None,
             restarts: 0,
+            count: 0,
         }
+    }
+
+    /// How many entries have been counted, each of them once, since the walk started or started
+    /// over.
+    pub(crate) fn count(&self) -> usize {
+        self.count
     }
 
     /// Goes on for a while. The list must be locked.
@@ -81,16 +98,19 @@ impl<C> Walk<C> {
         find: impl FnOnce(&C) -> Option<T>,
         next: impl Fn(Option<T>) -> Option<T>,
         keep: impl FnOnce(T) -> C,
-        mut visit: impl FnMut(T) -> Cost,
+        mut visit: impl FnMut(T) -> Visit,
     ) -> Progress<C> {
         let mut last = self.cursor.as_ref().and_then(find);
         if self.cursor.is_some() && last.is_none() {
             self.restarts += 1;
+            self.count = 0;
         }
         let mut work = 0;
         while let Some(entry) = next(last) {
             last = Some(entry);
-            work += visit(entry).cost();
+            let visit = visit(entry);
+            work += visit.cost.cost();
+            self.count += usize::from(visit.counts);
             if work >= PIECE && self.restarts < MAX_RESTARTS {
                 return Progress::More(self.cursor.replace(keep(entry)));
             }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-use crate::pure::walk::{Cost, Progress, Walk};
+use crate::pure::walk::{Cost, Progress, Visit, Walk};
 use std::collections::{BTreeSet, HashMap};
 
 /// A list of numbered entries, new ones at the end.
@@ -31,8 +31,16 @@ impl List {
     }
 }
 
-/// Walks over the list, with `between` called between pieces; returns the visits and the number of pieces.
-fn walk(list: &mut List, effort: Cost, mut between: impl FnMut(&mut List, u32)) -> (Vec<u32>, u32) {
+/// What a walk did.
+struct Walked {
+    visited: Vec<u32>,
+    pieces: u32,
+    /// How many even entries it has counted.
+    count: usize,
+}
+
+/// Walks over the list, with `between` called between pieces.
+fn walk(list: &mut List, cost: Cost, mut between: impl FnMut(&mut List, u32)) -> Walked {
     let mut walk = Walk::new();
     let mut visited = Vec::new();
     let mut all = Vec::new();
@@ -45,7 +53,8 @@ fn walk(list: &mut List, effort: Cost, mut between: impl FnMut(&mut List, u32)) 
             |entry| entry,
             |entry| {
                 visited.push(entry);
-                effort
+                let counts = entry % 2 == 0;
+                Visit { cost, counts }
             },
         );
         for entry in visited.drain(..) {
@@ -53,7 +62,11 @@ fn walk(list: &mut List, effort: Cost, mut between: impl FnMut(&mut List, u32)) 
             all.push(entry);
         }
         if progress == Progress::End {
-            return (all, pieces);
+            return Walked {
+                visited: all,
+                pieces,
+                count: walk.count(),
+            };
         }
         let last = *all.last().unwrap();
         between(list, last);
@@ -72,42 +85,45 @@ fn list_of(count: u32) -> List {
 fn everything_once_in_order() {
     for count in [0, 1, 511, 512, 513, 5000] {
         let mut list = list_of(count);
-        let (visited, pieces) = walk(&mut list, Cost::Light, |_, _| ());
-        assert_eq!(visited, (1..=count).collect::<Vec<_>>());
-        assert_eq!(pieces, count / 512 + 1);
+        let walked = walk(&mut list, Cost::Light, |_, _| ());
+        assert_eq!(walked.visited, (1..=count).collect::<Vec<_>>());
+        assert_eq!(walked.pieces, count / 512 + 1);
+        assert_eq!(walked.count, count as usize / 2);
     }
 }
 
 #[test]
 fn heavy_visits_make_small_pieces() {
-    let (visited, pieces) = walk(&mut list_of(320), Cost::Heavy, |_, _| ());
-    assert_eq!((visited.len(), pieces), (320, 11));
+    let walked = walk(&mut list_of(320), Cost::Heavy, |_, _| ());
+    assert_eq!((walked.visited.len(), walked.pieces), (320, 11));
 }
 
 #[test]
 fn starts_over_when_its_entry_has_gone() {
     let mut list = list_of(1000);
     let mut first = true;
-    let (visited, _) = walk(&mut list, Cost::Light, |list, last| {
+    let walked = walk(&mut list, Cost::Light, |list, last| {
         if std::mem::take(&mut first) {
             list.entries.remove(&last);
         }
     });
-    assert_eq!(visited[..512], (1..=512).collect::<Vec<_>>());
+    assert_eq!(walked.visited[..512], (1..=512).collect::<Vec<_>>());
     assert_eq!(
-        visited[512..],
+        walked.visited[512..],
         (1..=1000).filter(|entry| *entry != 512).collect::<Vec<_>>()
     );
+    // None is counted twice, and none that has gone.
+    assert_eq!(walked.count, 499);
 }
 
 #[test]
 fn comes_to_an_end_though_its_entry_always_goes() {
     let mut list = list_of(10_000);
-    let (visited, pieces) = walk(&mut list, Cost::Light, |list, last| {
+    let walked = walk(&mut list, Cost::Light, |list, last| {
         list.entries.remove(&last);
     });
-    assert_eq!(pieces, 5);
-    let visited = BTreeSet::from_iter(visited);
+    assert_eq!(walked.pieces, 5);
+    let visited = BTreeSet::from_iter(walked.visited);
     assert!(list.entries.is_subset(&visited));
 }
 

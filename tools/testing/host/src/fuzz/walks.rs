@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 use super::check;
-use crate::pure::walk::{Cost, Progress, Walk};
+use crate::pure::walk::{Cost, Progress, Visit, Walk};
 use proptest::{collection::vec, prelude::*};
 use std::collections::BTreeMap;
 
@@ -39,12 +39,14 @@ fn walks() {
         let mut events = events.into_iter();
         let mut walk: Walk<usize> = Walk::new();
         let mut vanished = 0;
+        let mut count = 0;
         let mut cursor: Option<usize> = None;
         loop {
             let mut visited = Vec::new();
             let start = cursor.filter(|cursor| list.contains_key(cursor));
             if cursor.is_some() && start.is_none() {
                 vanished += 1;
+                count = 0;
             }
             let progress = walk.piece(
                 |cursor| list.contains_key(cursor).then_some(*cursor),
@@ -56,9 +58,14 @@ fn walks() {
                 |entry| entry,
                 |entry| {
                     visited.push(entry);
-                    list[&entry].1
+                    Visit {
+                        cost: list[&entry].1,
+                        counts: entry % 3 == 0,
+                    }
                 },
             );
+            count += visited.iter().filter(|entry| *entry % 3 == 0).count();
+            prop_assert_eq!(walk.count(), count);
             // In order, without a gap, from where it stopped.
             let expected: Vec<usize> = list
                 .keys()
