@@ -353,6 +353,7 @@ def targets(samples: Samples) -> List[Target]:
     idle = "transition of one function complete in at most 0.1 s on an idle machine"
     return [
         at_least_times(samples, "disable 500 functions at least 200 times faster", Figure("disable", 500), 200),
+        at_least_times(samples, "load a patch of one function at least as fast", Figure("load", 1), 1),
         at_least_times(samples, "load a patch of 500 functions at least 8 times faster", Figure("load", 500), 8),
         at_least_times(samples, "replace 500 functions by 500 at least 100 times faster", Figure("replace", 500), 100),
         Target(idle, quantity(one.median, "s"), one.median <= 0.1) if one else Target(idle, "", None),

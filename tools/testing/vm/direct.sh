@@ -135,6 +135,14 @@ test_stack_and_replace() {
 
 hits() { [ "$(grep -c "$1" $tracing/trace)" = "$2" ]; }
 
+# All probes have been hit so often.
+probes_hit() {
+	local event
+	for event in at_entry at_return entered left; do
+		hits "$event:" "$1"
+	done
+}
+
 test_tracers_and_probes() {
 	local tracer
 	start_core
@@ -154,17 +162,15 @@ test_tracers_and_probes() {
 	put_probes
 	: >$tracing/trace
 	is_patched
-	hits 'at_entry:' 1
-	hits 'entered:' 1
+	probes_hit 1
 	# The patch goes and comes while they are there.
 	remove klp_test_a
 	is_original
-	hits 'at_entry:' 2
+	probes_hit 2
 	patch_it
 	wait_until 10 "a jump" shares $function
 	is_patched
-	hits 'at_entry:' 3
-	hits 'entered:' 3
+	probes_hit 3
 	take_probes
 	is_patched
 	remove klp_test_a

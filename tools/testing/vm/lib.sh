@@ -319,10 +319,10 @@ detach() {
 	wait "$bpf_pid"
 }
 
-# Probes at the function: at_entry, at_return, entered.
+# Probes at the function: at_entry, at_return, entered, left.
 switch_probes() {
 	local event
-	for event in kprobes/at_entry kprobes/at_return fprobes/entered; do
+	for event in kprobes/at_entry kprobes/at_return fprobes/entered fprobes/left; do
 		# shellcheck disable=SC2154 # set by the script
 		echo "$1" >"$tracing/events/$event/enable"
 	done
@@ -331,6 +331,7 @@ put_probes() {
 	echo "p:at_entry $function" >"$tracing/kprobe_events"
 	echo "r:at_return $function" >>"$tracing/kprobe_events"
 	echo "f:entered $function" >>"$tracing/dynamic_events"
+	echo "f:left $function%return" >>"$tracing/dynamic_events"
 	switch_probes 1
 }
 take_probes() {

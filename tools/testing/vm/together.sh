@@ -114,7 +114,7 @@ test_bpf_and_another_function() { with_bpf everywhere bpf_and_another; }
 hits() { awk -v event="$1" '$1 == event { print $2 }' $tracing/kprobe_profile; }
 
 probed() {
-	local order
+	local order event
 	for order in before after; do
 		[ $order = before ] || patch_it
 		put_probes
@@ -123,8 +123,9 @@ probed() {
 		is_patched
 		remove klp_test_a
 		is_original
-		[ "$(grep -c 'at_entry:' $tracing/trace)" = 2 ]
-		[ "$(grep -c 'entered:' $tracing/trace)" = 2 ]
+		for event in at_entry at_return entered left; do
+			[ "$(grep -c "$event:" $tracing/trace)" = 2 ]
+		done
 		take_probes
 	done
 }
