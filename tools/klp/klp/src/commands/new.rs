@@ -171,17 +171,20 @@ impl Arguments {
             check = "in_effect() { grep -q ' live-patched$' /proc/cmdline; }".into();
             look = "cat /proc/cmdline".into();
         }
+        let kdir = match rust {
+            false => include_str!("../../../templates/kdir.in"),
+            true => include_str!("../../../templates/kdir-rust.in"),
+        };
         let of_rust = |text: &str| if *rust { text.into() } else { String::new() };
         vec![
             // First, since the others are in it.
             ("REPLACEMENT", replacement.into()),
             ("ARGUMENTS", arguments),
             ("CHECK", check),
+            ("KDIR_VARIABLE", kdir.trim_end().into()),
             (
-                "CRATE_VARIABLE",
-                of_rust(
-                    "# The directory of the crate klp.\nexport KLP_CRATE ?= /usr/share/klp/rust\n",
-                ),
+                "CHECK_KDIR",
+                of_rust(include_str!("../../../templates/check-kdir-rust.in")),
             ),
             ("DESCRIPTION", description),
             ("FUNCTION", function.into()),
@@ -189,7 +192,10 @@ impl Arguments {
             ("NAME", name.clone()),
             (
                 "NEEDS_RUST",
-                of_rust(", Rust as the kernel was built with, bindgen"),
+                of_rust(
+                    ", Rust as the kernel was built with, bindgen, and for Debian's kernels the \
+                     package `livepatch-dkms`",
+                ),
             ),
             (
                 "OBJECT_NAME",
