@@ -6,7 +6,10 @@
 . "$(dirname "$0")/lib.sh"
 
 testing=$top/tools/testing
-mount -t tracefs tracefs /sys/kernel/tracing 2>/dev/null
+# Where probes are put, and where.
+# shellcheck disable=SC2034 # for lib.sh
+tracing=/sys/kernel/tracing function=cmdline_proc_show
+mount -t tracefs tracefs $tracing 2>/dev/null
 
 klp() { "$TEST_FILES/klp" "$@"; }
 
@@ -124,6 +127,24 @@ held() {
 }
 
 test_running_kernel() { on_both_cores held; }
+
+# Whoever may win over a patch is told of by klp check, and when it is loaded, which it is.
+probed() {
+	local module said
+	module=$(module_file livepatch-cmdline)
+	put_probes
+	said=$(klp check --quick "$module" 2>&1) || fail "$said"
+	grep -q '^warning\[held\]: a kprobe is in cmdline_proc_show$' <<<"$said" || fail "$said"
+	said=$(klp load "$module" 2>&1 >/dev/null) || fail "$said"
+	grep -q 'warning\[held\]: a kprobe is in cmdline_proc_show$' <<<"$said" || fail "$said"
+	settled livepatch_cmdline
+	remove livepatch-cmdline
+	take_probes
+	said=$(klp load "$module" 2>&1 >/dev/null) || fail "$said"
+	[ -z "$said" ] || fail "$said"
+	remove livepatch-cmdline
+}
+test_probe() { on_both_cores probed; }
 
 # Only root sees where symbols are.
 test_without_privileges() {

@@ -10,7 +10,7 @@ use std::{
 };
 
 use clap::Args;
-use klp_check::{Finding, Report};
+use klp_check::{Finding, Level, Report, Rule};
 use klp_live::{
     guard::{Guard, DEATHS},
     store::{Installed, Store},
@@ -417,8 +417,9 @@ fn insert(session: &Session, path: &Path, opened: &Opened) -> Step {
 }
 
 /// Says what a kernel would refuse a patch for, or die of, and whether there is anything. What may
-/// pass by itself, such as a transition, is left to the kernel, and so is what cannot be told; what
-/// else klp check finds wrong is for its author.
+/// pass by itself, such as a transition, is left to the kernel, and so is what cannot be told. It also
+/// says who else is at the functions and may win over the patch, since nobody does later; what else
+/// klp check finds wrong is for its author.
 fn complains(session: &Session, path: &Path, contents: &[u8], depth: Depth) -> bool {
     let machine = &session.machine;
     let sources = Sources {
@@ -440,13 +441,14 @@ fn complains(session: &Session, path: &Path, contents: &[u8], depth: Depth) -> b
             return false;
         }
     };
-    let mut any = false;
-    let refused = |finding: &&Finding| finding.refused && !finding.rule.may_pass();
-    for finding in report.findings.iter().filter(refused) {
-        session.warn(check::describe(path, finding));
-        any = true;
+    let refused = |finding: &Finding| finding.refused && !finding.rule.may_pass();
+    let rivals = |finding: &Finding| finding.rule == Rule::Held && finding.level == Level::Warning;
+    for finding in &report.findings {
+        if refused(finding) || rivals(finding) {
+            session.warn(check::describe(path, finding));
+        }
     }
-    any
+    report.findings.iter().any(refused)
 }
 
 /// Turns a patch round that is being disabled, or enables it on old kernels, which keep those that
