@@ -2,7 +2,10 @@
 /*
  * Attaches a BPF program to a kernel function, and tells how often it has run.
  *
- * usage: trampoline fentry|fexit FUNCTION
+ * usage: trampoline fentry|fexit|fmod_ret FUNCTION [VALUE]
+ *
+ * The program returns VALUE, 0 without it: with fmod_ret, another one takes the place of what the
+ * function would return.
  *
  * Prints "attached", then the number of runs for each line on standard input, until that ends. The
  * kernel counts if kernel.bpf_stats_enabled is 1.
@@ -17,19 +20,30 @@
 
 int main(int argc, char **argv)
 {
-	static const struct bpf_insn program[] = {
+	struct bpf_insn program[] = {
 		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_0 },
 		{ .code = BPF_JMP | BPF_EXIT },
 	};
 	static char log[1 << 16];
 	LIBBPF_OPTS(bpf_prog_load_opts, options, .log_level = 1, .log_buf = log,
 		    .log_size = sizeof(log));
+	enum bpf_attach_type type;
 	char line[16];
 	int id, fd;
 
-	if (argc != 3 || (strcmp(argv[1], "fentry") && strcmp(argv[1], "fexit")))
-		errx(2, "usage: trampoline fentry|fexit FUNCTION");
-	options.expected_attach_type = strcmp(argv[1], "fentry") ? BPF_TRACE_FEXIT : BPF_TRACE_FENTRY;
+	if (argc < 3 || argc > 4)
+		errx(2, "usage: trampoline fentry|fexit|fmod_ret FUNCTION [VALUE]");
+	if (!strcmp(argv[1], "fentry"))
+		type = BPF_TRACE_FENTRY;
+	else if (!strcmp(argv[1], "fexit"))
+		type = BPF_TRACE_FEXIT;
+	else if (!strcmp(argv[1], "fmod_ret"))
+		type = BPF_MODIFY_RETURN;
+	else
+		errx(2, "no kind %s", argv[1]);
+	if (argc == 4)
+		program[0].imm = atoi(argv[3]);
+	options.expected_attach_type = type;
 	id = libbpf_find_vmlinux_btf_id(argv[2], options.expected_attach_type);
 	if (id < 0)
 		errx(1, "no function %s", argv[2]);

@@ -304,10 +304,11 @@ run_test() {
 # Whether calls can jump to a replacement in this kernel.
 can_jump() { grep -q ' update_ftrace_direct_add$' /proc/kallsyms; }
 
-# attach KIND: a BPF program at the function's entry or exit: $bpf_in and $bpf_out talk to the program that holds it.
+# attach KIND [VALUE]: a BPF program at the function's entry or exit, which returns VALUE: $bpf_in and $bpf_out talk to
+# the program that holds it.
 attach() {
 	# shellcheck disable=SC2154 # set by the script
-	coproc BPF { "$TEST_FILES/trampoline" "$1" "$function"; }
+	coproc BPF { "$TEST_FILES/trampoline" "$1" "$function" ${2:+"$2"}; }
 	# shellcheck disable=SC2034,SC2153 # for the scripts; set by coproc
 	bpf_out=${BPF[0]} bpf_in=${BPF[1]} bpf_pid=$BPF_PID
 	local answer=

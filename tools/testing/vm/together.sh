@@ -218,6 +218,39 @@ all_at_once() {
 }
 test_all_at_once() { with_bpf everywhere all_at_once; }
 
+# A program may change what a function returns: if it does, it wins over the patch, whoever came first. Few functions
+# allow that; this one decides about a system call, which else returns the size of the log. What the patch returns is an
+# error to that.
+log_size() { perl -e 'print syscall(103, 10, 0, 0)'; }
+returns() { [ "$(log_size)" = "$1" ]; }
+patch_syslog() {
+	load klp_test_patch object=vmlinux name=security_syslog
+	wait_until 20 settled settled klp_test_patch
+}
+modified() {
+	local function=security_syslog size order
+	size=$(log_size)
+	[ "$size" -gt 1000 ]
+	for order in before after; do
+		[ $order = before ] || patch_syslog
+		attach fmod_ret 0
+		[ $order = after ] || patch_syslog
+		returns 2
+		remove klp_test_patch
+		returns "$size"
+		detach
+		[ $order = before ] || patch_syslog
+		attach fmod_ret -1
+		[ $order = after ] || patch_syslog
+		returns -1
+		remove klp_test_patch
+		returns -1
+		detach
+		returns "$size"
+	done
+}
+test_bpf_that_changes_the_result() { with_bpf on_both_cores modified; }
+
 # The owner of a direct call is told when the patch that it made room for has gone: command 2 is
 # FTRACE_OPS_CMD_DISABLE_SHARE_IPMODIFY_PEER.
 told() {
