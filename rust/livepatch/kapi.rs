@@ -31,3 +31,8 @@ pub(crate) mod workqueue;
 pub(crate) fn stale() -> Error {
     Error::from_errno(-(bindings::ESTALE as c_int))
 }
+
+/// `EOPNOTSUPP`, which `kernel::error::code` does not have before 7.3.
+pub(crate) fn unsupported() -> Error {
+    Error::from_errno(-(bindings::EOPNOTSUPP as c_int))
+}

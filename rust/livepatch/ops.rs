@@ -72,6 +72,7 @@ use crate::{
     func::Code,
     handler,
     kapi::{
+        self,
         cpu,
         ftrace::{
             self,
@@ -478,7 +479,7 @@ impl Ops {
     ///
     /// The errors of [`JumpAnchor::new`]; there are no jumps then.
     pub(crate) fn allow_jumps(&mut self) -> Result {
-        let site = ftrace::filter_anchor().ok_or(EOPNOTSUPP)?;
+        let site = ftrace::filter_anchor().ok_or_else(kapi::unsupported)?;
         self.intercept_batch(&mut [site])?;
         match JumpAnchor::new() {
             Ok(anchor) => {

@@ -15,7 +15,10 @@
 //! ops.unregister();
 //! ```
 
-use super::cpu;
+use super::{
+    cpu,
+    unsupported, //
+};
 use crate::bindings;
 use core::mem::ManuallyDrop;
 use kernel::{
@@ -290,7 +293,7 @@ impl JumpAnchor {
         let target = bindings::livepatch_jump_anchor_target as *const () as usize;
         let jump = anchor(bindings::livepatch_jump_anchor as *const () as usize)
             .and_then(|site| Jump::new(site, target))
-            .ok_or(EOPNOTSUPP)?;
+            .ok_or_else(unsupported)?;
         // SAFETY: Both functions do nothing, and stay as long as this module, whose memory stays
         // for good if the jump cannot be removed.
         unsafe { add_jumps(&[jump]) }?;
