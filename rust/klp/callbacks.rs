@@ -49,6 +49,43 @@ impl Object {
 /// If an enabling patch is turned round, only `post_unpatch` is called after `pre_patch`; if a
 /// disabling one is, `post_patch` after `pre_unpatch`. A patch that is replaced by another one gets
 /// none of these calls.
+///
+/// # Examples
+///
+/// ```ignore
+/// //! A patch that says when it is in effect.
+///
+/// use kernel::prelude::*;
+/// use klp::{Callbacks, Object};
+///
+/// klp::patch! {
+///     name: "my_callbacks",
+///     description: "Live patch with callbacks",
+///     license: "GPL",
+///     objects: {
+///         vmlinux {
+///             callbacks: Tell,
+///         }
+///     },
+/// }
+///
+/// struct Tell;
+///
+/// impl Callbacks for Tell {
+///     fn pre_patch(object: &Object) -> Result {
+///         // Whatever the patch cannot do without; an error refuses it.
+///         object.name().map_or(Ok(()), |_| Err(EINVAL))
+///     }
+///
+///     fn post_patch(_object: &Object) {
+///         pr_info!("in effect\n");
+///     }
+///
+///     fn post_unpatch(_object: &Object) {
+///         pr_info!("not in effect any more\n");
+///     }
+/// }
+/// ```
 pub trait Callbacks {
     /// Called before the first task runs the replacements.
     ///

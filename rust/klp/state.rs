@@ -41,6 +41,57 @@ use kernel::{
 /// All functions here may sleep, and run with the core's lock held: like callbacks, they must
 /// neither panic nor enable or disable a patch.
 ///
+/// # Examples
+///
+/// ```ignore
+/// //! A patch that has the machine restart half a minute after a panic.
+///
+/// use kernel::{bindings, ffi::c_int, prelude::*};
+/// use klp::{Never, State};
+///
+/// klp::patch! {
+///     name: "my_state",
+///     description: "Live patch with a state",
+///     license: "GPL",
+///     replace: true,
+///     states: [PanicTimeout],
+///     objects: {
+///         vmlinux {}
+///     },
+/// }
+///
+/// /// What the timeout was before the first patch with the state.
+/// #[repr(C)]
+/// struct PanicTimeout(c_int);
+///
+/// // SAFETY: The data is a number. All patches with this state replace all others, and it has no
+/// // shadow variables.
+/// unsafe impl State for PanicTimeout {
+///     const ID: usize = 0x9a71c;
+///     const VERSION: u32 = 1;
+///     type Older = Never;
+///
+///     fn create() -> Result<Self> {
+///         // SAFETY: A number that whoever reads it may find changed.
+///         Ok(Self(unsafe { bindings::panic_timeout }))
+///     }
+///
+///     fn take_over(older: &Never) -> Result<Self> {
+///         match *older {}
+///     }
+///
+///     fn apply(&self) {
+///         // SAFETY: As above.
+///         unsafe { bindings::panic_timeout = 30 };
+///     }
+///
+///     fn revert(&self) {
+///         // SAFETY: As above.
+///         unsafe { bindings::panic_timeout = self.0 };
+///     }
+/// }
+/// ```
+///
 /// # Safety
 ///
 /// In the running kernel, and in whatever patches there are, be they in Rust or in C:

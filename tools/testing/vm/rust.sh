@@ -30,17 +30,32 @@ cmdline() {
 }
 test_cmdline() { same_on_both_cores cmdline; }
 
-# The example of the crate's documentation.
-example() {
-	insmod "$TEST_FILES/my_patch.ko"
-	wait_until 30 "in effect" settled my_patch
-	[ -z "$(cat /proc/cmdline)" ]
-	echo 0 >$lp/my_patch/enabled
-	wait_until 30 gone gone my_patch
-	[ -n "$(cat /proc/cmdline)" ]
-	rmmod my_patch
+# The examples of the crate's documentation.
+enable_example() {
+	insmod "$TEST_FILES/$1.ko"
+	wait_until 30 "in effect" settled "$1"
 }
-test_example_of_the_documentation() { on_both_cores example; }
+examples() {
+	local before
+	enable_example my_patch
+	[ -z "$(cat /proc/cmdline)" ]
+	remove my_patch
+	[ -n "$(cat /proc/cmdline)" ]
+
+	mark
+	enable_example my_callbacks
+	remove my_callbacks
+	[ "$(since_mark | grep '^my_callbacks: [a-z]* ' | grep -v taint)" = \
+		$'my_callbacks: in effect\nmy_callbacks: not in effect any more' ]
+
+	before=$(cat /proc/sys/kernel/panic)
+	[ "$before" != 30 ]
+	enable_example my_state
+	[ "$(cat /proc/sys/kernel/panic)" = 30 ]
+	remove my_state
+	[ "$(cat /proc/sys/kernel/panic)" = "$before" ]
+}
+test_examples_of_the_documentation() { on_both_cores examples; }
 
 # Stacked in either order; the newer one wins, and the older one is there again without it.
 with_c() {
