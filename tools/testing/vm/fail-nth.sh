@@ -83,6 +83,16 @@ each_fails() {
 		sed 's/^ *\([0-9]*\) \(.*\)/\1 times \2/' | paste -sd ,)" >>"$faults"
 }
 
+# may_fail AFTER OPERATION...: the same for what must succeed without memory, and may not ask for any.
+may_fail() {
+	local after=$1 result
+	shift
+	result=$(fail_nth 1 "$@")
+	[ "${result#* }" = 0 ] || fail "$*: ${result#* }"
+	$after 0
+	[ "$result" = "complete 0" ] || each_fails 0 "$after" "$@"
+}
+
 nothing() { :; }
 
 # What the tests rely on notices what is wrong.
@@ -271,6 +281,32 @@ test_disabling() {
 	each_fails 0 after_disable write $lp/klp_test_patch/enabled 0
 	remove klp_test_patch
 	stop
+}
+
+# A task sleeps in the function that is to be patched.
+start_transition() {
+	load livepatch-sleeper-fix
+	in_transition livepatch_sleeper_fix
+}
+after_reversal() {
+	wait_until 30 gone gone livepatch_sleeper_fix
+	rmmod livepatch-sleeper-fix
+	start_transition
+}
+after_force() {
+	wait_until 30 settled settled livepatch_sleeper_fix
+	remove livepatch-sleeper-fix
+	start_transition
+}
+test_reversing_and_forcing() {
+	need_injection
+	load livepatch
+	start_sleeper
+	start_transition
+	inject_in_module livepatch
+	may_fail after_reversal write $fix/enabled 0
+	may_fail after_force write $fix/force 1
+	stop_sleeper_and_fix
 }
 
 after_target() {
