@@ -158,7 +158,7 @@ help:
 	@echo '  selftests      the livepatch selftests of the kernel, on the built-in core and on the Rust core'
 	@echo '  differential   the same random operations on both cores, compared line by line'
 	@echo '  bench          the Rust core measured against the built-in core, about 20 minutes'
-	@echo '  survive        fuzzing, a model checker, failing allocations; PART=name for one of them'
+	@echo '  survive        fuzzing, a model checker, failing allocations, kernels for debugging; PART=name for one of them'
 	@echo '  matrix         the tests on several kernels, and the table of the README; hours, ROWS=name for one of them'
 	@echo '  sign           sign the modules, for kernels that load signed ones only: scripts/signing.md'
 	@echo '  signing-test   signed and unsigned modules under secure boot, in a virtual machine'
