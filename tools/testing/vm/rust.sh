@@ -169,7 +169,7 @@ shadow() {
 	remove livepatch-rust-shadow-fix
 	rmmod livepatch-shadow-mod
 }
-test_shadow_fix() { on_both_cores shadow; }
+test_shadow_fix() { memory_may_leak; on_both_cores shadow; }
 
 # Disables patches, then unloads them: each frees the variables of all when it is unloaded.
 remove_together() {
@@ -197,7 +197,7 @@ shadow_with_c() {
 	remove_together livepatch-rust-shadow-fix livepatch-shadow-fix1
 	rmmod livepatch-shadow-mod
 }
-test_shadow_variables_of_a_patch_in_c() { on_both_cores shadow_with_c; }
+test_shadow_variables_of_a_patch_in_c() { memory_may_leak; on_both_cores shadow_with_c; }
 
 levels() { tr '\t' ' ' </proc/sys/kernel/printk | cut -d ' ' -f 1,2; }
 

@@ -107,6 +107,7 @@ test_callbacks_busy_target_reversed() { same_on_both_cores busy_target_reversed;
 
 # Both fixes use shadow variables; fix2 is stacked on fix1. Dummies live for twelve seconds.
 test_shadow_fixes() {
+	memory_may_leak
 	load livepatch
 	mark
 	load livepatch-shadow-mod
