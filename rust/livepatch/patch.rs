@@ -113,6 +113,14 @@ pub(crate) struct ModuleRefs {
     _core: ModuleRef,
 }
 
+impl ModuleRefs {
+    /// Whether it keeps the code of the patch in this module.
+    pub(crate) fn is_of(&self, module: ModulePtr) -> bool {
+        let reference = self.patch.reference.as_ref();
+        reference.is_some_and(|reference| reference.is_on(module))
+    }
+}
+
 /// A patch and all that the core keeps for it. The order of the fields is the order in which they
 /// go.
 pub(crate) struct Patch {

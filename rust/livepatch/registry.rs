@@ -77,6 +77,10 @@ use kernel::{
 /// milliseconds: more may follow, for which they would have to go through handlers again.
 const JUMP_DELAY_MS: u32 = 1_000;
 
+/// How often it is tried to disable the patch of a module that goes: once in so many moments
+/// ([`cpu::wait_a_moment`]).
+const DISABLE_EACH: u32 = 100;
+
 /// So many passes follow each other if all tasks switch during one.
 const PASSES_AT_ONCE: usize = 3;
 
@@ -134,7 +138,8 @@ pub(crate) struct Registry {
     runtime: Option<Runtime>,
     /// Disabled or replaced, waiting for [`free_retired`].
     retired: KVec<KBox<Patch>>,
-    /// How many patches [`free_retired`] has taken out of `retired` and not put into `unreleased`.
+    /// How many patches [`free_retired`] has taken out of `retired` and not put into `unreleased`,
+    /// or [`release_modules`] has taken out of that and not dropped.
     being_freed: usize,
     /// What keeps the code of patches that have been freed, waiting for [`release_modules`].
     unreleased: KVec<ModuleRefs>,
@@ -339,6 +344,28 @@ impl Registry {
     fn enabled_patch_of(&self, module: ModulePtr) -> Option<usize> {
         let mut patches = self.patches.iter();
         patches.position(|patch| patch.is_enabled() && patch.module() == module)
+    }
+
+    /// Whether a reference on this module may be held for a patch: it is for certain if the patch
+    /// is on one of the lists. One that was forced is not counted any more when it has been freed.
+    fn may_hold(&self, module: ModulePtr) -> bool {
+        let is_of = |patch: &KBox<Patch>| patch.module() == module;
+        self.being_freed > 0
+            || self.patches.iter().any(is_of)
+            || self.retired.iter().any(is_of)
+            || self.unreleased.iter().any(|refs| refs.is_of(module))
+    }
+
+    /// Has the patch of a module that goes disabled, unless another one is in transition.
+    fn disable_patch_of(&mut self, module: ModulePtr) {
+        match self.enabled_patch_of(module) {
+            Some(index) if self.is_in_transition(index) => self.reverse(),
+            Some(index) => {
+                // Else the caller tries again.
+                let _ = self.start_disabling(index);
+            }
+            None => (),
+        }
     }
 
     /// The patch at `index` and what is needed to work on it.
@@ -731,9 +758,13 @@ pub(crate) fn release_modules() {
         }
         cpu::synchronize_tasks();
         for _ in 0..waiting {
-            let modules = REGISTRY.lock().unreleased.remove(0);
+            let mut registry = REGISTRY.lock();
+            let modules = registry.unreleased.remove(0);
+            registry.being_freed += 1;
+            drop(registry);
             // Dropped here, without the lock.
             drop(modules);
+            REGISTRY.lock().being_freed -= 1;
         }
     }
 }
@@ -935,43 +966,32 @@ fn patch_coming(
 /// Takes the patches off a module that is being unloaded, or could not be loaded. Process context;
 /// sleeps.
 ///
-/// If it is a patch module with a patch in force, its init function has failed after it enabled the
+/// If a patch of the module itself is in force, its init function has failed after it enabled the
 /// patch, or it is unloaded by force. The loader does not care about references then. So the patch
-/// is disabled, and this waits until nobody holds one: for ever if the patch was forced. The C core
-/// lets the module go with its code in use.
+/// is disabled, and this waits until nobody runs its code. The C core lets the module go with its
+/// code in use.
 #[doc(alias = "klp_module_going")]
 pub(crate) fn module_going(module: ModulePtr) -> Result<(), NotInCharge> {
     let mut registry = lock_in_charge()?;
+    if registry.enabled_patch_of(module).is_some() {
+        pr_warn!("module '{}' goes with its patch in force\n", module.name());
+    }
+    for moment in (0..DISABLE_EACH).cycle() {
+        if !is_livepatch(module) || !registry.may_hold(module) {
+            break;
+        }
+        if moment == 0 {
+            registry.disable_patch_of(module);
+        }
+        drop(registry);
+        cpu::wait_a_moment();
+        registry = lock_in_charge()?;
+    }
     set_alive(module, false, &registry.held);
     let all = registry.patches.len();
     registry.unpatch_module(module, all);
     registry.update_stack_check();
-    if registry.enabled_patch_of(module).is_some() {
-        pr_warn!("module '{}' goes with its patch in force\n", module.name());
-    }
-    drop(registry);
-
-    if is_livepatch(module) {
-        // That of its patch is among the references, until nobody runs the patch's code any more.
-        while module.is_referenced() {
-            disable_patch_of(module);
-            cpu::wait_a_moment();
-        }
-    }
     Ok(())
-}
-
-/// Has the patch of a module that goes disabled, unless another one is in transition.
-fn disable_patch_of(module: ModulePtr) {
-    let mut registry = REGISTRY.lock();
-    match registry.enabled_patch_of(module) {
-        Some(index) if registry.is_in_transition(index) => registry.reverse(),
-        Some(index) => {
-            // Else the caller tries again.
-            let _ = registry.start_disabling(index);
-        }
-        None => (),
-    }
 }
 
 /// Waits until there are no patches any more. Process context, without the registry lock; sleeps.

@@ -97,15 +97,6 @@ impl ModulePtr {
         }
     }
 
-    /// Returns whether somebody holds a reference on the module. A snapshot.
-    ///
-    /// Of a module that is going, nobody does, unless its init function has failed or it goes
-    /// by force.
-    pub(crate) fn is_referenced(self) -> bool {
-        // SAFETY: The module exists, by the type's invariant.
-        unsafe { bindings::module_refcount(self.as_ptr()) > 0 }
-    }
-
     /// Returns the part of the module's memory that `address` is in: text or data, for example.
     pub(crate) fn memory_around(self, address: usize) -> Option<Range<usize>> {
         let (mut start, mut end) = (0, 0);
@@ -124,6 +115,11 @@ impl ModuleRef {
     pub(crate) fn try_get(module: ModulePtr) -> Option<Self> {
         // SAFETY: The module exists, by the invariant of `ModulePtr`.
         unsafe { bindings::try_module_get(module.as_ptr()) }.then(|| Self(module))
+    }
+
+    /// Returns whether the reference is on this module.
+    pub(crate) fn is_on(&self, module: ModulePtr) -> bool {
+        self.0 == module
     }
 }
 

@@ -34,6 +34,20 @@ test_init_fails_after_enabling() {
 	rmmod livepatch
 }
 
+# A patch module that does not get as far as its init function.
+wrong_parameter() {
+	expect_error "$EINVAL" load klp_test_patch sympos=first
+	not is_loaded klp_test_patch
+	load klp_test_target
+	expect_error "$EINVAL" load klp_test_patch sympos=first
+	load klp_test_patch
+	wait_until 10 settled settled klp_test_patch
+	target_value 112
+	remove klp_test_patch
+	rmmod klp_test_target
+}
+test_patch_with_a_wrong_parameter() { on_both_cores wrong_parameter; }
+
 enable_cmdline() {
 	load livepatch
 	load livepatch-cmdline
