@@ -276,12 +276,14 @@ class Streams(unittest.TestCase):
         self.assertEqual(self.passed_on(b"out vm-m", flush=True), b"out vm-m")
 
 
-def qemu_processes() -> Set[int]:
-    """The QEMU processes of this machine."""
+def qemu_processes(tmp: Path) -> Set[int]:
+    """The QEMU processes that were started with this TMPDIR."""
     found = set()
+    setting = f"TMPDIR={tmp}".encode()
     for comm in Path("/proc").glob("[0-9]*/comm"):
         try:
-            if comm.read_text().startswith("qemu-system"):
+            if comm.read_text().startswith("qemu-system") and \
+                    setting in (comm.parent / "environ").read_bytes().split(b"\0"):
                 found.add(int(comm.parent.name))
         except OSError:
             # It ended meanwhile.
@@ -300,11 +302,10 @@ class Boots(unittest.TestCase):
         self.tmp = self.scratch / "tmp"
         self.tmp.mkdir()
         self.environment = {**os.environ, "TMPDIR": str(self.tmp)}
-        self.qemu_before = qemu_processes()
         self.expect_log = False
 
     def tearDown(self) -> None:
-        self.assertEqual(qemu_processes() - self.qemu_before, set())
+        self.assertEqual(qemu_processes(self.tmp), set())
         left = sorted(path.name for path in self.tmp.iterdir())
         self.assertEqual([name for name in left if not (self.expect_log and name.endswith(".log"))], [])
         self.assertEqual(len(left), int(self.expect_log))
@@ -436,6 +437,7 @@ class Boots(unittest.TestCase):
                               stdout=subprocess.PIPE) as process:
             assert process.stdout
             self.assertEqual(process.stdout.readline(), b"started\n")
+            self.assertEqual(len(qemu_processes(self.tmp)), 1)
             process.send_signal(signum)
             return process.wait(timeout=30)
 
@@ -449,7 +451,7 @@ class Boots(unittest.TestCase):
         for path in sorted(self.tmp.rglob("*"), reverse=True):
             path.rmdir() if path.is_dir() else path.unlink()
         deadline = time.monotonic() + 10
-        while qemu_processes() - self.qemu_before and time.monotonic() < deadline:
+        while qemu_processes(self.tmp) and time.monotonic() < deadline:
             time.sleep(0.1)
 
     def test_nobody_reads(self) -> None:
