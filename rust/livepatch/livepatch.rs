@@ -93,7 +93,7 @@ module! {
     params: {
         direct: u8 {
             default: 0,
-            description: "Lets calls jump to replacements outside transitions (0: no, 1: yes)",
+            description: "Calls that jump to patches (0: none, 1: all, 2: of patches that ask)",
         },
         stall_warning: u32 {
             default: 3600,

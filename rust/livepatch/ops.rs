@@ -27,11 +27,12 @@
 //! # Jumps
 //!
 //! With the module parameter `direct`, calls jump to the replacement, without a handler, while no
-//! transition of the patch is under way. [`Ops::add_jumps`] has ftrace write the jumps and then
-//! takes the functions out of the filter of the shared ops; [`Ops::remove_jumps`] puts those of one
-//! patch back first, before a transition of that patch is prepared. In between, ftrace calls the
-//! handler and jumps itself, which wins and leads to the same code, since no task's state matters
-//! then. The slots and their stacks are as ever, so that the handler finds the function.
+//! transition of the patch is under way, unless the patch is not to have jumps. [`Ops::add_jumps`]
+//! has ftrace write the jumps and then takes the functions out of the filter of the shared ops;
+//! [`Ops::remove_jumps`] puts those of one patch back first, before a transition of that patch is
+//! prepared or when it is not to have jumps any more. In between, ftrace calls the handler and
+//! jumps itself, which wins and leads to the same code, since no task's state matters then. The
+//! slots and their stacks are as ever, so that the handler finds the function.
 //!
 //! * ftrace goes through a list of those who want to be called, of which the handler and the jumps
 //!   are two entries, with preemption disabled. All CPUs are synchronised with between the two
@@ -545,17 +546,22 @@ impl Ops {
 
     /// The jump that calls of the function of `hook` can make; `None` if they need a handler.
     fn jump_of(&self, hook: &Hook) -> Option<Jump> {
-        let site = hook.site.filter(|_| hook.attached)?;
-        let is_top = core::ptr::eq(self.table.find(hook.ip())?.top(), &*hook.node);
+        let site = hook.site.filter(|_| self.is_on_top(hook))?;
         let target = hook.node.target();
         let needs_handler = target == ORIGINAL
             || ftrace::has_direct_call(site)
             || self.singles.iter().any(|(own, _)| *own == site);
-        Jump::new(site, target).filter(|_| is_top && !needs_handler)
+        Jump::new(site, target).filter(|_| !needs_handler)
     }
 
-    /// Lets calls of the functions at `sites` go through handlers again, before a transition is
-    /// prepared. Sleeps.
+    /// Whether the hook is attached, and the one that decides where calls go outside transitions.
+    fn is_on_top(&self, hook: &Hook) -> bool {
+        let is_top = |slot: &Slot| core::ptr::eq(slot.top(), &*hook.node);
+        hook.attached && self.table.find(hook.ip()).is_some_and(is_top)
+    }
+
+    /// Lets calls of the functions at `sites` go through handlers again, as they must before a
+    /// transition is prepared. Sleeps.
     ///
     /// # Errors
     ///
@@ -595,6 +601,26 @@ impl Ops {
         }
         self.jumps.truncate(kept);
         Ok(())
+    }
+
+    /// Lets calls that jump to the code of `hooks`, not to that of others above them, go through
+    /// handlers again. Sleeps.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::remove_jumps`].
+    pub(crate) fn remove_jumps_to<'h>(&mut self, hooks: impl Iterator<Item = &'h Hook>) -> Result {
+        if self.jumps.is_empty() {
+            return Ok(());
+        }
+        let mut sites = KVVec::new();
+        for site in hooks
+            .filter(|hook| self.is_on_top(hook))
+            .filter_map(Hook::site)
+        {
+            sites.push(site, GFP_KERNEL)?;
+        }
+        self.remove_jumps(sites.iter().copied())
     }
 
     /// Brings the jumps from `sites`, if there are any, behind the others, and returns how many

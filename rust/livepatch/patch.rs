@@ -54,6 +54,7 @@ pub(crate) struct PatchStatus {
     id: PatchId,
     replace: bool,
     enabled: Atomic<bool>,
+    may_jump: Atomic<bool>,
 }
 
 impl PatchStatus {
@@ -71,6 +72,12 @@ impl PatchStatus {
     pub(crate) fn is_enabled(&self) -> bool {
         // ORDERING: A snapshot for users; whoever decides by it holds the registry lock.
         self.enabled.load(Relaxed)
+    }
+
+    /// Whether calls of its functions may jump outside transitions.
+    pub(crate) fn may_jump(&self) -> bool {
+        // ORDERING: A snapshot for users; whoever decides by it holds the registry lock.
+        self.may_jump.load(Relaxed)
     }
 }
 
@@ -164,6 +171,7 @@ impl Patch {
                 id,
                 replace: descriptor.replace(),
                 enabled: Atomic::new(false),
+                may_jump: Atomic::new(false),
             },
             GFP_KERNEL,
         )?;
@@ -228,6 +236,17 @@ impl Patch {
         // ORDERING: A snapshot for users; whoever decides by it holds the registry lock.
         self.status.enabled.store(enabled, Relaxed);
         self.descriptor.set_enabled(enabled);
+    }
+
+    /// Whether calls of its functions may jump outside transitions.
+    pub(crate) fn may_jump(&self) -> bool {
+        self.status.may_jump()
+    }
+
+    /// Notes whether calls of its functions may jump outside transitions.
+    pub(crate) fn set_may_jump(&self, may_jump: bool) {
+        // ORDERING: A snapshot for users; whoever decides by it holds the registry lock.
+        self.status.may_jump.store(may_jump, Relaxed);
     }
 
     /// Wakes those who poll the files that say where the patch is going. May sleep.
@@ -317,14 +336,26 @@ impl Patch {
     pub(crate) fn remove_jumps(&self, ops: &mut Ops) -> Result {
         let loaded = self.objects.iter().filter(|object| object.is_loaded());
         let funcs = loaded.flat_map(Object::funcs);
-        ops.remove_jumps(funcs.filter_map(Func::site))
-            .inspect_err(|error| {
-                pr_err!(
-                    "'{}': calls that jump cannot go through a handler again ({})\n",
-                    self.name(),
-                    error.to_errno()
-                );
-            })
+        let result = ops.remove_jumps(funcs.filter_map(Func::site));
+        result.inspect_err(|error| self.tell_of_jumps_that_stay(*error))
+    }
+
+    /// Lets calls that jump to its code, not to that of another patch, go through handlers. Sleeps.
+    ///
+    /// # Errors
+    ///
+    /// The errors of [`Ops::remove_jumps_to`], after a message.
+    pub(crate) fn remove_jumps_to_it(&self, ops: &mut Ops) -> Result {
+        let result = ops.remove_jumps_to(self.objects.iter().flat_map(Object::hooks));
+        result.inspect_err(|error| self.tell_of_jumps_that_stay(*error))
+    }
+
+    fn tell_of_jumps_that_stay(&self, error: Error) {
+        pr_err!(
+            "'{}': calls that jump cannot go through a handler again ({})\n",
+            self.name(),
+            error.to_errno()
+        );
     }
 
     /// Takes off all redirections.

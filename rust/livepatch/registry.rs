@@ -16,6 +16,7 @@
 
 use crate::{
     kapi::{
+        self,
         cpu,
         kobject::Kobject,
         looks::Looks,
@@ -94,6 +95,8 @@ pub(crate) struct Runtime {
     pub(crate) queue: OwnedQueue,
     /// Looks at tasks that do not stop running.
     pub(crate) looks: Looks,
+    /// Whether calls of a new patch jump as far as there can be jumps.
+    pub(crate) jumps_by_default: bool,
     /// Completed when the built-in core is in charge again.
     pub(crate) handed_back: Arc<Completion>,
 }
@@ -469,7 +472,8 @@ impl Registry {
         let Some(runtime) = self.runtime.as_mut().filter(|_| self.running.is_none()) else {
             return;
         };
-        let objects = self.patches.iter().flat_map(|patch| patch.objects.iter());
+        let jumping = self.patches.iter().filter(|patch| patch.may_jump());
+        let objects = jumping.flat_map(|patch| patch.objects.iter());
         // If ftrace is dead, they stay with the handler.
         if let Err(EINVAL | ENOMEM) = runtime.ops.add_jumps(objects.flat_map(Object::hooks)) {
             runtime.add_jumps_later();
@@ -498,7 +502,10 @@ impl Registry {
         let count = count + self.retired.len() + self.being_freed;
         self.unreleased.reserve(count, GFP_KERNEL)?;
         self.last_id = self.last_id.next();
-        Patch::new(self.last_id, descriptor, core)
+        let patch = Patch::new(self.last_id, descriptor, core)?;
+        let may_jump = |runtime: &Runtime| runtime.jumps_by_default && runtime.ops.can_jump();
+        patch.set_may_jump(self.runtime.as_ref().is_some_and(may_jump));
+        Ok(patch)
     }
 
     /// Checks that a patch fits to those that are installed.
@@ -880,6 +887,29 @@ pub(crate) fn force(id: PatchId) -> Result {
         return Err(EINVAL);
     }
     registry.force();
+    Ok(())
+}
+
+/// Does what a write to `direct` asks for: lets calls of the functions of a patch jump soon, or has
+/// them go through handlers. Process context; sleeps.
+///
+/// # Errors
+///
+/// `EINVAL` if the patch is gone; `EOPNOTSUPP` if there can be no jumps. If they jump and are to go
+/// through handlers, the errors of [`Ops::remove_jumps_to`]; nothing has changed then.
+pub(crate) fn set_may_jump(id: PatchId, may_jump: bool) -> Result {
+    let mut registry = REGISTRY.lock();
+    let index = registry.position(id).ok_or(EINVAL)?;
+    let parts = registry.parts(index).ok_or(EINVAL)?;
+    let (patch, runtime) = (parts.patch, parts.runtime);
+    if !may_jump {
+        patch.remove_jumps_to_it(&mut runtime.ops)?;
+    } else if runtime.ops.can_jump() {
+        runtime.add_jumps_soon();
+    } else {
+        return Err(kapi::unsupported());
+    }
+    patch.set_may_jump(may_jump);
     Ok(())
 }
 

@@ -6,6 +6,7 @@
 //! /sys/kernel/livepatch
 //! /sys/kernel/livepatch/<patch>
 //! /sys/kernel/livepatch/<patch>/blockers         0400
+//! /sys/kernel/livepatch/<patch>/direct           0644
 //! /sys/kernel/livepatch/<patch>/enabled          0644
 //! /sys/kernel/livepatch/<patch>/force            0200
 //! /sys/kernel/livepatch/<patch>/remaining        0444
@@ -64,6 +65,18 @@
 //! opened, the end has been read, or too many others have read the file since
 //! ([`mod@crate::blockers`]). `ENOMEM` if there was no memory for it.
 //!
+//! ## `direct`
+//!
+//! Whether calls of functions may jump to the code of the patch, where that is what runs, while no
+//! transition that has the function is under way: `1` or `0`. At first `1` if the module parameter
+//! `direct` is, and there can be jumps ([`mod@crate::ops`] says where there are none). After a
+//! write of `1`, calls jump a second or two later or, if a transition is under way, after it;
+//! `EOPNOTSUPP` if the module parameter is `0`, or the kernel has no jumps. After a write of `0`,
+//! calls that jumped to the code of the patch go through handlers, and a direct call of somebody
+//! else can be attached; those that jump to the code of a patch above it still do. If there are
+//! any: `EBUSY` if somebody who changes the instruction pointer is in the way, `ENODEV` if ftrace
+//! is dead, `ENOMEM`; nothing has changed then.
+//!
 //! ## Polling
 //!
 //! `transition`, `enabled` and `remaining` of a patch can be polled (`POLLPRI`, after a read from
@@ -77,9 +90,9 @@
 //! # Contexts and concurrency
 //!
 //! The files' functions run in process context at any time while the directory exists. Reading
-//! `enabled`, `transition`, `remaining`, `replace`, `patched` and `blockers` does not take the
-//! registry lock, so it works while a transition holds it. The other functions take it; so a
-//! patch's directory is never removed under it. Removing the directory waits for those who are
+//! `direct`, `enabled`, `transition`, `remaining`, `replace`, `patched` and `blockers` does not
+//! take the registry lock, so it works while a transition holds it. The other functions take it; so
+//! a patch's directory is never removed under it. Removing the directory waits for those who are
 //! reading. But for the lists of `blockers`, nothing is kept here: files show what the model of the
 //! patch shares with them.
 //!
@@ -178,6 +191,14 @@ impl PatchDirectory {
         registry::set_enabled(self.status.id(), kstrtobool(text)?)
     }
 
+    fn show_direct(&self, page: &Page) -> Result<usize> {
+        Ok(page.emit(fmt!("{}\n", u8::from(self.status.may_jump()))))
+    }
+
+    fn store_direct(&self, text: &CStr) -> Result {
+        registry::set_may_jump(self.status.id(), kstrtobool(text)?)
+    }
+
     fn show_transition(&self, page: &Page) -> Result<usize> {
         Ok(page.emit(fmt!("{}\n", u8::from(transition::is_of(self.status.id())))))
     }
@@ -213,6 +234,11 @@ impl Directory for PatchDirectory {
             ENABLED,
             PatchDirectory::show_enabled,
             PatchDirectory::store_enabled,
+        ),
+        Attribute::read_write(
+            c"direct",
+            PatchDirectory::show_direct,
+            PatchDirectory::store_direct,
         ),
         Attribute::read_only(TRANSITION, PatchDirectory::show_transition),
         Attribute::read_only(REMAINING, PatchDirectory::show_remaining),

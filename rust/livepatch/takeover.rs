@@ -165,8 +165,8 @@ impl TakeOver {
         // SAFETY: The module takes over once only.
         let looks = unsafe { Looks::new() };
         let handed_back = Arc::pin_init(Completion::new(), GFP_KERNEL)?;
-        let direct = wants_jumps();
-        let registers = if direct && ftrace::can_jump() {
+        let jumps = WantedJumps::by_parameter();
+        let registers = if jumps != WantedJumps::None && ftrace::can_jump() {
             Registers::All
         } else {
             Registers::Arguments
@@ -200,7 +200,7 @@ impl TakeOver {
             return Err(error);
         }
         drop(builtin.drain());
-        if direct {
+        if jumps != WantedJumps::None {
             if let Err(error) = ops.allow_jumps() {
                 pr_warn!("calls cannot jump to replacements ({})\n", error.to_errno());
             }
@@ -210,6 +210,7 @@ impl TakeOver {
             ops,
             queue,
             looks,
+            jumps_by_default: jumps == WantedJumps::All,
             handed_back,
         });
         pr_info!("the Rust core is in charge\n");
@@ -230,6 +231,7 @@ impl Drop for TakeOver {
             queue,
             looks,
             handed_back,
+            ..
         } = runtime;
         let builtin = Builtin::lock();
         drop(root);
@@ -253,10 +255,27 @@ impl Drop for TakeOver {
     }
 }
 
-/// Whether the module parameter asks for jumps.
-fn wants_jumps() -> bool {
-    // A reference to the value or the value itself, depending on the kernel's release.
-    *Borrow::<u8>::borrow(&crate::module_parameters::direct.value()) != 0
+/// Whose calls are to jump.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum WantedJumps {
+    /// Those of no patch.
+    None,
+    /// Those of patches whose file `direct` asks for it.
+    Asked,
+    /// Those of all patches but where their file `direct` says otherwise.
+    All,
+}
+
+impl WantedJumps {
+    /// What the module parameter `direct` says.
+    fn by_parameter() -> Self {
+        // A reference to the value or the value itself, depending on the kernel's release.
+        match *Borrow::<u8>::borrow(&crate::module_parameters::direct.value()) {
+            0 => Self::None,
+            2 => Self::Asked,
+            _ => Self::All,
+        }
+    }
 }
 
 /// Does not return if ftrace still calls this module and cannot be stopped. Sleeps.

@@ -73,6 +73,112 @@ test_not_without_the_parameter() {
 	# The work would have been done by then.
 	sleep 2
 	handled $function
+	[ "$(cat $lp/klp_test_a/direct)" = 0 ]
+	expect_error 'Operation not supported' put 1 $lp/klp_test_a/direct
+	echo 0 >$lp/klp_test_a/direct
+	remove klp_test_a
+	rmmod livepatch
+}
+
+# A patch that is not to have jumps, and one that is, in the same function and others.
+test_file_of_a_patch() {
+	local direct=$lp/klp_test_a/direct
+	start_core
+	load klp_test_target
+	patch_and_jump
+	wait_until 10 "a jump" jumps klp_test_value
+	[ "$(cat "$direct")" = 1 ]
+	# At once, and for as long as it says so.
+	echo 0 >"$direct"
+	[ "$(cat "$direct")" = 0 ]
+	handled $function R
+	handled klp_test_value R
+	is_patched
+	load klp_test_b
+	wait_until 20 settled settled klp_test_b
+	wait_until 10 "a jump" jumps klp_test_value
+	handled $function R
+	[ "$(cat $value)" = 2110 ]
+	# What is decided by the one on top is not changed by the one below.
+	echo 1 >"$direct"
+	wait_until 10 "a jump" jumps $function
+	echo 0 >"$direct"
+	jumps klp_test_value
+	handled $function R
+	remove klp_test_b
+	let_time_pass
+	handled klp_test_value R
+	[ "$(cat $value)" = 1110 ]
+	echo 1 >"$direct"
+	wait_until 10 "a jump" jumps $function
+	wait_until 10 "a jump" jumps klp_test_value
+	is_patched
+	[ "$(cat $value)" = 1110 ]
+	expect_error 'Invalid argument' put perhaps "$direct"
+	[ "$(cat "$direct")" = 1 ]
+	# Without a jump, the patch goes as any other.
+	echo 0 >"$direct"
+	remove klp_test_a
+	is_original
+	rmmod klp_test_target livepatch
+}
+
+# In a transition, the functions have handlers in any case.
+test_file_in_a_transition() {
+	local direct=$lp/livepatch_sleeper_fix/direct
+	start_core
+	start_sleeper
+	load livepatch-sleeper-fix nap=600
+	in_transition livepatch_sleeper_fix
+	echo 0 >"$direct"
+	echo 1 >"$direct"
+	sleep 2
+	handled sleeper_wait R
+	echo 0 >"$direct"
+	echo go >/proc/sleeper
+	wait "$sleeper"
+	wait_until 5 settled settled livepatch_sleeper_fix
+	let_time_pass
+	handled sleeper_wait R
+	stop_fix
+}
+
+test_only_those_that_ask() {
+	can_jump || skip "the kernel lacks CONFIG_DYNAMIC_FTRACE_WITH_JMP"
+	load livepatch direct=2
+	patch_it
+	[ "$(cat $lp/klp_test_a/direct)" = 0 ]
+	load livepatch-cmdline
+	wait_until 10 settled settled livepatch_cmdline
+	echo 1 >$lp/livepatch_cmdline/direct
+	wait_until 10 "a jump" jumps cmdline_proc_show
+	handled $function R
+	is_patched
+	remove livepatch-cmdline
+	remove klp_test_a
+	rmmod livepatch
+}
+
+# A BPF program can be attached when the jump is gone, which then comes back when the program has gone and a transition
+# has ended.
+test_room_for_bpf() {
+	[ -e /sys/kernel/btf/vmlinux ] || skip "the kernel lacks CONFIG_DEBUG_INFO_BTF"
+	start_core
+	patch_and_jump
+	not attach fentry
+	echo 0 >$lp/klp_test_a/direct
+	attach fentry
+	is_patched
+	echo 1 >$lp/klp_test_a/direct
+	let_time_pass
+	not jumps $function
+	not shares $function
+	is_patched
+	detach
+	not jumps $function
+	let_time_pass
+	jumps $function
+	is_patched
 	remove klp_test_a
 	rmmod livepatch
 }
@@ -203,31 +309,6 @@ test_bpf() {
 	rmmod livepatch
 }
 
-# Who comes while the handler is there leaves the function without a jump until he has gone and a transition has ended.
-test_bpf_before_the_jump() {
-	local attached=
-	[ -e /sys/kernel/btf/vmlinux ] || skip "the kernel lacks CONFIG_DEBUG_INFO_BTF"
-	start_core
-	# The jump may have come before.
-	for _ in 1 2 3 4 5; do
-		patch_it
-		attach fentry && attached=yes && break
-		remove klp_test_a
-	done
-	[ "$attached" = yes ]
-	let_time_pass
-	not jumps $function
-	not shares $function
-	is_patched
-	detach
-	not jumps $function
-	let_time_pass
-	jumps $function
-	is_patched
-	remove klp_test_a
-	rmmod livepatch
-}
-
 # Somebody who changes the instruction pointer is refused, as where there is a handler.
 test_somebody_else_who_redirects() {
 	start_core
@@ -246,6 +327,8 @@ test_somebody_else_who_gets_in() {
 	load klp_test_hook function=$function mode=grow
 	is_patched
 	expect_error "$EBUSY" put 0 $lp/klp_test_a/enabled
+	expect_error "$EBUSY" put 0 $lp/klp_test_a/direct
+	[ "$(cat $lp/klp_test_a/direct)" = 1 ]
 	expect_error "$EBUSY" load klp_test_b vmlinux=1
 	is_patched
 	let_time_pass
@@ -413,6 +496,7 @@ test_ftrace_is_dead() {
 	wait_until 5 settled settled livepatch_sleeper_fix
 	# Nobody can take the jump away, so it stays, and the patch does.
 	expect_error "$ENODEV" put 0 $lp/klp_test_a/enabled
+	expect_error "$ENODEV" put 0 $lp/klp_test_a/direct
 	is_patched
 	[ "$(cat $lp/klp_test_a/enabled)" = 1 ]
 	# Neither can anything be put on top of it, nor another function be patched.

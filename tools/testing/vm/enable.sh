@@ -8,7 +8,7 @@
 tree() { (cd "$1" && find . -printf '%P %y %m\n' | LC_ALL=C sort); }
 
 # The same without what the built-in core does not have.
-common_tree() { tree "$1" | grep -vE '(^|/)(blockers|remaining) '; }
+common_tree() { tree "$1" | grep -vE '(^|/)(blockers|direct|remaining) '; }
 
 value() { cat /sys/module/klp_test_target/parameters/value; }
 
@@ -44,6 +44,7 @@ test_sysfs_tree() {
 	diff <(tree $lp/livepatch_cmdline) - <<-END
 		 d 755
 		blockers f 400
+		direct f 644
 		enabled f 644
 		force f 200
 		remaining f 444
@@ -60,7 +61,7 @@ test_sysfs_tree() {
 }
 
 # What all files say, but for those that the built-in core does not have.
-common_contents() { grep -r --exclude={blockers,remaining} . $lp 2>/dev/null | LC_ALL=C sort; }
+common_contents() { grep -r --exclude={blockers,direct,remaining} . $lp 2>/dev/null | LC_ALL=C sort; }
 
 # The same operations on both cores leave the same traces: messages (but for our own two) and sysfs.
 operations() {

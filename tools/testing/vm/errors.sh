@@ -151,7 +151,7 @@ garbage() {
 	load klp_test_patch
 	wait_until 10 settled settled klp_test_patch
 	mark
-	for file in enabled force; do
+	for file in enabled force direct; do
 		for text in '' x 2 -1 'garbage with spaces' $'\n' "$(printf 'z%.0s' {1..4000})"; do
 			expect_error 'Invalid argument' put "$text" $lp/klp_test_patch/$file
 		done

@@ -11,15 +11,16 @@ enable() {
 	wait_until 20 "$1 settled" settled "$1"
 }
 
-# What the target's functions return, how the patches lie, what is patched. The built-in core has no blockers and
-# remaining.
+# What the target's functions return, how the patches lie, what is patched. The built-in core has no blockers, direct
+# and remaining.
 look() {
 	local patch file
 	! is_loaded klp_test_target || say "value $(cat /sys/module/klp_test_target/parameters/value)"
 	say "version $(cut -c 1-12 /proc/version)"
 	for patch in "$lp"/*/; do
 		[ -d "$patch" ] || continue
-		for file in $(cd "$patch" && find . -type f ! -name force ! -name blockers ! -name remaining | LC_ALL=C sort); do
+		for file in $(cd "$patch" && find . -type f ! -name force ! -name blockers ! -name direct ! -name remaining |
+			LC_ALL=C sort); do
 			say "${patch#"$lp/"}$file $(cat "$patch/$file")"
 		done
 	done

@@ -19,7 +19,7 @@ from .model import LIVEPATCH, PATCHES, TARGETS, Operation, plan
 MODULES = TOP / "tools" / "testing" / "modules"
 CORES = ("C", "Rust")
 # Files that the built-in core does not have.
-RUST_CORE_ONLY = {"blockers", "remaining"}
+RUST_CORE_ONLY = {"blockers", "direct", "remaining"}
 
 # Depends on time; comes once in a boot; is what the module loader says of a positive result, which
 # is compared itself. What the Rust core says when it is loaded and unloaded is not within a run.
