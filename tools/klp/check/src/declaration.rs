@@ -413,7 +413,7 @@ fn fixed_states(file: &File<'_>, start: Place) -> Result<Vec<State>, String> {
 /// The size of the entries of a list, of which the module sets fields up to `last`: `known`, unless
 /// where the relocations of the list are tells otherwise.
 fn entry_size(file: &File<'_>, start: Place, last: u64, known: Option<u64>) -> Option<u64> {
-    let Some(symbol) = file.data_at(start) else {
+    let Some(symbol) = file.data_at(start).filter(|_| !has_redzones(file)) else {
         return known;
     };
     let fits = |size: u64| {
@@ -444,6 +444,13 @@ fn entry_size(file: &File<'_>, start: Place, last: u64, known: Option<u64>) -> O
         (Some(size), None) => Some(size),
         _ => known,
     }
+}
+
+/// Whether the module is for a kernel with KASAN, for which the compiler makes data larger than what
+/// is in it.
+fn has_redzones(file: &File<'_>) -> bool {
+    let mut symbols = file.symbols.iter();
+    symbols.any(|symbol| symbol.name == "__asan_register_globals")
 }
 
 /// A list of more entries is not searched for their size.

@@ -76,10 +76,14 @@ fn compile(directory: &Path, source: &str, output: &str, options: &[&str]) -> Ve
 }
 
 fn patch(header: &str, replacement: &str) -> Vec<u8> {
+    patch_from(PATCH, header, replacement)
+}
+
+fn patch_from(source: &str, header: &str, replacement: &str) -> Vec<u8> {
     let directory = tempfile::tempdir().unwrap();
     fs::create_dir(directory.path().join("include")).unwrap();
     fs::write(directory.path().join("include/task.h"), header).unwrap();
-    let source = PATCH.replace("REPLACEMENT", replacement);
+    let source = source.replace("REPLACEMENT", replacement);
     compile(directory.path(), &source, "fix.ko", &["-c"])
 }
 
@@ -131,6 +135,7 @@ fn kernel() -> Kernel {
     let mut exports = klp_check::Exports::default();
     exports
         .add(concat!(
+            "0x0\t__asan_register_globals\tvmlinux\tEXPORT_SYMBOL\t\n",
             "0x0\tprintk\tvmlinux\tEXPORT_SYMBOL\t\n",
             "0x0\tklp_enable_patch\tvmlinux\tEXPORT_SYMBOL_GPL\t\n",
         ))
@@ -170,6 +175,28 @@ fn a_patch_that_a_compiler_made() {
     };
     assert_eq!(sizes, Some(layout));
     assert_eq!(kernel().types.unwrap().layout(), Some(layout));
+}
+
+#[test]
+fn lists_with_redzones() {
+    let lists = "static struct klp_func funcs[] = { { .old_name = \"do_nap\", .new_func = \
+                 replacement }, { } };\nstatic struct klp_object objs[] = { { .funcs = funcs }, { } };";
+    // As Clang makes them for a kernel with KASAN.
+    let padded = "void __asan_register_globals(void *globals, long count);\n\
+                  static struct { struct klp_func list[2]; char redzone[80]; } funcs = \
+                  { { { .old_name = \"do_nap\", .new_func = replacement }, { } }, { } };\n\
+                  static struct { struct klp_object list[2]; char redzone[80]; } objs = \
+                  { { { .funcs = funcs.list }, { } }, { } };";
+    assert!(PATCH.contains(lists));
+    let source = PATCH
+        .replace(lists, padded)
+        .replace(".objs = objs", ".objs = objs.list")
+        .replace(
+            "return klp_enable_patch",
+            "__asan_register_globals(0, 0); return klp_enable_patch",
+        );
+    let data = patch_from(&source, HEADER, RIGHT);
+    assert_eq!(findings(&data, &kernel()), []);
 }
 
 #[test]
