@@ -1,11 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A live patch of klp_test_storm_nap(), which tells klp_test_storm when a transition begins and is complete.
+ * A live patch of klp_test_storm_nap(), which tells klp_test_storm when a transition begins and is complete. With
+ * replace=1, it replaces the same patch in the other module.
  */
 #include <linux/livepatch.h>
 #include <linux/module.h>
+#include <linux/moduleparam.h>
 
 #include "klp_test_storm.h"
+
+static bool replace;
+module_param(replace, bool, 0444);
+MODULE_PARM_DESC(replace, "whether it replaces all others");
 
 static int new_nap(void)
 {
@@ -60,6 +66,7 @@ static struct klp_patch patch = {
 
 static int __init patch_init(void)
 {
+	patch.replace = replace;
 	return klp_enable_patch(&patch);
 }
 
