@@ -69,6 +69,9 @@ pub use callbacks::{Callbacks, Object};
 pub use shadow::{Context, FreeAll, Shadow};
 pub use state::{Declared, Never, State};
 
+/// What stands before messages of this crate in the kernel's log.
+const __LOG_PREFIX: &[u8] = b"klp\0";
+
 #[doc(hidden)]
 pub mod private {
     //! What [`patch!`](crate::patch) expands to.

@@ -115,6 +115,12 @@ pub unsafe trait State: Send + Sync + Sized + 'static {
     const VERSION: c_uint;
 
     /// The version before this one, whose data this one can take over: [`Never`] if there is none.
+    ///
+    /// A patch may skip versions. If one with version 3 replaces one with version 1, version 2
+    /// takes over from version 1, and version 3 from version 2, whose value is then dropped without
+    /// ever having been [applied](Self::apply). If this does not lead back to the version in
+    /// effect, `insmod` fails with `EINVAL`, and the kernel's log says from which version there is
+    /// no way.
     type Older: State;
 
     /// The shadow variables that belong to the state.
@@ -131,7 +137,7 @@ pub unsafe trait State: Send + Sync + Sized + 'static {
     fn create() -> Result<Self>;
 
     /// Makes the value from that of the version before, which is still in use and stays if the
-    /// transition is turned round.
+    /// transition is turned round, or was itself made for this only, from a version before it.
     ///
     /// # Errors
     ///
@@ -277,6 +283,12 @@ struct Entry(NonNull<klp_state>);
 
 impl Entry {
     #[inline]
+    fn id(&self) -> c_ulong {
+        // SAFETY: The entry exists, by the type's invariant; its identifier does not change.
+        unsafe { (*self.0.as_ptr()).id }
+    }
+
+    #[inline]
     fn version(&self) -> c_uint {
         // SAFETY: The entry exists, by the type's invariant; its version does not change.
         unsafe { (*self.0.as_ptr()).version }
@@ -340,6 +352,11 @@ const fn check_older<S: State>() {
 fn convert<S: State>(entry: &Entry) -> Result<S> {
     const { check_older::<S>() };
     if S::VERSION == 0 {
+        pr_err!(
+            "state {:#x}: no way from version {}\n",
+            entry.id(),
+            entry.version()
+        );
         return Err(EINVAL);
     }
     match entry.value::<S::Older>() {

@@ -11,6 +11,10 @@ enable() {
 	load "$@"
 	wait_until 30 "$1 enabled" settled "${1//-/_}"
 }
+replaced() {
+	wait_until 30 "$1 replaced" gone "$1"
+	rmmod "$1"
+}
 
 cmdline() {
 	local before
@@ -277,6 +281,143 @@ other_patches() {
 }
 test_states_and_other_patches() { keeping_levels same_on_both_cores other_patches; }
 
+# What the patches klp_test_rust_state1 to 4 have done since the mark with their state and its
+# shadow variable, and what they show.
+steps() {
+	since_mark | sed -En 's/^klp_test_rust_state[1-4]: (.* (applied|reverted|dropped))$/\1/p' | paste -sd ,
+}
+expect_steps() { [ "$(steps)" = "$1" ] || fail "expected «$1», got «$(steps)»"; }
+expect_shown() { [ "$(cat /proc/cmdline)" = "$1" ] || fail "expected «$1», got «$(cat /proc/cmdline)»"; }
+
+# Version 3 of a state is made from version 1 by way of 2, and the state's shadow variable stays
+# until no patch has the state.
+versions_skipped() {
+	local version
+	mark
+	enable klp_test_rust_state1
+	expect_shown 'version 1, path 1, mark 1'
+	expect_steps 'version 1 applied'
+	mark
+	enable klp_test_rust_state3
+	replaced klp_test_rust_state1
+	expect_shown 'version 3, path 123, mark 1'
+	expect_steps 'version 2 dropped,version 3 applied,version 1 dropped'
+	mark
+	for version in 1 2; do
+		expect_error "$EINVAL" load klp_test_rust_state$version
+		# The core says so, before the patch is asked.
+		said "^livepatch: Livepatch patch (klp_test_rust_state$version) is not compatible with the"
+	done
+	# A patch without the state cannot end it by replacing this one.
+	expect_error "$EINVAL" load klp_test_rust_all
+	expect_shown 'version 3, path 123, mark 1'
+	expect_steps ''
+	remove klp_test_rust_state3
+	expect_steps 'version 3 reverted,version 3 dropped,mark 1 dropped'
+	# Nothing is left of what was there, and single steps work too.
+	mark
+	enable klp_test_rust_state2
+	expect_shown 'version 2, path 2, mark 2'
+	enable klp_test_rust_state3
+	replaced klp_test_rust_state2
+	expect_shown 'version 3, path 23, mark 2'
+	remove klp_test_rust_state3
+	expect_steps "$(paste -sd , <<-'EOT'
+		version 2 applied
+		version 3 applied
+		version 2 dropped
+		version 3 reverted
+		version 3 dropped
+		mark 2 dropped
+	EOT
+	)"
+}
+test_versions_of_a_state_skipped() { on_both_cores versions_skipped; }
+
+# Version 4 knows how to go on from version 1 only.
+no_way() {
+	local version
+	mark
+	enable klp_test_rust_state1
+	enable klp_test_rust_state4
+	replaced klp_test_rust_state1
+	expect_shown 'version 4, path 14, mark 1'
+	remove klp_test_rust_state4
+	expect_steps "$(paste -sd , <<-'EOT'
+		version 1 applied
+		version 4 applied
+		version 1 dropped
+		version 4 reverted
+		version 4 dropped
+		mark 1 dropped
+	EOT
+	)"
+	for version in 2 3; do
+		enable klp_test_rust_state$version
+		mark
+		expect_error "$EINVAL" load klp_test_rust_state4
+		said "^klp: state 0x4b4c56: no way from version $version\$"
+		not is_loaded klp_test_rust_state4
+		expect_shown "version $version, path $version, mark $version"
+		expect_steps ''
+		remove klp_test_rust_state$version
+		expect_steps "version $version reverted,version $version dropped,mark $version dropped"
+	done
+}
+test_no_way_between_versions_of_a_state() { on_both_cores no_way; }
+
+# What was made on the way to a version that cannot be made is dropped, and nothing else.
+version_refused() {
+	enable klp_test_rust_state1
+	mark
+	expect_error "$EBUSY" load klp_test_rust_state3 refuse=2
+	expect_steps ''
+	expect_error "$EBUSY" load klp_test_rust_state3 refuse=3
+	expect_steps 'version 2 dropped'
+	expect_shown 'version 1, path 1, mark 1'
+	remove klp_test_rust_state1
+	expect_steps 'version 2 dropped,version 1 reverted,version 1 dropped,mark 1 dropped'
+}
+test_version_of_a_state_refused() { on_both_cores version_refused; }
+
+# turn_round PATCH: turns the transition to a patch round while a task sleeps in the fix, which the
+# patch replaces as well.
+turn_round() {
+	load livepatch-sleeper-fix nap=1000
+	wait_until 30 settled settled livepatch_sleeper_fix
+	start_napper
+	mark
+	load "$1"
+	in_transition "$1"
+	echo 0 >"$lp/$1/enabled"
+	wait_until 30 gone gone "$1"
+	rmmod "$1"
+	kill "$napper"
+	wait "$napper" || true
+	remove livepatch-sleeper-fix
+}
+versions_turned_round() {
+	load livepatch-sleeper
+	# No other patch has the state: it ends, and its variable with it.
+	turn_round klp_test_rust_state1
+	expect_steps 'version 1 dropped,mark 1 dropped'
+	enable klp_test_rust_state1
+	turn_round klp_test_rust_state3
+	expect_steps 'version 2 dropped,version 3 dropped'
+	expect_shown 'version 1, path 1, mark 1'
+	remove klp_test_rust_state1
+	expect_steps "$(paste -sd , <<-'EOT'
+		version 2 dropped
+		version 3 dropped
+		version 1 reverted
+		version 1 dropped
+		mark 1 dropped
+	EOT
+	)"
+	rmmod livepatch_sleeper
+}
+test_versions_of_a_state_turned_round() { on_both_cores versions_turned_round; }
+
 unexported() {
 	local processes
 	enable livepatch-rust-unexported
@@ -375,10 +516,6 @@ c_in_effect() {
 rust_in_effect() {
 	says_in_cmdline '^klp_test_rust_all$'
 	grep -qx 'awake, instead of all' /proc/sleeper
-}
-replaced() {
-	wait_until 30 "$1 replaced" gone "$1"
-	rmmod "$1"
 }
 
 # A patch in C and one in Rust replace each other, while the module that both patch is there, comes
