@@ -50,6 +50,15 @@ impl Context {
 /// two free the variables of all objects with a lock of the core held and interrupts disabled:
 /// `drop` of their data must not sleep then, as `vfree()` may, nor use shadow variables.
 ///
+/// # Identifiers
+///
+/// The kernel finds a variable by its identifier and the address of its object, and keeps neither
+/// its type nor its size. So if two patches use one identifier for different types, **nobody
+/// notices**: each takes the data of the other for its own, and reads, writes and drops what is not
+/// there. Neither this crate nor the core can tell; only [`attach`](Self::attach) to an object that
+/// has the other's variable fails, with `EEXIST`. Take an identifier that no other patch of the
+/// machine uses, and another one whenever the type changes.
+///
 /// # What the data may be
 ///
 /// Any task may find a variable, and any task may be the one that takes it: so `T` must be [`Sync`]
