@@ -67,6 +67,69 @@ test_jump_label() {
 	on_both_cores schedstats_on
 }
 
+# The changed function calls the tracepoint's probes by a static call, which is another function for
+# as long as the event is traced.
+tracing=/sys/kernel/tracing
+mount -t tracefs tracefs $tracing 2>/dev/null
+# rename: takes a name, and sees the one that the patch makes of it.
+rename() {
+	local comm=/proc/$BASHPID/comm
+	printf klp-name >"$comm"
+	[ "$(cat "$comm")" = Klp-name ] || fail "the name is $(cat "$comm")"
+}
+# traced COUNT: how often the event was seen since the last time.
+traced() {
+	local seen line="task_rename: pid=$BASHPID .* newcomm=klp-name "
+	seen=$(grep -c "$line" $tracing/trace) || true
+	[ "$seen" = "$1" ] || fail "the event was seen $seen times, not $1: $(tail -n 3 $tracing/trace)"
+	: >$tracing/trace
+}
+trace_renames() { echo "$1" >$tracing/events/task/task_rename/enable; }
+renames() {
+	traced 0
+	rename
+	traced 0
+	trace_renames 1
+	rename
+	rename
+	traced 2
+	trace_renames 0
+	rename
+	traced 0
+}
+renames_traced() {
+	rename
+	traced 1
+	trace_renames 0
+	rename
+	traced 0
+}
+static_call() {
+	: >$tracing/trace
+	patched static-call renames
+	trace_renames 1
+	patched static-call renames_traced
+}
+test_static_call() {
+	[ -e $tracing/events/task/task_rename ] || skip "the kernel has no event task_rename"
+	on_both_cores static_call
+}
+
+# The list of devices comes from a function of another file, which nothing calls any more.
+devices() {
+	says /proc/devices '^klp not shown$'
+	says_not /proc/devices '^ *1 mem$'
+}
+test_removed_function() {
+	on_both_cores patched removed-function devices
+	says /proc/devices '^ *1 mem$'
+	says_not /proc/devices klp
+	says "$TEST_FILES/removed-function.log" '^fs/char_dev.o: removed function: chrdev_show$'
+	says "$TEST_FILES/removed-function.log" '^fs/proc/devices.o: changed function: devinfo_show$'
+	[ "$(grep -c ' function: ' "$TEST_FILES/removed-function.log")" = 2 ]
+	says_not "$TEST_FILES/removed-function.log" '^note: '
+}
+
 test_bug_table() { on_both_cores patched bug-table says /proc/uptime '^checked [0-9]'; }
 
 # sysinfo ADDRESS: the number of processes that the system call tells, or its errno.

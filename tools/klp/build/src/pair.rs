@@ -265,8 +265,11 @@ impl Pair<'_> {
         if !result.status.success() {
             return Err(explain(&said, &definitions(before)?, &definitions(after)?));
         }
+        let removed = &functions(before)? - &functions(after)?;
         for warning in warnings(&said) {
-            (self.note)(&format!("objtool: {warning}"));
+            if !tells_of_removal(&warning, &removed) {
+                (self.note)(&format!("objtool: {warning}"));
+            }
         }
         Ok(output.is_file().then_some(output))
     }
@@ -278,6 +281,24 @@ fn warnings(said: &str) -> Vec<String> {
         .lines()
         .filter_map(|line| line.split_once("warning: objtool: "));
     warnings.map(|(_, warning)| warning.into()).collect()
+}
+
+/// Whether a warning says no more than that there is no function any more that the patch removes.
+fn tells_of_removal(warning: &str, removed: &BTreeSet<String>) -> bool {
+    let name = warning.strip_prefix("no correlation: ");
+    name.is_some_and(|name| removed.contains(name))
+}
+
+/// The names of all functions of objects.
+fn functions(objects: &Objects) -> Result<BTreeSet<String>> {
+    let mut names = BTreeSet::new();
+    for file in objects.values() {
+        let data = fs::read(file).map_err(in_file(file))?;
+        let file = File::parse(&data)?;
+        let functions = file.definitions().filter(|symbol| symbol.is_function());
+        names.extend(functions.map(|symbol| symbol.name.to_owned()));
+    }
+    Ok(names)
 }
 
 /// A warning without what depends on where something is, such as `+0x1f`.
@@ -494,14 +515,24 @@ pub(crate) fn changes(object: &str, before: &Path, after: &Path, output: &Path) 
     })
 }
 
-/// Whether something of an object gets into the patch: a function or variable that differs.
+/// Whether the patch does something in an object: a function or variable of it gets into the module,
+/// or is not called any more.
 pub(crate) fn has_effect(
     changes: &Changes,
     before: &Path,
     after: &Path,
     output: &Path,
 ) -> Result<bool> {
-    if !changes.changed.is_empty() || !changes.new.is_empty() {
+    let Changes {
+        changed,
+        new,
+        removed,
+        ..
+    } = changes;
+    if [changed, new, removed]
+        .iter()
+        .any(|names| !names.is_empty())
+    {
         return Ok(true);
     }
     let read = |path: &Path| fs::read(path).map_err(in_file(path));
@@ -697,6 +728,17 @@ pub(crate) fn check_traceable(changes: &Changes, before: &Path) -> Result<Vec<Re
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn functions_that_are_removed() {
+        let removed = BTreeSet::from(["f".into()]);
+        let told = |warning| tells_of_removal(warning, &removed);
+        assert!(told("no correlation: f"));
+        // Such as a static variable, which keeps its value only if it is found again.
+        assert!(!told("no correlation: g.1"));
+        assert!(!told("no correlation"));
+        assert!(!told("f"));
+    }
 
     #[test]
     fn errors_of_objtool() {
