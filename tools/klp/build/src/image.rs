@@ -17,7 +17,7 @@
 //! Nothing points to them in a stripped kernel. The table of tokens is found by the digits, which
 //! are tokens of their own, and confirmed by its index; the others follow from there.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, path::Path, process::Command};
 
 use object::{
     elf::{self, FileHeader64},
@@ -26,14 +26,22 @@ use object::{
     Object,
 };
 
+use crate::boot;
+
 /// The tokens of the ten digits: every kernel has each of them as a token.
 const DIGITS: &[u8] = b"0\x001\x002\x003\x004\x005\x006\x007\x008\x009\0";
 
 /// How many symbols there are between two markers.
 const MARKED: usize = 256;
 
-/// How far before the markers the names can begin, beyond the last marker: 256 of the longest names.
-const LONGEST: usize = MARKED * 514;
+/// How far before the markers the names can begin, beyond the last marker: 256 of the longest.
+const LONGEST: usize = MARKED * (2 + LONGEST_NAME);
+
+/// The longest type and name: `KSYM_NAME_LEN` counts a NUL instead of the type.
+const LONGEST_NAME: usize = 512;
+
+/// More symbols than this are in no kernel; Debian's have 210,000.
+const MOST: usize = 1 << 21;
 
 /// A symbol of the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +69,7 @@ struct Section {
 }
 
 /// The kernel in memory.
-pub(crate) struct Image {
+pub struct Image {
     data: Vec<u8>,
     sections: Vec<Section>,
     build_id: Option<Vec<u8>>,
@@ -69,12 +77,22 @@ pub(crate) struct Image {
 }
 
 impl Image {
+    /// Reads the file that a kernel is booted from, or its `vmlinux`. `program` makes the command of a
+    /// program that unpacks it.
+    ///
+    /// # Errors
+    ///
+    /// It is none, or damaged, or has no table of symbols.
+    pub fn read(path: &Path, program: &dyn Fn(&str) -> Command) -> Result<Self, String> {
+        Self::parse(boot::unpacked(path, program)?)
+    }
+
     /// Reads a kernel's `vmlinux`, with or without a symbol table.
     ///
     /// # Errors
     ///
     /// It is none, or has no table of symbols.
-    pub(crate) fn parse(data: Vec<u8>) -> Result<Self, String> {
+    pub fn parse(data: Vec<u8>) -> Result<Self, String> {
         let error = |error: object::Error| error.to_string();
         let header = FileHeader64::<LE>::parse(&*data).map_err(error)?;
         let table = header.sections(LE, &*data).map_err(error)?;
@@ -159,7 +177,7 @@ impl Image {
     }
 
     /// All symbols, as a `System.map` has them.
-    pub(crate) fn system_map(&self) -> String {
+    pub fn system_map(&self) -> String {
         let symbols = self.symbols.iter();
         let mut lines: Vec<_> = symbols
             .flat_map(|(name, all)| {
@@ -176,23 +194,53 @@ impl Image {
 
     /// What is in memory at an address before anything runs.
     pub(crate) fn bytes(&self, address: u64, size: usize) -> Option<&[u8]> {
-        let section = self.sections.iter().find(|section| {
-            address >= section.address
-                && address.checked_add(size as u64) <= section.address.checked_add(section.size)
+        let (section, distance) = self.sections.iter().find_map(|section| {
+            let distance = address.checked_sub(section.address)?;
+            let end = distance.checked_add(size as u64)?;
+            (end <= section.size).then_some((section, distance))
         })?;
-        let offset = section.offset? + usize::try_from(address - section.address).ok()?;
-        self.data.get(offset..offset + size)
+        let start = section
+            .offset?
+            .checked_add(usize::try_from(distance).ok()?)?;
+        self.data.get(start..start.checked_add(size)?)
+    }
+
+    /// The addresses at which ftrace can intercept calls, of eight bytes each.
+    pub fn call_sites(&self) -> Option<&[u8]> {
+        let place = |name| match self.symbols(name) {
+            [only] => Some(only.address),
+            _ => None,
+        };
+        let (start, end) = (place("__start_mcount_loc")?, place("__stop_mcount_loc")?);
+        self.bytes(start, usize::try_from(end.checked_sub(start)?).ok()?)
+    }
+
+    /// What the kernel of this release demands in a module's `vermagic`: the release and words, with
+    /// a space behind each.
+    pub fn vermagic(&self, release: &str) -> Option<String> {
+        let (_, constants) = self.section(".rodata")?;
+        let begin = format!("{release} ");
+        let size = begin.len();
+        let places = constants.windows(size).enumerate();
+        let mut places = places.filter(|(_, window)| *window == begin.as_bytes());
+        places.find_map(|(place, _)| {
+            let text = constants.get(place..)?.split(|byte| *byte == 0).next()?;
+            let (last, words) = text.get(size - 1..)?.split_last()?;
+            let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"_ ".contains(byte);
+            (*last == b' ' && words.len() < LONGEST_NAME && words.iter().all(plain))
+                .then(|| String::from_utf8_lossy(text).into_owned())
+        })
     }
 
     /// Where the section of this name is in memory, and its contents.
-    pub(crate) fn section(&self, name: &str) -> Option<(u64, &[u8])> {
+    pub fn section(&self, name: &str) -> Option<(u64, &[u8])> {
         let section = self.sections.iter().find(|section| section.name == name)?;
         let size = usize::try_from(section.size).ok()?;
         Some((section.address, self.bytes(section.address, size)?))
     }
 
     /// What the linker has made of the contents, to tell builds apart.
-    pub(crate) fn build_id(&self) -> Option<&[u8]> {
+    pub fn build_id(&self) -> Option<&[u8]> {
         self.build_id.as_deref()
     }
 
@@ -217,12 +265,13 @@ fn kallsyms(data: &[u8], address: u64) -> Option<HashMap<String, Vec<Symbol>>> {
     for index in 0..count {
         let (start, length) = entry(data, position)?;
         position = start + length;
-        let text: Vec<u8> = data
-            .get(start..position)?
-            .iter()
-            .flat_map(|token| tokens[usize::from(*token)])
-            .copied()
-            .collect();
+        let text = data.get(start..position)?.iter();
+        let text = text.flat_map(|token| tokens[usize::from(*token)]);
+        // A damaged table can make very long names of a few bytes.
+        let text: Vec<u8> = text.take(LONGEST_NAME + 1).copied().collect();
+        if text.len() > LONGEST_NAME {
+            return None;
+        }
         let (kind, name) = text.split_first()?;
         let place = offsets + index * 4;
         let offset = i32::from_le_bytes(data.get(place..place + 4)?.try_into().ok()?);
@@ -298,7 +347,7 @@ fn find_names(data: &[u8], end: usize) -> Option<(usize, usize)> {
         .filter(|start| start % 4 == 0)
         .find_map(|start| {
             let symbols = word(start.checked_sub(4)?)?;
-            if symbols.div_ceil(MARKED) != count {
+            if symbols > MOST || symbols.div_ceil(MARKED) != count {
                 return None;
             }
             // The names behind the last marker end where the markers begin.
@@ -324,50 +373,11 @@ fn entry(data: &[u8], position: usize) -> Option<(usize, usize)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// A section of constants with a table of symbols in it, as `scripts/kallsyms.c` writes it:
-    /// address, type and name of each.
-    fn section(base: u64, symbols: &[(u64, &str)], padding: &[u8]) -> Vec<u8> {
-        let mut data = padding.to_vec();
-        let align = |data: &mut Vec<u8>| data.resize(data.len().next_multiple_of(4), 0);
-        align(&mut data);
-        data.extend((symbols.len() as u32).to_le_bytes());
-        let (names, mut markers) = (data.len(), Vec::new());
-        for (index, (_, name)) in symbols.iter().enumerate() {
-            if index % MARKED == 0 {
-                markers.extend(((data.len() - names) as u32).to_le_bytes());
-            }
-            match name.len() {
-                length @ 0..0x80 => data.push(length as u8),
-                length => data.extend([length as u8 & 0x7f | 0x80, (length >> 7) as u8]),
-            }
-            data.extend(name.bytes());
-        }
-        align(&mut data);
-        data.extend(markers);
-        // Each character is a token, and some are unused.
-        let (table, mut index) = (data.len(), Vec::new());
-        for character in 0..=255_u8 {
-            index.extend(((data.len() - table) as u16).to_le_bytes());
-            if character.is_ascii_graphic() {
-                data.push(character);
-            }
-            data.push(0);
-        }
-        align(&mut data);
-        data.extend(index);
-        for (address, _) in symbols {
-            let place = base + data.len() as u64;
-            data.extend((address.wrapping_sub(place) as u32).to_le_bytes());
-        }
-        data
-    }
-
-    const BASE: u64 = 0xffff_ffff_8220_0000;
+    use crate::sample::{constants, BASE};
 
     #[test]
     fn symbols_of_a_stripped_kernel() {
-        let long = format!("t{}", "x".repeat(300));
+        let long = format!("t{}", "x".repeat(LONGEST_NAME - 1));
         let mut list = vec![
             (BASE - 0x200, "Tstart"),
             (BASE - 0x80, "tsame"),
@@ -377,7 +387,7 @@ mod tests {
         list.extend((0..600).map(|number| (BASE + number, "dmany")));
         // Other constants look like the digits' tokens.
         let decoy = [b"\0", DIGITS, b"\0"].concat();
-        let data = section(BASE, &list, &decoy);
+        let data = constants(BASE, &list, &decoy);
         let symbols = kallsyms(&data, BASE).unwrap();
         assert_eq!(symbols.len(), 4);
         assert!(symbols["start"][0].is_global());
@@ -408,8 +418,58 @@ mod tests {
     fn no_symbols() {
         assert!(kallsyms(b"", BASE).is_none());
         assert!(kallsyms(DIGITS, BASE).is_none());
-        let mut data = section(BASE, &[(BASE, "Tstart")], b"");
+        let mut data = constants(BASE, &[(BASE, "Tstart")], b"");
         data[0] = 7;
         assert!(kallsyms(&data, BASE).is_none());
+    }
+
+    #[test]
+    fn names_that_are_too_long() {
+        let long = format!("t{}", "x".repeat(LONGEST_NAME));
+        assert!(kallsyms(&constants(BASE, &[(BASE, &long)], b""), BASE).is_none());
+    }
+
+    #[test]
+    fn what_modules_must_say() {
+        let vermagic = |constants: &[u8]| {
+            let image = Image::of(&[(BASE, constants)], &[]);
+            image.with_name(0, ".rodata").vermagic("7.3.4")
+        };
+        let banner = b"Linux version 7.3.4 (us@here) #1 \0 7.3.4\x007.3.4 SMP";
+        assert_eq!(vermagic(banner), None);
+        let whole = [&banner[..], b"\0\x007.3.4 SMP mod_unload \0x "].concat();
+        assert_eq!(vermagic(&whole).unwrap(), "7.3.4 SMP mod_unload ");
+        assert_eq!(vermagic(b"7.3.4 \0").unwrap(), "7.3.4 ");
+        assert_eq!(vermagic(b""), None);
+    }
+
+    #[test]
+    fn bytes_of_sections() {
+        let image = Image::of(&[(BASE, b"1234"), (u64::MAX - 3, b"5678")], &[]);
+        assert_eq!(image.bytes(BASE + 1, 3), Some(&b"234"[..]));
+        assert_eq!(image.bytes(u64::MAX, 1), Some(&b"8"[..]));
+        for (address, size) in [(BASE - 1, 1), (BASE, 5), (BASE + 5, 0), (u64::MAX, 2)] {
+            assert_eq!(image.bytes(address, size), None, "{address:x} {size}");
+        }
+        assert_eq!(image.bytes(BASE, usize::MAX), None);
+    }
+
+    #[test]
+    fn places_of_calls() {
+        let list = [1_u64, 2].map(u64::to_le_bytes).concat();
+        let symbols = |start, end| {
+            [
+                (start, b'D', "__start_mcount_loc"),
+                (end, b'D', "__stop_mcount_loc"),
+            ]
+        };
+        let sites = |start, end| {
+            let image = Image::of(&[(BASE, &list)], &symbols(start, end));
+            image.call_sites().map(<[u8]>::to_vec)
+        };
+        assert_eq!(sites(BASE, BASE + 16), Some(list.clone()));
+        assert_eq!(sites(BASE, BASE + 17), None);
+        assert_eq!(sites(BASE + 8, BASE), None);
+        assert_eq!(Image::of(&[(BASE, &list)], &[]).call_sites(), None);
     }
 }

@@ -57,6 +57,7 @@
 //! A check of the finished module against the kernel ([`Finished`]) can follow; the command `klp build`
 //! lets `klp check` look at it.
 
+mod boot;
 mod compile;
 mod configured;
 mod elf;
@@ -71,6 +72,9 @@ mod locate;
 mod module;
 mod pair;
 mod patch;
+#[cfg(test)]
+#[path = "../tests/image/mod.rs"]
+mod sample;
 mod statics;
 mod tables;
 mod tools;
@@ -82,7 +86,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
+pub use boot::release;
 pub use error::{Error, Refusal, Result};
+pub use image::Image;
 pub use kernel::Kernel;
 pub use pair::Changes;
 pub use tools::Tools;
@@ -93,7 +99,6 @@ use compile::{Object, Owner};
 use configured::Configured;
 use error::{in_file, refuse};
 use headers::Includes;
-use image::Image;
 use pair::{Objects, Pair};
 use patch::Patched;
 use tree::Tree;

@@ -12,6 +12,7 @@ use std::{
 use sha2::{Digest, Sha256};
 
 use crate::{
+    boot,
     error::{in_file, Result},
     image::Image,
     kernel::Kernel,
@@ -92,18 +93,10 @@ impl Tree {
                 kernel.release, kernel.release
             )
         })?;
-        let mut command = tools.program(&self.directory, "sh");
-        // The script names what it found on standard error, and misses a program it can do without.
-        command
-            .args([
-                "-euc",
-                "if readelf -h \"$2\" >readelf 2>&1; then cat \"$2\"; \
-                else sh \"$1\" \"$2\"; fi >image.new; mv image.new image",
-                "sh",
-            ])
-            .arg(kernel.source.join("scripts/extract-vmlinux"))
-            .arg(image);
-        tools.run("unpacking the kernel's image", &mut command)?;
+        let data = boot::unpacked(image, &|program| tools.program(&self.directory, program))
+            .map_err(|error| format!("{}: {error}", image.display()))?;
+        let unpacked = self.path("image");
+        fs::write(&unpacked, data).map_err(in_file(&unpacked))?;
 
         let source = self.source();
         if source.exists() {

@@ -1,0 +1,283 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The file that a kernel is booted from, with the kernel packed in it.
+//!
+//! Its header is that of `Documentation/arch/x86/boot.rst` in the kernel's source:
+//!
+//! | offset | bytes | contents |
+//! | --- | --- | --- |
+//! | 0x1f1 | 1 | how many sectors follow the first one before the rest begins; 0 means 4 |
+//! | 0x202 | 4 | the letters `HdrS` |
+//! | 0x206 | 2 | the version of the header; what is below 0x248 is there since 2.08 |
+//! | 0x20e | 2 | where the kernel's release is, from 0x200 on |
+//! | 0x248 | 4 | where the packed kernel is, from the rest on |
+//! | 0x24c | 4 | its size |
+//!
+//! The last four bytes of the packed kernel are its size when it is unpacked.
+
+use std::{
+    fs::File,
+    io::{self, ErrorKind, Read, Write},
+    path::Path,
+    process::{Command, Stdio},
+    thread,
+};
+
+/// The size of a sector.
+const SECTOR: usize = 512;
+
+/// Where a file that is booted says so.
+const MAGIC: usize = 0x202;
+
+/// Where the header's numbers of two bytes count from.
+const HEADER: usize = 0x200;
+
+/// How much of a file can have the release: the number that says where it is has two bytes.
+const BEGINNING: usize = HEADER + 0x1_0000 + LONGEST;
+
+/// The longest release, as `uname` has it.
+const LONGEST: usize = 64;
+
+/// No kernel is larger, since x86-64 keeps no more room for it.
+const LARGEST: usize = 1 << 30;
+
+/// What a packed kernel begins with, the program that unpacks it, and whether the size behind it is
+/// part of the format.
+const FORMATS: [(&[u8], &str, bool); 7] = [
+    (b"\x1f\x8b", "gzip", true),
+    (b"\x28\xb5\x2f\xfd", "zstd", false),
+    (b"\xfd7zXZ\0", "xz", false),
+    (b"\x5d\0\0", "xz", false),
+    (b"BZh", "bzip2", false),
+    (b"\x89LZO", "lzop", false),
+    (b"\x02\x21\x4c\x18", "lz4", false),
+];
+
+/// The release of the kernel that is booted from a file, as `uname -r` prints it.
+///
+/// # Errors
+///
+/// The file cannot be read, or is not of that kind.
+pub fn release(path: &Path) -> Result<String, String> {
+    release_in(&read(path, BEGINNING)?)
+}
+
+/// The kernel as it lies in memory, from a file that is booted, or from one that has it unpacked.
+/// `program` makes the command of the program that unpacks it.
+pub(crate) fn unpacked(path: &Path, program: &dyn Fn(&str) -> Command) -> Result<Vec<u8>, String> {
+    let magic = b"\x7fELF";
+    if read(path, magic.len())? == magic {
+        // With DWARF, it can be of any size.
+        return read(path, usize::MAX);
+    }
+    unpack(packed(&read(path, LARGEST)?)?, program)
+}
+
+/// At most so many bytes of a file.
+fn read(path: &Path, size: usize) -> Result<Vec<u8>, String> {
+    let mut data = Vec::new();
+    let file = File::open(path).map_err(|error| error.to_string())?;
+    let read = file.take(size as u64).read_to_end(&mut data);
+    read.map_err(|error| error.to_string())?;
+    Ok(data)
+}
+
+/// A little-endian number.
+fn number<const SIZE: usize>(data: &[u8], at: usize) -> Option<usize> {
+    let bytes = data.get(at..at.checked_add(SIZE)?)?;
+    let bytes = bytes.iter().rev();
+    Some(bytes.fold(0, |number, byte| number << 8 | usize::from(*byte)))
+}
+
+/// Refuses what is not booted, and what is too old to say where the kernel is in it.
+fn check(data: &[u8]) -> Result<(), String> {
+    match (data.get(MAGIC..MAGIC + 4), number::<2>(data, 0x206)) {
+        (Some(b"HdrS"), Some(0x208..)) => Ok(()),
+        _ => Err("no file that a kernel is booted from (vmlinuz, bzImage)".into()),
+    }
+}
+
+fn release_in(data: &[u8]) -> Result<String, String> {
+    check(data)?;
+    let damaged = || "damaged: it does not say which release it is";
+    let start = number::<2>(data, 0x20e).filter(|start| *start != 0);
+    let text = start.and_then(|start| data.get(HEADER + start..));
+    let text = text.ok_or_else(damaged)?;
+    let length = text.iter().take(LONGEST + 1).position(|byte| *byte == b' ');
+    let release = &text[..length.ok_or_else(damaged)?];
+    // It becomes part of the names of files.
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"+-._~".contains(byte);
+    if !release.first().is_some_and(u8::is_ascii_digit) || !release.iter().all(plain) {
+        return Err(damaged().into());
+    }
+    Ok(String::from_utf8_lossy(release).into_owned())
+}
+
+/// The part of the file that has the kernel.
+fn packed(data: &[u8]) -> Result<&[u8], String> {
+    check(data)?;
+    let part = || {
+        let sectors = match data.get(0x1f1)? {
+            0 => 4,
+            sectors => usize::from(*sectors),
+        };
+        let start = ((sectors + 1) * SECTOR).checked_add(number::<4>(data, 0x248)?)?;
+        data.get(start..start.checked_add(number::<4>(data, 0x24c)?)?)
+    };
+    part().ok_or_else(|| "damaged: the kernel in it is not whole".into())
+}
+
+fn unpack(packed: &[u8], program: &dyn Fn(&str) -> Command) -> Result<Vec<u8>, String> {
+    let mut formats = FORMATS.iter();
+    let format = formats.find(|(magic, ..)| packed.starts_with(magic));
+    let (_, name, whole) =
+        format.ok_or("the kernel in it is packed in a format that is not known")?;
+    let damaged = || format!("damaged: {name} cannot unpack the kernel in it");
+    let end = packed.len().checked_sub(4).ok_or_else(damaged)?;
+    let size = number::<4>(packed, end).ok_or_else(damaged)?;
+    if size > LARGEST {
+        return Err(format!("damaged: the kernel in it would have {size} bytes"));
+    }
+    let input = if *whole { packed } else { &packed[..end] };
+    // One byte more tells what is longer than it should be.
+    let output = filter(program(name).arg("-dc"), input, size + 1);
+    let (output, good) = output.map_err(|error| match error.kind() {
+        ErrorKind::NotFound => format!("the kernel in it is packed, and {name} is missing"),
+        _ => format!("{name}: {error}"),
+    })?;
+    if output.len() != size || !good {
+        return Err(damaged());
+    }
+    Ok(output)
+}
+
+/// What a program makes of its input, up to a size, and whether it was content.
+fn filter(command: &mut Command, input: &[u8], size: usize) -> io::Result<(Vec<u8>, bool)> {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()?;
+    let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
+    let mut output = Vec::new();
+    let read = thread::scope(|scope| {
+        scope.spawn(move || {
+            // A program that has seen enough does not read all of it.
+            let _ = stdin.map(|mut stdin| stdin.write_all(input));
+        });
+        // When this is dropped, the program is stopped by what it writes, and reads no more.
+        stdout.map(|stdout| stdout.take(size as u64).read_to_end(&mut output))
+    });
+    let status = child.wait()?;
+    read.transpose()?;
+    Ok((output, status.success()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample;
+
+    fn message<T>(result: Result<T, String>) -> String {
+        result.err().unwrap()
+    }
+
+    #[test]
+    fn releases() {
+        let release = |text: &str| release_in(&sample::boot_file(text, b""));
+        assert_eq!(
+            release("7.3.4+deb13-amd64 (us@here) #1 SMP"),
+            Ok("7.3.4+deb13-amd64".into())
+        );
+        for text in [
+            "",
+            "7.3.4",
+            "../../etc/x y",
+            "7.3/4 x",
+            "x7.3.4 y",
+            " y",
+            "7.3.4\x1b[1m y",
+        ] {
+            let said = message(release(text));
+            assert_eq!(
+                said, "damaged: it does not say which release it is",
+                "{text:?}"
+            );
+        }
+        let long = format!("7{} x", "0".repeat(LONGEST - 1));
+        assert_eq!(release(&long).unwrap().len(), LONGEST);
+        assert!(release(&format!("7{long}")).is_err());
+    }
+
+    #[test]
+    fn formats() {
+        let contents = [b"\x7fELF".as_slice(), &[7; 70_000]].concat();
+        for (program, whole) in [("gzip", true), ("zstd", false), ("xz", false)] {
+            let packed = sample::pack(program, &contents);
+            let file = sample::boot_file("7.3.4 x", &packed);
+            let part = super::packed(&file).unwrap();
+            assert_eq!(part, packed);
+            assert_eq!(
+                unpack(part, &|name| Command::new(name)),
+                Ok(contents.clone())
+            );
+            // What is longer or shorter than it says it is.
+            if !whole {
+                for size in [70_003_u32, 70_005] {
+                    let mut wrong = packed.clone();
+                    let end = wrong.len() - 4;
+                    wrong[end..].copy_from_slice(&size.to_le_bytes());
+                    let said = message(unpack(&wrong, &|name| Command::new(name)));
+                    assert_eq!(
+                        said,
+                        format!("damaged: {program} cannot unpack the kernel in it")
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_unpacked() {
+        let unpack = |packed: &[u8]| message(super::unpack(packed, &|name| Command::new(name)));
+        let known = "the kernel in it is packed in a format that is not known";
+        assert_eq!(unpack(b"plain"), known);
+        assert_eq!(unpack(b""), known);
+        assert_eq!(
+            unpack(b"BZh"),
+            "damaged: bzip2 cannot unpack the kernel in it"
+        );
+        assert_eq!(
+            unpack(b"\x1f\x8b\xff\xff\xff\xff"),
+            "damaged: the kernel in it would have 4294967295 bytes"
+        );
+        let gone = super::unpack(b"\x1f\x8b\0\0\0\0", &|_| Command::new("no-such-program"));
+        assert_eq!(
+            message(gone),
+            "the kernel in it is packed, and gzip is missing"
+        );
+    }
+
+    #[test]
+    fn what_is_not_booted() {
+        let none = "no file that a kernel is booted from (vmlinuz, bzImage)";
+        let good = sample::boot_file("7.3.4 x", b"contents");
+        let mut old = good.clone();
+        old[0x206] = 7;
+        for data in [&b""[..], &good[..MAGIC + 3], &old] {
+            assert_eq!(message(packed(data)), none);
+            assert_eq!(message(release_in(data)), none);
+        }
+        let cut = &good[..good.len() - 1];
+        assert_eq!(
+            message(packed(cut)),
+            "damaged: the kernel in it is not whole"
+        );
+        let mut far = good.clone();
+        far[0x248..0x250].fill(0xff);
+        assert_eq!(
+            message(packed(&far)),
+            "damaged: the kernel in it is not whole"
+        );
+    }
+}
