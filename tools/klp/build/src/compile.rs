@@ -16,7 +16,7 @@ use std::{
 
 use crate::{
     configured::Configured,
-    error::{in_file, Refusal, Result},
+    error::{in_file, Refusal, Result, FULL_WAY},
     kernel::Kernel,
     tools::Tools,
 };
@@ -57,7 +57,7 @@ impl Object {
                     path,
                     "it is linked into several modules",
                     "a changed object belongs to one module, which is compared as a whole",
-                    "write the patch by hand (klp new)",
+                    FULL_WAY,
                 )
             })?;
             object.owner = Owner::Module(module);

@@ -4,6 +4,11 @@
 
 use std::{fmt, io, path::Path};
 
+/// The way out where the kernel as a whole can be compared, but not its objects.
+pub(crate) const FULL_WAY: &str =
+    "build it by the kernel's own scripts/livepatch/klp-build, which builds \
+                                   the whole kernel, in the source that the kernel was built from";
+
 /// Why a patch is not built.
 #[derive(Debug)]
 pub enum Error {

@@ -15,7 +15,7 @@ use std::{
 
 use crate::{
     compile,
-    error::{in_file, Refusal, Result},
+    error::{in_file, Refusal, Result, FULL_WAY},
     tree::Tree,
 };
 
@@ -195,8 +195,10 @@ pub(crate) fn too_many(header: &str, users: &BTreeSet<String>) -> Option<Refusal
             "each object that a header goes into would have to be compiled and compared, and this is \
              done for {MOST} files at most"
         ),
-        "put the change into the C files that need it; a changed inline function becomes a new \
-         function there",
+        &format!(
+            "put the change into the C files that need it, where a changed inline function becomes a \
+             new one; or {FULL_WAY}"
+        ),
     ))
 }
 

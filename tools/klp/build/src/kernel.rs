@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::{
-    error::{in_file, Error, Refusal, Result},
+    error::{in_file, Error, Refusal, Result, FULL_WAY},
     image::Image,
     tools::Tools,
 };
@@ -106,11 +106,15 @@ impl Kernel {
             );
         }
         if let Some(option) = UNSUITABLE.iter().find(|name| self.is_set(name)) {
+            let way_out = match *option {
+                "LTO_CLANG" => FULL_WAY,
+                _ => "write the patch by hand (klp new)",
+            };
             return Err(Refusal::new(
                 release,
                 format!("it was built with {option}"),
                 "with this option, objects cannot be compared with those of the kernel",
-                "write the patch by hand (klp new)",
+                way_out,
             )
             .into());
         }
@@ -281,6 +285,10 @@ mod tests {
             "7.3.4-test was built without KLP_BUILD, which live patches need"
         );
         let with = format!("{GOOD}CONFIG_GCC_PLUGIN_RANDSTRUCT=y\n");
-        assert!(message(&with).starts_with("7.3.4-test: it was built with GCC_PLUGIN_RANDSTRUCT\n"));
+        let said = message(&with);
+        assert!(said.starts_with("7.3.4-test: it was built with GCC_PLUGIN_RANDSTRUCT\n"));
+        assert!(said.ends_with("\n    way out  write the patch by hand (klp new)"));
+        let said = message(&format!("{GOOD}CONFIG_LTO_CLANG=y\n"));
+        assert!(said.ends_with(&format!("\n    way out  {FULL_WAY}")));
     }
 }

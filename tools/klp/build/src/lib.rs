@@ -50,6 +50,31 @@
 //!   lines `#include`; the compiler then says which ones are really in an object. Not seen are files
 //!   that are only included by a macro that stands for their name, and assembly that includes a header.
 //!
+//! # The full way
+//!
+//! Where a comparison of objects cannot be sound, the patch or the kernel is refused, and nothing less
+//! exact is tried. What remains then is the kernel's own way: in a clean tree of the kernel's source,
+//! with its `.config`, and built by the compilers that it was built by,
+//!
+//! ```text
+//! scripts/livepatch/klp-build -o livepatch-fix.ko fix.patch
+//! ```
+//!
+//! It builds the whole kernel before and after the patch, and so needs nothing of what is above:
+//!
+//! * link-time optimisation (`LTO_CLANG`), with which there are no objects;
+//! * a header that more files include than are compiled here;
+//! * files that a patch adds, and its lines of a `Makefile`;
+//! * an object that several modules have, or that cannot be found in the image though source,
+//!   configuration and compiler are those of the kernel;
+//! * files that are only included by a macro that stands for their name.
+//!
+//! It does not compare its own build with the kernel that runs: `klp check` of the finished module is
+//! the more important. What livepatch itself cannot do (init code, changed data, layouts of structures,
+//! assembly, `lib/`, vDSO), and the compiler plugins that this crate refuses too, it does not do either;
+//! then the patch has to be written by hand (`klp new`), or the kernel replaced.
+//! `tools/testing/compare-ways` drives both ways, and compares their modules.
+//!
 //! Whether a patch is right is another question: that it changes no function's meaning for callers that
 //! are not replaced, that it is safe while some tasks run old code and some new, that data means the
 //! same to both. No comparison of code tells.

@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::{
-    error::{in_file, refuse, Refusal, Result},
+    error::{in_file, refuse, Refusal, Result, FULL_WAY},
     kernel::Kernel,
     tools::Tools,
 };
@@ -53,7 +53,9 @@ pub(crate) fn paths(name: &str, patch: &str) -> Result<BTreeSet<String>> {
                     "it is added, removed or renamed",
                     "only the objects of files that are there are compiled and compared, and none \
                      has to be put into a Makefile",
-                    "put new functions into a file that the patch changes anyway",
+                    &format!(
+                        "put new functions into a file that the patch changes anyway, or {FULL_WAY}"
+                    ),
                 )
                 .into())
             }
