@@ -53,7 +53,7 @@ else
 		$(KLP) convert --quiet $(SYMVERS:%=--symbols %) $(SYSTEM_MAP:%=--system-map %) \
 			$(POSITIONS:%=--position %) $$module || exit; \
 	done
-# Status 2 is what could not be told: a distribution's kernel has no list of symbols here.
+# Status 2 is what could not be told, for instance of a kernel whose image is not here.
 	@status=0; output=$$($(KLP) check --quiet --kernel '$(abspath $(KDIR))' $(VMLINUX:%=--vmlinux %) \
 		--target $(TARGET) $$(ls samples/livepatch-*.ko | grep -vxF $(TARGET))) || status=$$?; \
 	[ $$status != 1 ] || { printf '%s\n' "$$output"; exit 1; }

@@ -51,9 +51,9 @@ impl Exports {
         Ok(())
     }
 
-    /// Adds those of the running kernel and its modules that are not known yet, by the entries of
-    /// their tables of exports. That tells no checksums and name spaces.
-    pub fn add_running(&mut self, objects: &BTreeMap<String, Symbols>) {
+    /// Adds those of the running kernel and its modules, or of a kernel's image, that are not known
+    /// yet, by the entries of their tables of exports. That tells no checksums and name spaces.
+    pub fn add_tables(&mut self, objects: &BTreeMap<String, Symbols>) {
         for (object, symbols) in objects {
             let names = symbols.names();
             for name in names.filter_map(|name| name.strip_prefix("__ksymtab_")) {

@@ -7,6 +7,7 @@
 //! | `/proc/kallsyms`, System.map | yes | to the next symbol | by address | no |
 //! | `available_filter_functions_addrs` | no | no | no | of `/proc/kallsyms` |
 //! | vmlinux, not stripped | yes | yes | by section | from `__start_mcount_loc` on |
+//! | the file that is booted | yes | to the next symbol | by address | from `__start_mcount_loc` on |
 //! | a module's file | yes | yes | by section | `__mcount_loc` |
 //!
 //! `/proc/kallsyms` has the symbols of loaded modules, too, in the order of their symbol tables.
@@ -403,21 +404,26 @@ impl Symbols {
                 contents.get(offset..offset.checked_add(usize::try_from(size).ok()?)?)
             });
             if let Some(list) = list {
-                let words = list.chunks_exact(8).map(|word| {
-                    let mut address = [0; 8];
-                    address.copy_from_slice(word);
-                    u64::from_le_bytes(address)
-                });
-                // Entries of functions that the linker left out are zero.
-                let mut at: Vec<_> = words.filter(|address| *address != 0).collect();
-                at.sort_unstable();
-                // In a file where all are zero, something else writes them at boot.
-                if !at.is_empty() {
-                    this.sites = Sites::Known { at, some: vec![] };
-                }
+                this.set_call_sites(list);
             }
         }
         Ok(this)
+    }
+
+    /// Takes where ftrace can intercept calls from the kernel's own list, of eight bytes each.
+    pub fn set_call_sites(&mut self, list: &[u8]) {
+        let words = list.chunks_exact(8).map(|word| {
+            let mut address = [0; 8];
+            address.copy_from_slice(word);
+            u64::from_le_bytes(address)
+        });
+        // Entries of functions that the linker left out are zero.
+        let mut at: Vec<_> = words.filter(|address| *address != 0).collect();
+        at.sort_unstable();
+        // In a file where all are zero, something else writes them at boot.
+        if !at.is_empty() {
+            self.sites = Sites::Known { at, some: vec![] };
+        }
     }
 
     /// Reads the symbol table of a module's file, and where ftrace can intercept calls.

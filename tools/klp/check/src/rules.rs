@@ -91,7 +91,7 @@ fn how_to_know(object: &str) -> String {
     match object {
         "vmlinux" => {
             "run it as root on a machine that runs this kernel, or name a vmlinux that was \
-                      not stripped with --vmlinux"
+                      not stripped with --vmlinux, or the file that it is booted from with --kernel"
                 .into()
         }
         module => format!("load {module}, or name its file with --target"),

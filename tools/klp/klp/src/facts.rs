@@ -6,8 +6,10 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     fs,
     path::{Path, PathBuf},
+    process::Command,
 };
 
+use klp_build::Image;
 use klp_check::{
     Exports, Function, Hold, Holder, Inlined, Installed, Kernel as Known, Layout, Live, Patch,
     Signatures, Sitting, State, Symbols, Types,
@@ -128,20 +130,27 @@ impl<'a> Facts<'a> {
         sources: &Sources<'_>,
         config: Option<&HashSet<String>>,
     ) -> Result<()> {
-        self.choose_vmlinux(sources.vmlinux)?;
+        let mut image = match self.named.image() {
+            Some(path) => Some(Booted::read(path).map_err(|error| in_file(path, error))?),
+            None => None,
+        };
+        self.choose_vmlinux(sources.vmlinux, image.as_ref())?;
         self.kernel.modules = self.named.modules();
         self.kernel.built_in = self.named.built_in();
-        self.kernel.vermagic = match self.named.vermagic() {
-            Some(magic) => Some(magic),
-            // A seed of the configuration is part of it.
-            None => config
+        self.add_symbols(sources, &mut image)?;
+        let release = self.named.release();
+        let told = image
+            .as_ref()
+            .and_then(|image| image.image.vermagic(release));
+        self.kernel.vermagic = told.or_else(|| self.named.vermagic()).or_else(|| {
+            config
+                // A seed of the configuration is part of it.
                 .filter(|config| !config.contains("RANDSTRUCT"))
-                .map(|config| vermagic(self.named.release(), config)),
-        };
-        self.add_symbols(sources)?;
-        self.add_exports(sources.exports)?;
+                .map(|config| vermagic(release, config))
+        });
+        self.add_exports(sources.exports, image.is_some())?;
         if self.depth == Depth::Everything {
-            self.add_types();
+            self.add_types(image.as_ref());
         }
         Ok(())
     }
@@ -181,23 +190,30 @@ impl<'a> Facts<'a> {
         }
     }
 
-    /// Takes the vmlinux that the user names, which must be that of the kernel if it runs, or one
-    /// that is found and is.
-    fn choose_vmlinux(&mut self, named: Option<&Path>) -> Result<()> {
+    /// Takes the vmlinux that the user names, which must be that of the kernel if that runs or its
+    /// image is named, or one that is found and is.
+    fn choose_vmlinux(&mut self, named: Option<&Path>, image: Option<&Booted>) -> Result<()> {
         let found = self.named.vmlinux();
         let Some(path) = named.or(found.as_deref()) else {
             return Ok(());
         };
-        let running = self.machine.path("/sys/kernel/notes");
-        let other = self.named.is_running()
-            && match (fs::read(running), build_id(path)) {
-                // The notes of the kernel have others beside the build ID.
-                (Ok(notes), Some(id)) => !notes.windows(id.len()).any(|part| part == id),
-                _ => false,
-            };
+        let (what, notes) = match image {
+            Some(image) => ("in the image", image.image.build_id().map(Into::into)),
+            // The notes of the kernel have others beside the build ID.
+            None if self.named.is_running() => {
+                let notes = fs::read(self.machine.path("/sys/kernel/notes"));
+                ("that runs", notes.ok())
+            }
+            None => ("", None),
+        };
+        let other = match (notes, build_id(path).filter(|id| !id.is_empty())) {
+            (Some(notes), Some(id)) => !notes.windows(id.len()).any(|part| part == id),
+            _ => false,
+        };
         match named {
             Some(_) if other => {
-                return Err(in_file(path, "not of the kernel that runs, by its build ID").into())
+                let text = format!("not of the kernel {what}, by its build ID");
+                return Err(in_file(path, text).into());
             }
             None if other => (),
             _ => self.vmlinux = Some(path.into()),
@@ -247,22 +263,24 @@ impl<'a> Facts<'a> {
         Ok(())
     }
 
-    fn add_exports(&mut self, named: &[PathBuf]) -> Result<()> {
+    fn add_exports(&mut self, named: &[PathBuf], of_image: bool) -> Result<()> {
         let found = Some(self.named.module_symvers()).filter(|path| path.is_file());
         let mut exports = Exports::default();
         for path in found.iter().chain(named) {
             let text = fs::read_to_string(path).map_err(|error| in_file(path, error))?;
             exports.add(&text).map_err(|error| in_file(path, error))?;
         }
-        if self.named.is_running() {
-            exports.add_running(&self.kernel.symbols);
+        if self.named.is_running() || of_image {
+            exports.add_tables(&self.kernel.symbols);
         }
         self.kernel.exports = Some(exports).filter(Exports::has_kernel);
         Ok(())
     }
 
     /// The symbols of the kernel, and of what is loaded.
-    fn add_symbols(&mut self, sources: &Sources<'_>) -> Result<()> {
+    ///
+    /// `image` is the one that the user names, or becomes the one that is found, if it is needed.
+    fn add_symbols(&mut self, sources: &Sources<'_>, image: &mut Option<Booted>) -> Result<()> {
         let mut objects = BTreeMap::new();
         // What the user names must be good, what is found may be of no use.
         if let Some(path) = sources.system_map {
@@ -274,6 +292,10 @@ impl<'a> Facts<'a> {
             }
         } else if self.named.is_running() {
             objects = self.live_symbols();
+        } else if let Some(image) = &image {
+            let symbols = image.symbols();
+            let symbols = symbols.map_err(|error| in_file(&image.path, error))?;
+            objects.insert("vmlinux".into(), symbols);
         }
         let named = sources.vmlinux.is_some() && sources.system_map.is_none();
         if named || !objects.contains_key("vmlinux") {
@@ -288,6 +310,22 @@ impl<'a> Facts<'a> {
                     Ok(_) => (),
                     Err(_) if sources.vmlinux.is_none() => (),
                     Err(error) => return Err(in_file(path, error).into()),
+                }
+            }
+        }
+        if !objects.contains_key("vmlinux") && !self.named.is_running() {
+            // It tells more than a list, namely where ftrace can intercept calls.
+            if let Some(path) = self.named.found_image() {
+                let found = Booted::read(&path);
+                match found.and_then(|found| Ok((found.symbols()?, found))) {
+                    Ok((symbols, found)) => {
+                        objects.insert("vmlinux".into(), symbols);
+                        *image = Some(found);
+                    }
+                    Err(error) => {
+                        let reason = in_file(&path, error);
+                        self.kernel.unreadable.insert("vmlinux".into(), reason);
+                    }
                 }
             }
         }
@@ -326,7 +364,7 @@ impl<'a> Facts<'a> {
         objects
     }
 
-    fn add_types(&mut self) {
+    fn add_types(&mut self, image: Option<&Booted>) {
         if self.named.is_running() {
             let path = |name: &str| self.machine.path(format!("/sys/kernel/btf/{name}"));
             let Ok(data) = fs::read(path("vmlinux")) else {
@@ -350,6 +388,9 @@ impl<'a> Facts<'a> {
             if let Ok(data) = fs::read(path) {
                 self.kernel.types = Types::of_file(&data).ok().flatten();
             }
+        }
+        if self.kernel.types.is_none() {
+            self.kernel.types = image.and_then(Booted::types);
         }
     }
 
@@ -495,6 +536,37 @@ impl<'a> Facts<'a> {
             Some(_) if lockdown.is_none() && hidden => Signatures::Unknown,
             Some(_) => Signatures::Optional,
         }
+    }
+}
+
+/// A kernel that was unpacked from the file that it is booted from.
+struct Booted {
+    path: PathBuf,
+    image: Image,
+}
+
+impl Booted {
+    fn read(path: &Path) -> std::result::Result<Self, String> {
+        Ok(Self {
+            path: path.into(),
+            image: Image::read(path, &|program| Command::new(program))?,
+        })
+    }
+
+    /// Its symbols, and where ftrace can intercept calls.
+    fn symbols(&self) -> std::result::Result<Symbols, String> {
+        let source = self.path.to_string_lossy();
+        let mut found = Symbols::parse(&source, &self.image.system_map())?;
+        let mut symbols = found.remove("vmlinux").filter(Symbols::is_of_kernel);
+        if let (Some(symbols), Some(list)) = (&mut symbols, self.image.call_sites()) {
+            symbols.set_call_sites(list);
+        }
+        symbols.ok_or_else(|| "no symbols of a kernel".into())
+    }
+
+    fn types(&self) -> Option<Types> {
+        let (_, data) = self.image.section(".BTF")?;
+        Types::parse(data).ok()
     }
 }
 

@@ -21,9 +21,11 @@ pub struct Kernel<'a> {
     machine: &'a Machine,
     release: String,
     directory: PathBuf,
-    /// Whether the user named its directory, which may be that of another build than the one that
-    /// runs or is installed.
-    by_directory: bool,
+    /// Whether the user named its directory or image, which may be that of another build than the one
+    /// that runs or is installed.
+    by_path: bool,
+    /// The file that it is booted from, if the user named that.
+    image: Option<PathBuf>,
 }
 
 impl<'a> Kernel<'a> {
@@ -33,8 +35,24 @@ impl<'a> Kernel<'a> {
             machine,
             release: release.into(),
             directory: machine.path(format!("/lib/modules/{release}/build")),
-            by_directory: false,
+            by_path: false,
+            image: None,
         }
+    }
+
+    /// The kernel that is booted from this file. What else is needed is that of its release.
+    ///
+    /// # Errors
+    ///
+    /// The file is not one that a kernel is booted from.
+    pub fn of_image(machine: &'a Machine, image: &Path) -> Result<Self> {
+        let release = klp_build::release(image);
+        let release = release.map_err(|error| format!("{}: {error}", image.display()))?;
+        Ok(Self {
+            by_path: true,
+            image: Some(image.into()),
+            ..Self::of_release(machine, &release)
+        })
     }
 
     /// The kernel that the user names: by its release, or, with a slash, by its build directory.
@@ -57,14 +75,15 @@ impl<'a> Kernel<'a> {
             machine,
             release: release.trim_end().into(),
             directory: name.into(),
-            by_directory: true,
+            by_path: true,
+            image: None,
         })
     }
 
     /// Whether it is the kernel that runs on the machine.
     pub fn is_running(&self) -> bool {
         let running = self.machine.kernel_release();
-        !self.by_directory && running.is_ok_and(|running| running == self.release)
+        !self.by_path && running.is_ok_and(|running| running == self.release)
     }
 
     /// The options that are set to yes, without `CONFIG_`, if they are found.
@@ -140,6 +159,28 @@ impl<'a> Kernel<'a> {
         let mut all = [self.directory.join("vmlinux")]
             .into_iter()
             .chain(installed);
+        all.find(|path| path.is_file())
+    }
+
+    /// The file that it is booted from, if the user named that.
+    pub fn image(&self) -> Option<&Path> {
+        self.image.as_deref()
+    }
+
+    /// The file that it is booted from, if there is one.
+    pub fn found_image(&self) -> Option<PathBuf> {
+        let Self {
+            release, machine, ..
+        } = self;
+        let built = self.directory.join("arch/x86/boot/bzImage");
+        let installed = [
+            format!("/boot/vmlinuz-{release}"),
+            format!("/lib/modules/{release}/vmlinuz"),
+        ];
+        let installed = installed.iter().map(|path| machine.path(path));
+        // What is installed may be another build than one with a list of its own.
+        let listed = self.directory.join("System.map").is_file();
+        let mut all = [built].into_iter().chain(installed.filter(|_| !listed));
         all.find(|path| path.is_file())
     }
 

@@ -7,6 +7,9 @@
 mod file;
 mod files;
 
+#[path = "../../build/tests/image/mod.rs"]
+mod image;
+
 #[path = "../../check/tests/sample/mod.rs"]
 mod sample;
 
@@ -240,4 +243,154 @@ fn signatures() {
     );
     tree.write("sys/kernel/security/lsm", "capability\n");
     assert!(!tree.check(&[]).1.contains("[signature]"));
+}
+
+/// The other kernel of the tests of images.
+const OTHER: &str = "7.4.0-other";
+
+/// What a file has from which that kernel is booted: its symbols, and a list of what ftrace can
+/// intercept, which has the function of the patch if `traceable`.
+fn booted(program: &str, traceable: bool) -> Vec<u8> {
+    let symbols: Vec<_> = KALLSYMS
+        .lines()
+        .filter(|line| !line.ends_with(']'))
+        .map(|line| {
+            let words: Vec<_> = line.split(' ').collect();
+            let address = u64::from_str_radix(words[0], 16).unwrap();
+            (address, format!("{}{}", words[1], words[2]))
+        })
+        .collect();
+    let mut symbols: Vec<_> = symbols
+        .iter()
+        .map(|(address, name)| (*address, name.as_str()))
+        .collect();
+    symbols.push((image::BASE, "D__ksymtab_printk"));
+    let sites = SITES
+        .lines()
+        .map(|line| line.split(' ').collect::<Vec<_>>());
+    let sites: Vec<_> = sites
+        .filter(|words| words.len() == 2 && (traceable || words[1] != "do_nap"))
+        .map(|words| u64::from_str_radix(words[0], 16).unwrap())
+        .collect();
+    let vermagic = format!("{OTHER} SMP mod_unload ");
+    let kernel = image::kernel(&vermagic, &symbols, &sites);
+    image::boot_file(
+        &format!("{OTHER} (us@here) #1"),
+        &image::pack(program, &kernel),
+    )
+}
+
+/// A machine that has another kernel than the one that it runs, of which it has nothing but the file
+/// that is booted, and a patch for that one.
+fn with_image() -> Tree {
+    let tree = Tree::new();
+    tree.put(&format!("boot/vmlinuz-{OTHER}"), &booted("zstd", true));
+    // Debian's only says where to find the real one.
+    let stub = "ffffffffffffffff B The real System.map is in the linux-image-dbg package\n";
+    tree.write(&format!("boot/System.map-{OTHER}"), stub);
+    tree.put("fix.ko", &for_other().build());
+    tree
+}
+
+/// A patch of that kernel's do_nap().
+fn for_other() -> Sample {
+    let mut sample = Sample::default();
+    sample.objects.truncate(1);
+    sample.info = sample.info.replace(RELEASE, OTHER);
+    sample
+}
+
+#[test]
+fn symbols_of_an_image() {
+    let tree = with_image();
+    let image = format!("boot/vmlinuz-{OTHER}");
+    let by_path = format!("./{image}");
+    for kernel in [OTHER, &by_path] {
+        let (status, said) = tree.check(&["--kernel", kernel]);
+        assert_eq!(status, 0, "{said}");
+        assert!(said.contains(&format!("fix.ko: fits {OTHER}, ")), "{said}");
+        assert!(!said.contains("function-"), "{said}");
+    }
+    tree.put(&image, &booted("gzip", false));
+    for kernel in [OTHER, &by_path] {
+        let (status, said) = tree.check(&["--kernel", kernel]);
+        assert_eq!(status, 1, "{said}");
+        let line = "error[function-traceable]: ftrace cannot intercept do_nap";
+        assert!(said.contains(line), "{said}");
+    }
+    // What the user names counts more.
+    tree.write("listed", KALLSYMS);
+    let (status, said) = tree.check(&["--kernel", OTHER, "--system-map", "listed"]);
+    assert_eq!(status, 2, "{said}");
+    assert!(said.contains("unknown[function-traceable]"), "{said}");
+    // The kernel that runs tells more than its image, which may be another one.
+    tree.put(&format!("boot/vmlinuz-{RELEASE}"), &booted("gzip", false));
+    tree.put("fix.ko", &Sample::default().build());
+    assert_eq!(tree.check(&[]).0, 0);
+}
+
+#[test]
+fn functions_that_an_image_lacks() {
+    let tree = with_image();
+    let mut sample = for_other();
+    sample.funcs(0)[0].name = Some("do_naps");
+    tree.put("fix.ko", &sample.build());
+    let (status, said) = tree.check(&["--kernel", OTHER]);
+    assert_eq!(status, 1, "{said}");
+    assert!(
+        said.contains("error[function-missing]: vmlinux has no function do_naps"),
+        "{said}"
+    );
+    let path = format!(
+        "= looked at {}\n",
+        tree.path(&format!("boot/vmlinuz-{OTHER}")).display()
+    );
+    assert!(said.contains(&path), "{said}");
+}
+
+#[test]
+fn images_that_are_damaged() {
+    let tree = with_image();
+    let image = format!("boot/vmlinuz-{OTHER}");
+    let good = booted("gzip", true);
+    let not_whole = "damaged: the kernel in it is not whole";
+    let cannot_unpack = "damaged: gzip cannot unpack the kernel in it";
+    let no_release = "damaged: it does not say which release it is";
+    let no_image = "no file that a kernel is booted from (vmlinuz, bzImage)";
+    let mut flipped = good.clone();
+    let middle = (0x828 + good.len()) / 2;
+    flipped[middle] ^= 0x55;
+    let mut unnamed = good.clone();
+    unnamed[0x300..0x310].fill(0);
+    let empty = image::boot_file(&format!("{OTHER} x"), &image::pack("gzip", b"\x7fELF"));
+    let truncated = "Invalid ELF header size or alignment";
+    for (data, text, named) in [
+        (&good[..good.len() - 1], not_whole, not_whole),
+        (&flipped[..], cannot_unpack, cannot_unpack),
+        (&unnamed[..], "", no_release),
+        (&b""[..], no_image, no_image),
+        (&empty[..], truncated, truncated),
+    ] {
+        tree.put(&image, data);
+        let (status, said) = tree.check(&["--kernel", &format!("./{image}")]);
+        assert_eq!(status, 2, "{said}");
+        assert_eq!(said, format!("klp check: ./{image}: {named}\n"));
+        let (status, said) = tree.check(&["--kernel", OTHER]);
+        if text.is_empty() {
+            assert_eq!(status, 0, "{said}");
+        } else {
+            assert_eq!(status, 2, "{said}");
+            assert!(said.contains("unknown[function-missing]"), "{said}");
+            let path = tree.path(&image);
+            assert!(
+                said.contains(&format!("= {}: {text}\n", path.display())),
+                "{said}"
+            );
+        }
+    }
+    // Another list does as well.
+    tree.write(&format!("boot/System.map-{OTHER}"), KALLSYMS);
+    let (status, said) = tree.check(&["--kernel", OTHER]);
+    assert_eq!(status, 2, "{said}");
+    assert!(said.contains("unknown[function-traceable]"), "{said}");
 }

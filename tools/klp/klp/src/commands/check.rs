@@ -33,8 +33,9 @@ pub struct Arguments {
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
 
-    /// The kernel: its release, or a directory that it was built in, or its headers are in.
-    #[arg(long, value_name = "RELEASE|DIRECTORY")]
+    /// The kernel: its release, a directory that it was built in or its headers are in, or the file
+    /// that it is booted from (/boot/vmlinuz-RELEASE). A path has a slash in it.
+    #[arg(long, value_name = "RELEASE|DIRECTORY|IMAGE")]
     kernel: Option<String>,
 
     /// The kernel's vmlinux: its symbols, and what else is in it (BTF, DWARF).
@@ -95,6 +96,9 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result {
 fn check_all(arguments: &Arguments, context: &Context) -> Result {
     let machine = context.machine();
     let kernel = match &arguments.kernel {
+        Some(name) if name.contains('/') && Path::new(name).is_file() => {
+            Kernel::of_image(&machine, Path::new(name))?
+        }
         Some(name) => Kernel::named(&machine, name)?,
         None => Kernel::of_release(&machine, &machine.kernel_release()?),
     };
