@@ -18,7 +18,8 @@ SYMVERS := rust/livepatch/vmlinux.symvers samples/samples.symvers tools/testing/
 CONVERTED := livepatch.ko samples/livepatch-cmdline.ko samples/livepatch-rust-cmdline.ko \
 	samples/livepatch-rust-unexported.ko
 ifneq ($(TEST_MODULES),n)
-CONVERTED += tools/testing/modules/klp_test_reloc.ko tools/testing/modules/klp_test_kill.ko
+CONVERTED += $(addprefix tools/testing/modules/, \
+	klp_test_reloc.ko klp_test_kill.ko klp_test_probe.ko)
 endif
 # Which one where a module has several of a name.
 POSITIONS := klp_test_target:klp_test_twin=2
