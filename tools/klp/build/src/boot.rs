@@ -19,7 +19,7 @@ use std::{
     fs::File,
     io::{self, ErrorKind, Read, Write},
     path::Path,
-    process::{Command, Stdio},
+    process::{Command, ExitStatus, Stdio},
     thread,
 };
 
@@ -40,6 +40,12 @@ const LONGEST: usize = 64;
 
 /// No kernel is larger, since x86-64 keeps no more room for it.
 const LARGEST: usize = 1 << 30;
+
+/// No vmlinux is larger, with DWARF; those of distributions have one or two GiB.
+const LARGEST_FILE: usize = 1 << 33;
+
+/// The status with which a shell says that there is no such program.
+const NO_PROGRAM: i32 = 127;
 
 /// What a packed kernel begins with, the program that unpacks it, and whether the size behind it is
 /// part of the format.
@@ -67,8 +73,7 @@ pub fn release(path: &Path) -> Result<String, String> {
 pub(crate) fn unpacked(path: &Path, program: &dyn Fn(&str) -> Command) -> Result<Vec<u8>, String> {
     let magic = b"\x7fELF";
     if read(path, magic.len())? == magic {
-        // With DWARF, it can be of any size.
-        return read(path, usize::MAX);
+        return read(path, LARGEST_FILE);
     }
     unpack(packed(&read(path, LARGEST)?)?, program)
 }
@@ -141,18 +146,23 @@ fn unpack(packed: &[u8], program: &dyn Fn(&str) -> Command) -> Result<Vec<u8>, S
     let input = if *whole { packed } else { &packed[..end] };
     // One byte more tells what is longer than it should be.
     let output = filter(program(name).arg("-dc"), input, size + 1);
-    let (output, good) = output.map_err(|error| match error.kind() {
-        ErrorKind::NotFound => format!("the kernel in it is packed, and {name} is missing"),
+    let missing = || format!("the kernel in it is packed, and {name} is missing");
+    let (output, status) = output.map_err(|error| match error.kind() {
+        ErrorKind::NotFound => missing(),
         _ => format!("{name}: {error}"),
     })?;
-    if output.len() != size || !good {
+    // The command may be a script that runs the program.
+    if status.code() == Some(NO_PROGRAM) {
+        return Err(missing());
+    }
+    if output.len() != size || !status.success() {
         return Err(damaged());
     }
     Ok(output)
 }
 
-/// What a program makes of its input, up to a size, and whether it was content.
-fn filter(command: &mut Command, input: &[u8], size: usize) -> io::Result<(Vec<u8>, bool)> {
+/// What a program makes of its input, up to a size, and the status with which it ended.
+fn filter(command: &mut Command, input: &[u8], size: usize) -> io::Result<(Vec<u8>, ExitStatus)> {
     let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -170,7 +180,7 @@ fn filter(command: &mut Command, input: &[u8], size: usize) -> io::Result<(Vec<u
     });
     let status = child.wait()?;
     read.transpose()?;
-    Ok((output, status.success()))
+    Ok((output, status))
 }
 
 #[cfg(test)]
@@ -252,10 +262,14 @@ mod tests {
             "damaged: the kernel in it would have 4294967295 bytes"
         );
         let gone = super::unpack(b"\x1f\x8b\0\0\0\0", &|_| Command::new("no-such-program"));
-        assert_eq!(
-            message(gone),
-            "the kernel in it is packed, and gzip is missing"
-        );
+        let missing = "the kernel in it is packed, and gzip is missing";
+        assert_eq!(message(gone), missing);
+        let shell = |_: &str| {
+            let mut shell = Command::new("sh");
+            shell.args(["-c", "no-such-program"]);
+            shell
+        };
+        assert_eq!(message(super::unpack(b"\x1f\x8b\0\0\0\0", &shell)), missing);
     }
 
     #[test]

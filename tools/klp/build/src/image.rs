@@ -43,6 +43,9 @@ const LONGEST_NAME: usize = 512;
 /// More symbols than this are in no kernel; Debian's have 210,000.
 const MOST: usize = 1 << 21;
 
+/// Longer than this are the names of no kernel's symbols together; Debian's have 5 MiB.
+const MOST_TEXT: usize = 1 << 27;
+
 /// A symbol of the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Symbol {
@@ -224,10 +227,12 @@ impl Image {
         let places = constants.windows(size).enumerate();
         let mut places = places.filter(|(_, window)| *window == begin.as_bytes());
         places.find_map(|(place, _)| {
-            let text = constants.get(place..)?.split(|byte| *byte == 0).next()?;
+            let text = constants.get(place..)?.iter();
+            let end = text.take(size + LONGEST_NAME).position(|byte| *byte == 0)?;
+            let text = &constants[place..place + end];
             let (last, words) = text.get(size - 1..)?.split_last()?;
             let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"_ ".contains(byte);
-            (*last == b' ' && words.len() < LONGEST_NAME && words.iter().all(plain))
+            (*last == b' ' && words.iter().all(plain))
                 .then(|| String::from_utf8_lossy(text).into_owned())
         })
     }
@@ -262,6 +267,7 @@ fn kallsyms(data: &[u8], address: u64) -> Option<HashMap<String, Vec<Symbol>>> {
 
     let mut symbols: HashMap<String, Vec<Symbol>> = HashMap::new();
     let mut position = names;
+    let mut size = 0;
     for index in 0..count {
         let (start, length) = entry(data, position)?;
         position = start + length;
@@ -272,11 +278,19 @@ fn kallsyms(data: &[u8], address: u64) -> Option<HashMap<String, Vec<Symbol>>> {
         if text.len() > LONGEST_NAME {
             return None;
         }
+        size += text.len();
         let (kind, name) = text.split_first()?;
+        let is_kind = kind.is_ascii_alphabetic() || *kind == b'?';
+        let is_name = !name.is_empty() && name.iter().all(u8::is_ascii_graphic);
+        if size > MOST_TEXT || !is_kind || !is_name {
+            return None;
+        }
         let place = offsets + index * 4;
         let offset = i32::from_le_bytes(data.get(place..place + 4)?.try_into().ok()?);
         let symbol = Symbol {
-            address: (address + place as u64).wrapping_add_signed(offset.into()),
+            address: address
+                .wrapping_add(place as u64)
+                .wrapping_add_signed(offset.into()),
             kind: *kind,
         };
         let name = String::from_utf8_lossy(name).into_owned();
@@ -430,6 +444,22 @@ mod tests {
     }
 
     #[test]
+    fn names_that_no_symbol_has() {
+        for name in ["t", "tx y", "tx\ny", " x", "\x07x"] {
+            let data = constants(BASE, &[(BASE, name)], b"");
+            assert!(kallsyms(&data, BASE).is_none(), "{name:?}");
+        }
+        assert!(kallsyms(&constants(BASE, &[(BASE, "?x")], b""), BASE).is_some());
+    }
+
+    #[test]
+    fn constants_at_the_end_of_memory() {
+        let end = u64::MAX - 0xff;
+        let symbols = kallsyms(&constants(end, &[(end, "tx")], b""), end);
+        assert_eq!(symbols.unwrap()["x"][0].address, end);
+    }
+
+    #[test]
     fn what_modules_must_say() {
         let vermagic = |constants: &[u8]| {
             let image = Image::of(&[(BASE, constants)], &[]);
@@ -441,6 +471,9 @@ mod tests {
         assert_eq!(vermagic(&whole).unwrap(), "7.3.4 SMP mod_unload ");
         assert_eq!(vermagic(b"7.3.4 \0").unwrap(), "7.3.4 ");
         assert_eq!(vermagic(b""), None);
+        assert_eq!(vermagic(b"7.3.4 SMP "), None);
+        let long = format!("7.3.4 {} \0", "x".repeat(LONGEST_NAME));
+        assert_eq!(vermagic(long.as_bytes()), None);
     }
 
     #[test]

@@ -413,9 +413,12 @@ fn fixed_states(file: &File<'_>, start: Place) -> Result<Vec<State>, String> {
 /// The size of the entries of a list, of which the module sets fields up to `last`: `known`, unless
 /// where the relocations of the list are tells otherwise.
 fn entry_size(file: &File<'_>, start: Place, last: u64, known: Option<u64>) -> Option<u64> {
-    let Some(symbol) = file.data_at(start).filter(|_| !has_redzones(file)) else {
+    let Some(symbol) = file.data_at(start) else {
         return known;
     };
+    if known.is_some() && has_redzones(file) {
+        return known;
+    }
     let fits = |size: u64| {
         size >= LEAST_ENTRY
             && size % 8 == 0
@@ -446,8 +449,8 @@ fn entry_size(file: &File<'_>, start: Place, last: u64, known: Option<u64>) -> O
     }
 }
 
-/// Whether the module is for a kernel with KASAN, for which the compiler makes data larger than what
-/// is in it.
+/// Whether the module is for a kernel with KASAN, for which Clang makes data larger than what is in
+/// it.
 fn has_redzones(file: &File<'_>) -> bool {
     let mut symbols = file.symbols.iter();
     symbols.any(|symbol| symbol.name == "__asan_register_globals")

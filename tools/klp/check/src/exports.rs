@@ -21,9 +21,15 @@ pub(crate) struct Export {
     pub(crate) namespace: Option<String>,
 }
 
-/// The exported symbols, by their names.
+/// The exported symbols.
 #[derive(Clone, Debug, Default)]
-pub struct Exports(HashMap<String, Export>);
+pub struct Exports {
+    by_name: HashMap<String, Export>,
+    /// Whether a Module.symvers was added.
+    listed: bool,
+    /// Whether the tables of all modules that are loaded were added.
+    live: bool,
+}
 
 impl Exports {
     /// Adds those of a Module.symvers.
@@ -32,11 +38,12 @@ impl Exports {
     ///
     /// The number of a line and what is wrong with it.
     pub fn add(&mut self, text: &str) -> Result<(), String> {
+        self.listed = true;
         for line in module_symvers(text.as_bytes())? {
             let digits = line.checksum.strip_prefix("0x").unwrap_or(line.checksum);
             let checksum = u32::from_str_radix(digits, 16)
                 .map_err(|_| format!("{}: '{}' is no checksum", line.number, line.checksum))?;
-            self.0.insert(
+            self.by_name.insert(
                 line.name.into(),
                 Export {
                     object: line.object,
@@ -51,13 +58,15 @@ impl Exports {
         Ok(())
     }
 
-    /// Adds those of the running kernel and its modules, or of a kernel's image, that are not known
-    /// yet, by the entries of their tables of exports. That tells no checksums and name spaces.
-    pub fn add_tables(&mut self, objects: &BTreeMap<String, Symbols>) {
+    /// Adds those of a kernel's image or, if it is `live`, of the running kernel and its modules, that
+    /// are not known yet, by the entries of their tables of exports. That tells no checksums, licences
+    /// and name spaces.
+    pub fn add_tables(&mut self, objects: &BTreeMap<String, Symbols>, live: bool) {
+        self.live |= live;
         for (object, symbols) in objects {
             let names = symbols.names();
             for name in names.filter_map(|name| name.strip_prefix("__ksymtab_")) {
-                self.0.entry(name.into()).or_insert_with(|| Export {
+                self.by_name.entry(name.into()).or_insert_with(|| Export {
                     object: object.clone(),
                     checksum: None,
                     // The core's own are known to be so, and every patch uses one.
@@ -70,11 +79,23 @@ impl Exports {
 
     /// Whether there are any of the kernel itself; else most symbols would seem not to be exported.
     pub fn has_kernel(&self) -> bool {
-        self.0.values().any(|export| export.object == "vmlinux")
+        self.by_name
+            .values()
+            .any(|export| export.object == "vmlinux")
     }
 
     /// The export of a symbol, if there is one.
     pub(crate) fn get(&self, name: &str) -> Option<&Export> {
-        self.0.get(name)
+        self.by_name.get(name)
+    }
+
+    /// Whether what is not among them is exported by nobody.
+    pub(crate) fn are_complete(&self) -> bool {
+        self.listed || self.live
+    }
+
+    /// Whether more than their names is known.
+    pub(crate) fn are_described(&self) -> bool {
+        self.listed
     }
 }

@@ -957,6 +957,36 @@ fn reasons_and_advice() {
 }
 
 #[test]
+fn exports_of_an_image() {
+    let found = |undefined: &'static str, live: bool| {
+        let mut kernel = kernel();
+        let text =
+            "ffffffff82000100 r __ksymtab_printk\nffffffff82000110 r __ksymtab_klp_enable_patch\n";
+        let tables = Symbols::parse("System.map", text).unwrap();
+        let mut exports = Exports::default();
+        exports.add_tables(&tables, live);
+        kernel.exports = Some(exports);
+        kernel.vermagic = Some("7.3.4 SMP mod_unload modversions ".into());
+        let mut sample = Sample {
+            undefined: vec![undefined],
+            versions: vec![(0xabcd, "printk"), (3, "driver_call"), (5, "module_layout")],
+            ..Sample::default()
+        };
+        sample.info = sample.info.replace("mod_unload", "mod_unload modversions");
+        let report = report(&sample, &kernel);
+        (report.verdict(false), report.without_information())
+    };
+    let without = vec!["inlined", "modversions", "prototype", "structure", "symbol"];
+    assert_eq!(found("printk", false), (Verdict::Fits, without.clone()));
+    // A module may export it, and which ones there will be is not known.
+    assert_eq!(
+        found("driver_call", false),
+        (Verdict::Unknown, without.clone())
+    );
+    assert_eq!(found("driver_call", true), (Verdict::DoesNotFit, without));
+}
+
+#[test]
 fn files_of_exports() {
     let mut exports = Exports::default();
     assert_eq!(

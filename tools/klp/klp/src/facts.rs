@@ -270,8 +270,9 @@ impl<'a> Facts<'a> {
             let text = fs::read_to_string(path).map_err(|error| in_file(path, error))?;
             exports.add(&text).map_err(|error| in_file(path, error))?;
         }
-        if self.named.is_running() || of_image {
-            exports.add_tables(&self.kernel.symbols);
+        let live = self.named.is_running();
+        if live || of_image {
+            exports.add_tables(&self.kernel.symbols, live);
         }
         self.kernel.exports = Some(exports).filter(Exports::has_kernel);
         Ok(())
@@ -316,7 +317,7 @@ impl<'a> Facts<'a> {
         if !objects.contains_key("vmlinux") && !self.named.is_running() {
             // It tells more than a list, namely where ftrace can intercept calls.
             if let Some(path) = self.named.found_image() {
-                let found = Booted::read(&path);
+                let found = Booted::found(&path, self.named.release());
                 match found.and_then(|found| Ok((found.symbols()?, found))) {
                     Ok((symbols, found)) => {
                         objects.insert("vmlinux".into(), symbols);
@@ -551,6 +552,14 @@ impl Booted {
             path: path.into(),
             image: Image::read(path, &|program| Command::new(program))?,
         })
+    }
+
+    /// One that nobody named, which may be of another kernel than is meant.
+    fn found(path: &Path, release: &str) -> std::result::Result<Self, String> {
+        match klp_build::release(path)? {
+            own if own == release => Self::read(path),
+            other => Err(format!("the kernel in it is {other}")),
+        }
     }
 
     /// Its symbols, and where ftrace can intercept calls.

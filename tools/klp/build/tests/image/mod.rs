@@ -42,7 +42,7 @@ pub fn constants(base: u64, symbols: &[(u64, &str)], padding: &[u8]) -> Vec<u8> 
     let (table, mut index) = (data.len(), Vec::new());
     for character in 0..=255_u8 {
         index.extend(((data.len() - table) as u16).to_le_bytes());
-        if character.is_ascii_graphic() {
+        if matches!(character, 1..0x80) {
             data.push(character);
         }
         data.push(0);
@@ -50,7 +50,7 @@ pub fn constants(base: u64, symbols: &[(u64, &str)], padding: &[u8]) -> Vec<u8> 
     align(&mut data);
     data.extend(index);
     for (address, _) in symbols {
-        let place = base + data.len() as u64;
+        let place = base.wrapping_add(data.len() as u64);
         data.extend((address.wrapping_sub(place) as u32).to_le_bytes());
     }
     data

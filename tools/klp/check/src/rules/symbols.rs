@@ -68,6 +68,15 @@ pub(super) fn check(patch: &Patch<'_>, kernel: &Kernel, report: &mut Report) {
     for symbol in undefined {
         match exports.get(&symbol.name) {
             None if symbol.weak => (),
+            None if !exports.are_complete() => report.add(
+                Finding::unknown(
+                    Rule::Symbol,
+                    Subject::name(&symbol.name),
+                    format!("whether a module exports {} is not known", symbol.name),
+                )
+                .note("the kernel itself does not, and there is no Module.symvers")
+                .advice("install the headers of this kernel, or name its Module.symvers"),
+            ),
             None => report.add(not_exported(patch, kernel, symbol)),
             Some(export) => {
                 usable(patch, kernel, &imported, symbol, export, report);
@@ -76,6 +85,18 @@ pub(super) fn check(patch: &Patch<'_>, kernel: &Kernel, report: &mut Report) {
         }
     }
     layout(&versions, exports, kernel, report);
+    if !exports.are_described() {
+        let note = "there is no Module.symvers of this kernel";
+        let mut unknown = |rule: Rule, what: &str| {
+            let what = format!("{what} of what the kernel exports are not known");
+            report
+                .add(Finding::new(rule, Level::NoInformation, Subject::module(), what).note(note));
+        };
+        unknown(Rule::Symbol, "licences and name spaces");
+        if demands_versions(kernel) {
+            unknown(Rule::Modversions, "checksums");
+        }
+    }
 }
 
 /// Whether the kernel wants a checksum for each symbol.
