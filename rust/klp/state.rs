@@ -359,6 +359,14 @@ fn convert<S: State>(entry: &Entry) -> Result<S> {
         );
         return Err(EINVAL);
     }
+    if S::VERSION == entry.version() {
+        pr_err!(
+            "state {:#x}: version {} has no value\n",
+            entry.id(),
+            entry.version()
+        );
+        return Err(EINVAL);
+    }
     match entry.value::<S::Older>() {
         // SAFETY: By `State` it is of this type; only callbacks drop it, which run one at a time.
         Some(older) => S::take_over(unsafe { older.as_ref() }),
