@@ -83,6 +83,7 @@ test_readers() {
 	local stop wrong pids=() i
 	load livepatch
 	stop=$(mktemp)
+	trap 'rm -f "$stop"' EXIT
 	wrong=$(mktemp)
 	for i in 1 2 3; do
 		read_all_the_time >>"$wrong" &
