@@ -152,6 +152,13 @@ class Targets(unittest.TestCase):
             self.assertEqual(target("at most 1.2", samples(rust={**without, **direct})).reached, reached)
         self.assertEqual(target("at most 1.2", samples(rust=without)).verdict, "not measured")
 
+    def test_growth_beside_others(self) -> None:
+        # What is measured with other tasks is not compared with what is measured alone.
+        crowd = {Figure("complete", 1, spinning=2): [9.0], Figure("complete", 1, tickless=1): [5.0]}
+        for most, reached in ((11.0, True), (20.0, False)):
+            alone = {Figure("complete", 1): [1.0], Figure("complete", 10): [most]}
+            self.assertEqual(target("linearly with the functions", samples(rust={**alone, **crowd})).reached, reached)
+
     def test_executable_memory(self) -> None:
         def found(*pages: int) -> report.Target:
             return target("executable", samples(rust={Figure("trampolines", n): [p] for n, p in enumerate(pages)}))
