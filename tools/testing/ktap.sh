@@ -19,6 +19,15 @@ check() {
 	fi
 }
 
+# refuses TEXT COMMAND...: for a test of a script: it fails, and TEXT is in its last line.
+refuses() {
+	local text=$1 output
+	shift
+	output=$("$@") && { printf '%s\nnot refused\n' "$output"; return 1; }
+	printf '%s\n' "$output"
+	grep -qF -- "$text" <<<"$(tail -n 1 <<<"$output")"
+}
+
 # subtest NAME COMMAND...: runs a part, counts its results and says how long it took. A part fails,
 # too, if it runs no test, other than as many as planned, or ends with a status that its results do
 # not explain.

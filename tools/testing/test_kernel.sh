@@ -7,6 +7,7 @@
 # shellcheck disable=SC2317,SC2329 # what "try" calls looks unreachable
 set -uo pipefail
 . "$(dirname "$0")/../../scripts/common.sh"
+. "$top/tools/testing/ktap.sh"
 
 work=$(mktemp -d)
 trap 'umount "$work/small" 2>/dev/null; rm -rf "$work"' EXIT
@@ -113,15 +114,6 @@ kernel() {
 	env -u KERNEL_VERSION -u KERNEL_SOURCE -u KERNEL_CONFIG -u KERNEL_RELEASE -u OFFLINE -u LLVM \
 		-u RUSTC -u CC FAKE="$work" LIVEPATCH_CACHE="${CACHE:-$work/cache}" PATH="$work/bin:$PATH" KERNEL=debian \
 		"$@" "$top/scripts/kernel" ${OPTION:+"$OPTION"} 2>&1
-}
-
-# refuses TEXT COMMAND...: it fails, and TEXT is in its last line.
-refuses() {
-	local text=$1 output
-	shift
-	output=$("$@") && { printf '%s\nnot refused\n' "$output"; return 1; }
-	printf '%s\n' "$output"
-	grep -qF -- "$text" <<<"$(tail -n 1 <<<"$output")"
 }
 
 archive_with() {

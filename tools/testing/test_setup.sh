@@ -8,6 +8,7 @@
 # shellcheck disable=SC2317,SC2329 # what "try" calls looks unreachable
 set -uo pipefail
 . "$(dirname "$0")/../../scripts/common.sh"
+. "$top/tools/testing/ktap.sh"
 
 work=$(mktemp -d)
 # There is none on a machine without a kernel of its own.
@@ -67,15 +68,6 @@ apart() {
 		mount --bind "$FAKE/modules" /lib/modules
 		mount --bind "$FAKE/var-cache" /var/cache
 		exec "$@"' apart "$@" 2>&1
-}
-
-# refuses TEXT COMMAND...: it fails, and TEXT is in its last line, which is the only one of this kind.
-refuses() {
-	local text=$1 output
-	shift
-	output=$("$@") && { printf '%s\nnot refused\n' "$output"; return 1; }
-	printf '%s\n' "$output"
-	grep -qF -- "$text" <<<"$(tail -n 1 <<<"$output")"
 }
 
 dkms() { apart "$top/scripts/dkms-build" --check "$release"; }

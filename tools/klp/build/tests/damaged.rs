@@ -2,10 +2,14 @@
 
 //! Whatever is in the file of a kernel, nothing but an error or what it says comes of it.
 
+#[path = "../../convert/tests/damage/mod.rs"]
+mod damage;
+
 mod image;
 
 use std::{fs, process::Command, sync::LazyLock};
 
+use damage::{damage, damaged};
 use image::{boot_file, kernel, pack, BASE};
 use klp_build::{release, Image};
 use proptest::prelude::*;
@@ -25,19 +29,6 @@ static KERNEL: LazyLock<Vec<u8>> = LazyLock::new(|| {
 
 static BOOTED: LazyLock<Vec<u8>> =
     LazyLock::new(|| boot_file("7.3.4-test (us@here)", &pack("gzip", &KERNEL)));
-
-/// Bytes that are changed: where, and to what.
-fn damage() -> impl Strategy<Value = Vec<(prop::sample::Index, u8)>> {
-    prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..12)
-}
-
-fn damaged(mut data: Vec<u8>, damage: &[(prop::sample::Index, u8)]) -> Vec<u8> {
-    for (index, byte) in damage {
-        let at = index.index(data.len());
-        data[at] = *byte;
-    }
-    data
-}
 
 fn look(data: Vec<u8>) {
     if let Ok(image) = Image::parse(data) {

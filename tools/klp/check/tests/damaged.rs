@@ -2,27 +2,18 @@
 
 //! Whatever is in a file, nothing but an error or a finding comes of it.
 
+#[path = "../../convert/tests/damage/mod.rs"]
+mod damage;
+
 #[path = "../../convert/tests/module/mod.rs"]
 mod file;
 
 mod sample;
 
+use damage::{damage, damaged};
 use klp_check::{check, Exports, Patch, Symbols, Types};
 use proptest::prelude::*;
 use sample::{kernel, Declared, Sample};
-
-/// Bytes that are changed: where, and to what.
-fn damage() -> impl Strategy<Value = Vec<(prop::sample::Index, u8)>> {
-    prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..12)
-}
-
-fn damaged(mut data: Vec<u8>, damage: &[(prop::sample::Index, u8)]) -> Vec<u8> {
-    for (index, byte) in damage {
-        let at = index.index(data.len());
-        data[at] = *byte;
-    }
-    data
-}
 
 fn look(data: &[u8]) {
     if let Ok(patch) = Patch::parse(data, None) {
