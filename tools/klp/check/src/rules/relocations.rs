@@ -174,7 +174,9 @@ fn unmarked(file: &File<'_>, report: &mut Report) {
                     ),
                 )
                 .note("its flag SHF_RELA_LIVEPATCH is missing, which strip and some linkers remove")
-                .advice("convert the module again, and do not strip it"),
+                .advice("convert the module again, and do not strip it")
+                // It writes them as ordinary relocations, of symbols whose address is 0.
+                .taken(),
             );
         }
     }
