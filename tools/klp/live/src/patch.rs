@@ -108,6 +108,12 @@ impl Patch {
         self.number("stack_order")
     }
 
+    /// Whether calls of the functions may jump to it, without a handler. [`None`] on the built-in
+    /// core.
+    pub fn may_jump(&self) -> Result<Option<bool>> {
+        self.flag("direct")
+    }
+
     /// How many tasks have yet to switch. [`None`] on the built-in core.
     pub fn remaining(&self) -> Result<Option<u64>> {
         self.number("remaining")

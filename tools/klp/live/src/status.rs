@@ -37,6 +37,8 @@ pub struct PatchStatus {
     pub stack_order: Option<u64>,
     /// Whether it replaces all older patches.
     pub replace: Option<bool>,
+    /// Whether calls of the functions may jump to it, without a handler.
+    pub direct: Option<bool>,
     /// Whether its last transition was ended by force.
     pub forced: Option<bool>,
     /// What it patches.
@@ -127,6 +129,7 @@ impl Machine {
             age_seconds: since(history.enabled),
             stack_order: patch.stack_order()?,
             replace: patch.replaces()?,
+            direct: patch.may_jump()?,
             forced: history.forced,
             objects: patch.objects()?,
             transition,

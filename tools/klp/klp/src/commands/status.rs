@@ -154,6 +154,9 @@ fn properties(patch: &PatchStatus) -> Vec<String> {
     if patch.replace == Some(true) {
         properties.push("replaces all older patches".into());
     }
+    if patch.direct == Some(true) {
+        properties.push("calls may jump".into());
+    }
     if patch.forced == Some(true) {
         properties.push("forced".into());
     }

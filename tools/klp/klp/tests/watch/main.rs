@@ -131,6 +131,8 @@ fn stalled() -> Tree {
 fn stalled_on_rust_core() -> Tree {
     let tree = stalled();
     tree.rust_core("1.2");
+    tree.patch_file("cmdline", "direct", "1\n");
+    tree.patch_file("sleeper_fix", "direct", "0\n");
     tree.patch_file("sleeper_fix", "remaining", "3\n");
     tree.patch_file(
         "sleeper_fix",

@@ -101,6 +101,19 @@ fn long_transitions_get_advice() {
 }
 
 #[test]
+fn calls_that_jump() {
+    let text = output(&stalled_on_rust_core(), &["status"]);
+    assert!(
+        text.contains("  for 60 seconds, number 1 in the stack, calls may jump, forced\n"),
+        "{text}"
+    );
+    assert!(
+        text.contains(", number 2 in the stack, replaces all older patches\n"),
+        "{text}"
+    );
+}
+
+#[test]
 fn without_the_log_ages_are_left_out() {
     let tree = stalled();
     fs::remove_file(tree.path().join("dev/kmsg")).unwrap();
