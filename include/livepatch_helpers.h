@@ -79,7 +79,17 @@ int livepatch_current_patch_state(void);
  * already. Preemption must be disabled until the buffer is released.
  */
 unsigned long *livepatch_save_stack(struct task_struct *task, unsigned int *count);
+/*
+ * Saves each word on the stack of @task, which must not run, that could be an address in the @size
+ * bytes of code from @start, in this CPU's buffer, and their number in @count. NULL if there may be
+ * return addresses that are not on the stack as they are, if there are too many words, or if the
+ * buffer is claimed already. Preemption must be disabled until the buffer is released.
+ */
+unsigned long *livepatch_save_text_words(struct task_struct *task, unsigned long start,
+					 unsigned long size, unsigned int *count);
 void livepatch_release_stack(void);
+/* To be called once, before the module is in use. */
+void livepatch_stacks_init(void);
 
 bool livepatch_task_pending(struct task_struct *task);
 void livepatch_set_task_pending(struct task_struct *task);

@@ -11,6 +11,7 @@
 #include <linux/hrtimer.h>
 #include <linux/interrupt.h>
 #include <linux/jump_label.h>
+#include <linux/kallsyms.h>
 #include <linux/livepatch.h>
 #include <linux/module.h>
 #include <linux/mutex.h>
@@ -19,8 +20,10 @@
 #include <linux/pid_namespace.h>
 #include <linux/preempt.h>
 #include <linux/rcupdate.h>
+#include <linux/rethook.h>
 #include <linux/sched/signal.h>
 #include <linux/sched/task.h>
+#include <linux/sched/task_stack.h>
 #include <linux/slab.h>
 #include <linux/smp.h>
 #include <linux/spinlock.h>
@@ -206,10 +209,9 @@ struct stack_entries {
 
 static DEFINE_PER_CPU(struct stack_entries, stack_entries);
 
-unsigned long *livepatch_save_stack(struct task_struct *task, unsigned int *count)
+static struct stack_entries *claim_stack_entries(void)
 {
 	struct stack_entries *buffer;
-	int saved;
 
 	lockdep_assert_preemption_disabled();
 	buffer = this_cpu_ptr(&stack_entries);
@@ -217,7 +219,12 @@ unsigned long *livepatch_save_stack(struct task_struct *task, unsigned int *coun
 	if (READ_ONCE(buffer->claimed))
 		return NULL;
 	WRITE_ONCE(buffer->claimed, true);
-	saved = stack_trace_save_tsk_reliable(task, buffer->entries, ARRAY_SIZE(buffer->entries));
+	return buffer;
+}
+
+/* The entries, of which @saved have been written; NULL for an errno, and nothing is claimed then. */
+static unsigned long *stack_entries_of(struct stack_entries *buffer, int saved, unsigned int *count)
+{
 	if (saved < 0) {
 		WRITE_ONCE(buffer->claimed, false);
 		return NULL;
@@ -225,6 +232,120 @@ unsigned long *livepatch_save_stack(struct task_struct *task, unsigned int *coun
 	*count = saved;
 	return buffer->entries;
 }
+
+unsigned long *livepatch_save_stack(struct task_struct *task, unsigned int *count)
+{
+	struct stack_entries *buffer = claim_stack_entries();
+	int saved;
+
+	if (!buffer)
+		return NULL;
+	saved = stack_trace_save_tsk_reliable(task, buffer->entries, ARRAY_SIZE(buffer->entries));
+	return stack_entries_of(buffer, saved, count);
+}
+
+#ifdef CONFIG_X86_64
+
+/*
+ * Where a function returns to whose return is traced. As long as that runs, or is to run, the
+ * address where it really returns to is not on the stack.
+ */
+static struct {
+	unsigned long start;
+	unsigned long size;
+} return_trampolines[] __ro_after_init = {
+#ifdef CONFIG_FUNCTION_GRAPH_TRACER
+	{ .start = (unsigned long)return_to_handler },
+#endif
+#ifdef CONFIG_RETHOOK
+	{ .start = (unsigned long)arch_rethook_trampoline },
+#endif
+};
+
+static bool know_return_trampolines __ro_after_init;
+
+void livepatch_stacks_init(void)
+{
+	unsigned long offset;
+
+	for (unsigned int i = 0; i < ARRAY_SIZE(return_trampolines); i++)
+		if (!kallsyms_lookup_size_offset(return_trampolines[i].start,
+						 &return_trampolines[i].size, &offset) || offset)
+			return;
+	know_return_trampolines = true;
+}
+
+static bool in_return_trampoline(unsigned long word)
+{
+	for (unsigned int i = 0; i < ARRAY_SIZE(return_trampolines); i++)
+		if (word - return_trampolines[i].start < return_trampolines[i].size)
+			return true;
+	return false;
+}
+
+/* Saves words up to the end of the stack, and returns how many, or an errno. */
+static int save_text_words(const unsigned long *stack, const unsigned long *word,
+			   unsigned long start, unsigned long size, unsigned long *words,
+			   int max_count)
+{
+	const unsigned long *end = (void *)stack + THREAD_SIZE;
+	int count = 0;
+
+	if (word < stack || word >= end || !IS_ALIGNED((unsigned long)word, sizeof(*word)))
+		return -EINVAL;
+	for (; word < end; word++) {
+		/* Parts of a stack that no function uses are out of bounds for KASAN. */
+		unsigned long value = READ_ONCE_NOCHECK(*word);
+
+		if (likely(value < __START_KERNEL_map))
+			continue;
+		/* All code that is not in the kernel's image: modules, and what is generated. */
+		if (value - MODULES_VADDR < MODULES_LEN || in_return_trampoline(value))
+			return -EINVAL;
+		if (value - start >= size)
+			continue;
+		if (count == max_count)
+			return -ENOSPC;
+		words[count++] = value;
+	}
+	return count;
+}
+
+unsigned long *livepatch_save_text_words(struct task_struct *task, unsigned long start,
+					 unsigned long size, unsigned int *count)
+{
+	struct stack_entries *buffer;
+	unsigned long *stack;
+	int saved = 0;
+
+	if (!know_return_trampolines)
+		return NULL;
+	buffer = claim_stack_entries();
+	if (!buffer)
+		return NULL;
+	/* A task that is dead has none. */
+	stack = try_get_task_stack(task);
+	if (stack) {
+		saved = save_text_words(stack, (unsigned long *)READ_ONCE(task->thread.sp), start,
+					size, buffer->entries, ARRAY_SIZE(buffer->entries));
+		put_task_stack(task);
+	}
+	return stack_entries_of(buffer, saved, count);
+}
+
+#else
+
+void livepatch_stacks_init(void)
+{
+}
+
+unsigned long *livepatch_save_text_words(struct task_struct *task, unsigned long start,
+					 unsigned long size, unsigned int *count)
+{
+	return NULL;
+}
+
+#endif
 
 void livepatch_release_stack(void)
 {

@@ -113,6 +113,8 @@ impl kernel::Module for LivepatchCore {
         // SAFETY: The module's init function runs once, before anything else in it.
         unsafe { kapi::in_flight::init() };
         // SAFETY: The module's init function runs once, before anything else in it.
+        unsafe { kapi::stacktrace::init() };
+        // SAFETY: The module's init function runs once, before anything else in it.
         unsafe { registry::init() };
         Ok(Self {
             _take_over: takeover::TakeOver::new()?,

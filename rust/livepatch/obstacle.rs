@@ -25,7 +25,7 @@ use kernel::{
 pub(crate) enum Obstacle<N> {
     /// It runs on a CPU.
     Running,
-    /// Its stack cannot be relied on.
+    /// What is on its stack may be one of the functions, and the unwinder cannot tell.
     Unreliable,
     /// It runs this function.
     Function(N),
@@ -52,6 +52,10 @@ impl<N: Clone> Obstacle<&N> {
 /// Looks whether `task` could switch by its stack, and if so calls `switch` while that does not
 /// change.
 ///
+/// The stack of a task that does not run is first searched for words that could be addresses in the
+/// functions; it is unwound only if there are some, or could be ([`mod@crate::stack`]). The current
+/// task's stack is unwound.
+///
 /// Any context that [`task::call_on`] allows, or the current task in any context.
 pub(crate) fn examine<'a>(
     task: &Task,
@@ -63,20 +67,28 @@ pub(crate) fn examine<'a>(
         return Err(Obstacle::NotTried);
     }
     let check = STACK_CHECK.get(preempt).ok_or(Obstacle::NotTried)?;
-    let attempt = |task: Option<&Quiescent<'_>>| {
-        let task = task.ok_or(Obstacle::Running)?;
-        match stacktrace::with_stack(task, preempt, |stack| check.find(stack)) {
-            None => Err(Obstacle::Unreliable),
-            Some(Some(name)) => Err(Obstacle::Function(name)),
-            Some(None) => {
-                switch(task);
-                Ok(())
-            }
-        }
+    let unwind = |task: &Quiescent<'_>| {
+        stacktrace::with_stack(task, preempt, |stack| check.find(stack))
+            .ok_or(Obstacle::Unreliable)?
+            .map_or(Ok(()), |name| Err(Obstacle::Function(name)))
     };
     if task::with_current(|current| current == task) {
-        Quiescent::current(|task| attempt(Some(task)))
-    } else {
-        task::call_on(task, attempt).unwrap_or_else(|errno| Err(Obstacle::Unknown(errno)))
+        return Quiescent::current(|task| {
+            unwind(task)?;
+            switch(task);
+            Ok(())
+        });
     }
+    task::call_on(task, |task| {
+        let task = task.ok_or(Obstacle::Running)?;
+        let is_clear = stacktrace::with_text_words(task, check.span(), preempt, |words| {
+            check.find(words).is_none()
+        });
+        if is_clear != Some(true) {
+            unwind(task)?;
+        }
+        switch(task);
+        Ok(())
+    })
+    .unwrap_or_else(|errno| Err(Obstacle::Unknown(errno)))
 }

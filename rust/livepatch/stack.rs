@@ -19,6 +19,23 @@
 //! The C core lets such a task switch, and makes up for it when it waits for RCU tasks, each time
 //! that it takes an `ftrace_ops` away. That helps as long as the replacement does not sleep, which
 //! with `PREEMPT_RT` may happen at any spinlock.
+//!
+//! # Most stacks need not be unwound
+//!
+//! Wherever a task that does not run has been interrupted, and wherever it returns to, the address
+//! is an aligned word on its stack. So a task with no word in any function of the list can switch,
+//! whatever the words are, and [`obstacle::examine`](crate::obstacle::examine) looks for such words
+//! first ([`with_text_words`](crate::kapi::stacktrace::with_text_words), which names the
+//! exceptions). This takes fewer instructions than unwinding the stack, for which the unwinder has
+//! to know each function on it. Only where there is such a word, which may be the trace of an
+//! earlier call or no address at all, or where there can be addresses that are not to be seen, the
+//! stack is unwound, and that decides.
+//!
+//! The C core unwinds each stack, and leaves a task alone if it cannot rely on the result: if the
+//! unwinder does not know a function, the stack is deeper than 100 calls, or it seems damaged. Here
+//! such a task switches if no word speaks against it, since no address of a patched function can be
+//! among what the unwinder did not find. Both rely on a stack that nobody has written over: one
+//! that was is not always noticed.
 
 use crate::{
     func::Code,
@@ -87,6 +104,11 @@ impl StackCheck {
             kernel::warn_on!(!fits);
         }
         ranges::sort(&mut self.ranges);
+    }
+
+    /// From the first to the last address that is in any of the functions.
+    pub(crate) fn span(&self) -> core::ops::Range<usize> {
+        ranges::span(&self.ranges)
     }
 
     /// The name of the first function in the patch with one of `addresses` in it.

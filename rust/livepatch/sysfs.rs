@@ -52,7 +52,7 @@
 //!   * `running`: it runs on a CPU.
 //!   * `sleeping in FUNCTION`: it sleeps, or waits for a CPU, in this function, which the patch
 //!     changes: in the code that it is to leave.
-//!   * `unreliable stack`: it is not known what it runs.
+//!   * `unreliable stack`: it is not known what it runs, and it may be one of the functions.
 //!   * `not tried`: nothing is known to be in the way, the next pass may switch it; or there are no
 //!     reliable stacks on this architecture.
 //!   * `unknown ERRNO`: the scheduler did not let us look, a negative number.

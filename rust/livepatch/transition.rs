@@ -20,7 +20,8 @@
 //! # Ways a task switches
 //!
 //! * It leaves the kernel, or an idle task goes through its loop: [`update_patch_state`].
-//! * It sleeps, and its stack shows none of the functions: [`Transition::try_complete`].
+//! * It does not run, and its stack shows none of the functions: [`Transition::try_complete`]. Most
+//!   of these stacks need not be unwound ([`mod@crate::stack`]).
 //! * It is about to sleep in `__schedule()`, and its stack shows none: [`sched_try_switch`]. This
 //!   is how kernel threads that hardly ever sleep get there.
 //! * It runs in the kernel, is interrupted for this, and its stack shows none: [`look`].

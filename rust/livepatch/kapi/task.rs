@@ -138,6 +138,21 @@ impl Deref for Quiescent<'_> {
     }
 }
 
+/// A task that does not run: its registers are on its stack.
+///
+/// # Invariants
+///
+/// It is not the current task, and does not start to run while the value exists.
+pub(crate) struct Inactive<'a>(Quiescent<'a>);
+
+impl<'a> Deref for Inactive<'a> {
+    type Target = Quiescent<'a>;
+
+    fn deref(&self) -> &Quiescent<'a> {
+        &self.0
+    }
+}
+
 /// Calls `f` while `task`, which is not the current one, neither starts nor stops running; with
 /// `None` if it runs.
 ///
@@ -149,7 +164,7 @@ impl Deref for Quiescent<'_> {
 /// was written for.
 pub(crate) fn call_on<R>(
     task: &Task,
-    f: impl FnOnce(Option<&Quiescent<'_>>) -> R,
+    f: impl FnOnce(Option<&Inactive<'_>>) -> R,
 ) -> Result<R, c_int> {
     /// The function and, afterwards, what it returned.
     struct Call<F, R> {
@@ -168,7 +183,7 @@ pub(crate) fn call_on<R>(
         data: *mut c_void,
     ) -> c_int
     where
-        F: FnOnce(Option<&Quiescent<'_>>) -> R,
+        F: FnOnce(Option<&Inactive<'_>>) -> R,
     {
         // SAFETY: It points to a `Call` that nobody else uses, by the safety requirements.
         let call = unsafe { &mut *data.cast::<Call<F, R>>() };
@@ -177,15 +192,17 @@ pub(crate) fn call_on<R>(
         // SAFETY: The task lives, by the safety requirements.
         let task = unsafe { from_raw(task) };
         if let Some(f) = call.f.take() {
-            // INVARIANT: It does not run, and does not start to, by the safety requirements.
-            call.result = Some(f((!runs).then_some(&Quiescent(task))));
+            // INVARIANT: It does not run, so it is not the current one, and does not start to, by
+            // the safety requirements.
+            let inactive = (!runs).then(|| Inactive(Quiescent(task)));
+            call.result = Some(f(inactive.as_ref()));
         }
         0
     }
 
     fn trampoline_of<F, R>(_: &Call<F, R>) -> bindings::task_call_f
     where
-        F: FnOnce(Option<&Quiescent<'_>>) -> R,
+        F: FnOnce(Option<&Inactive<'_>>) -> R,
     {
         Some(trampoline::<F, R>)
     }

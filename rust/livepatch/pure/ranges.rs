@@ -46,6 +46,15 @@ pub(crate) fn sort<L: Copy>(ranges: &mut [Range<L>]) {
     }
 }
 
+/// Returns the addresses from the first to the last one of all `ranges`.
+///
+/// `ranges` must have been sorted by [`sort()`].
+pub(crate) fn span<L: Copy>(ranges: &[Range<L>]) -> core::ops::Range<usize> {
+    let start = ranges.first().map_or(0, |first| first.start);
+    let end = ranges.last().map_or(0, |last| last.max_end);
+    start..end
+}
+
 /// Returns the label of the function that comes first in the patch among those with one of
 /// `addresses` in them.
 ///
@@ -54,9 +63,9 @@ pub(crate) fn find<L: Copy>(ranges: &[Range<L>], addresses: &[usize]) -> Option<
     let mut found: Option<&Range<L>> = None;
     // Most addresses are far from all ranges: the functions of a patch are often those of one
     // module.
-    let (start, end) = (ranges.first()?.start, ranges.last()?.max_end);
+    let span = span(ranges);
     for &address in addresses {
-        if address < start || address >= end {
+        if !span.contains(&address) {
             continue;
         }
         let above = ranges.partition_point(|range| range.start <= address);

@@ -55,7 +55,8 @@ test_completes_as_soon_as_the_last_task_leaves() {
 	stop_fix
 }
 
-only_one_left() { [ "$(cat /proc/[0-9]*/task/*/patch_state 2>/dev/null | grep -c '^0$')" = 1 ]; }
+# only_one_left [STATE]: one task is in this state, 0 if it is to be patched.
+only_one_left() { [ "$(cat /proc/[0-9]*/task/*/patch_state 2>/dev/null | grep -c "^${1:-0}\$")" = 1 ]; }
 
 test_nobody_has_a_state_afterwards() {
 	load livepatch
@@ -73,6 +74,103 @@ test_children_inherit_the_state() {
 	wait_until 10 "only the sleeper left" only_one_left
 	[ "$(bash -c 'cat /proc/self/patch_state')" = 1 ]
 	stop_sleeper_and_fix
+}
+
+tracing=/sys/kernel/tracing
+mount -t tracefs tracefs $tracing 2>/dev/null
+
+stop_tracing() {
+	echo nop >$tracing/current_tracer
+	echo >$tracing/set_ftrace_filter
+	[ ! -e $tracing/events/kprobes ] || echo 0 >$tracing/events/kprobes/enable
+	echo >$tracing/kprobe_events
+}
+
+# Whatever happens.
+end_sleeper_and_tracing() {
+	[ -z "${sleeper:-}" ] || kill "$sleeper" 2>/dev/null || true
+	stop_tracing
+}
+
+# A task that sleeps in a function of the kernel's image; its process ID is in $sleeper.
+start_nanosleep() {
+	sleep 600 &
+	sleeper=$!
+	wait_until 10 "task asleep in $1" grep -q "$1+" /proc/$sleeper/stack
+}
+stop_nanosleep() {
+	kill "$sleeper"
+	wait "$sleeper" || true
+	sleeper=
+}
+
+# Only the sleeper is left, in the function, in the state that is given.
+sleeper_holds_up() {
+	local blockers=$lp/klp_test_nap/blockers
+	wait_until 10 "only the sleeper left" only_one_left "$1"
+	[ "$(patch_state "$sleeper")" = "$1" ]
+	[ ! -e "$blockers" ] || [ "$(cut -f 3 "$blockers")" = "sleeping in hrtimer_nanosleep" ]
+}
+
+# It holds the patch up, there and back, and nobody else does.
+nap_holds_up() {
+	trap end_sleeper_and_tracing EXIT
+	start_nanosleep hrtimer_nanosleep
+	load klp_test_nap
+	sleeper_holds_up 0
+	stop_nanosleep
+	wait_until 10 settled settled klp_test_nap
+	start_nanosleep nap
+	echo 0 >$lp/klp_test_nap/enabled
+	sleeper_holds_up 1
+	stop_nanosleep
+	wait_until 10 "klp_test_nap gone" gone klp_test_nap
+	rmmod klp_test_nap
+}
+
+test_sleeper_in_the_image() { on_both_cores nap_holds_up; }
+
+# What the function calls returns to the tracer, whose code is on the stack instead of the function's.
+test_sleeper_with_traced_returns() {
+	local function called="do_nanosleep schedule_hrtimeout"
+	for function in $called; do
+		echo "$function" >>$tracing/set_ftrace_filter
+	done
+	echo function_graph >$tracing/current_tracer
+	on_both_cores nap_holds_up
+	stop_tracing
+	for function in $called; do
+		echo "r:at_return_of_$function $function" >>$tracing/kprobe_events
+		echo 1 >"$tracing/events/kprobes/at_return_of_$function/enable"
+	done
+	on_both_cores nap_holds_up
+	stop_tracing
+}
+
+# How many stacks were unwound for a patch that nobody runs, for 100 tasks; in $percent.
+unwound() {
+	local tasks=(/proc/[0-9]*/task/[0-9]*) count
+	echo >$tracing/trace
+	load livepatch-cmdline
+	wait_until 20 settled settled livepatch_cmdline
+	count=$(grep -c stack_trace_save_tsk_reliable $tracing/trace)
+	say "$count stacks unwound, ${#tasks[@]} tasks"
+	percent=$((100 * count / ${#tasks[@]}))
+	remove livepatch-cmdline
+}
+
+test_most_stacks_are_not_unwound() {
+	trap stop_tracing EXIT
+	echo stack_trace_save_tsk_reliable >$tracing/set_ftrace_filter
+	echo function >$tracing/current_tracer
+	# The others switch on their own.
+	unwound
+	[ $percent -gt 50 ] || fail "the tracer does not see it"
+	load livepatch
+	unwound
+	rmmod livepatch
+	stop_tracing
+	[ $percent -lt 30 ] || fail "more than a few"
 }
 
 test_another_patch_has_to_wait() {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-use crate::pure::ranges::{find, sort, Range};
+use crate::pure::ranges::{find, sort, span, Range};
 
 fn sorted(functions: &[(usize, usize)]) -> Vec<Range<usize>> {
     let enumerated = functions.iter().enumerate();
@@ -33,6 +33,14 @@ fn borders() {
     assert_eq!(find(&ranges, &[100]), Some(0));
     assert_eq!(find(&ranges, &[109]), Some(0));
     assert_eq!(find(&ranges, &[110]), None);
+}
+
+#[test]
+fn span_of_all() {
+    assert!(span(&sorted(&[])).is_empty());
+    // The one that ends last is not the one that begins last.
+    let ranges = sorted(&[(300, 10), (100, 500), (200, 10)]);
+    assert_eq!(span(&ranges), 100..600);
 }
 
 #[test]

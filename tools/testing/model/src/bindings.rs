@@ -223,20 +223,42 @@ pub(crate) unsafe fn task_curr(task: *mut task_struct) -> c_int {
     of(task).runs.get().into()
 }
 
-pub(crate) unsafe fn livepatch_save_stack(task: *mut task_struct, count: *mut u32) -> *mut usize {
+/// Writes addresses to the buffer of stack entries.
+fn save(addresses: impl Iterator<Item = usize>, count: *mut u32) -> *mut usize {
     let entries = machine().stack_entries();
-    let stack = of(task).stack.borrow();
-    assert!(stack.len() <= LIVEPATCH_MAX_STACK_ENTRIES as usize);
-    for (place, address) in stack.iter().rev().enumerate() {
-        // SAFETY: There is room for as many entries as the stack has.
-        let entry = unsafe { entries.add(place) };
+    let mut written = 0;
+    for address in addresses {
+        assert!(written < LIVEPATCH_MAX_STACK_ENTRIES);
+        // SAFETY: There is room for as many entries.
+        let entry = unsafe { entries.add(written as usize) };
         // SAFETY: It is one of the entries, which nobody else uses.
-        unsafe { entry.write(*address) };
+        unsafe { entry.write(address) };
+        written += 1;
     }
     // SAFETY: The caller has it.
-    unsafe { count.write(stack.len() as u32) };
+    unsafe { count.write(written) };
     entries
 }
+
+pub(crate) unsafe fn livepatch_save_stack(task: *mut task_struct, count: *mut u32) -> *mut usize {
+    save(of(task).stack.borrow().iter().rev().copied(), count)
+}
+
+/// Cannot tell if there is anything on the stack.
+pub(crate) unsafe fn livepatch_save_text_words(
+    task: *mut task_struct,
+    _start: usize,
+    _size: usize,
+    count: *mut u32,
+) -> *mut usize {
+    if of(task).stack.borrow().is_empty() {
+        save(core::iter::empty(), count)
+    } else {
+        core::ptr::null_mut()
+    }
+}
+
+pub(crate) unsafe fn livepatch_stacks_init() {}
 
 pub(crate) unsafe fn livepatch_release_stack() {}
 

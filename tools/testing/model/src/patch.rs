@@ -244,6 +244,11 @@ pub(crate) mod stack {
             self.addresses.with_mut(|all| unsafe { *all = addresses });
         }
 
+        /// The model's stacks are not searched.
+        pub(crate) fn span(&self) -> core::ops::Range<usize> {
+            0..0
+        }
+
         pub(crate) fn find(&self, stack: &[usize]) -> Option<&Arc<CString>> {
             // SAFETY: Nobody changes the addresses while they are published; loom checks that.
             let found = |all: *const Vec<usize>| unsafe {
