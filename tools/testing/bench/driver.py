@@ -65,6 +65,27 @@ def wait_until(condition: Callable[[], bool], what: str, seconds: float = 1200) 
         time.sleep(max(POLL_SECONDS, passed / 100))
 
 
+class KernelLog:
+    """The kernel's log, from which the times are known at which a core began and ended a transition."""
+
+    def __init__(self) -> None:
+        self.file = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK)
+
+    def skip(self) -> None:
+        """What is there by now is not looked at."""
+        os.lseek(self.file, 0, os.SEEK_END)
+
+    def transition(self, patch: str, verb: str) -> float:
+        """How long the patch's last transition took since then; the verb is "patching" or "unpatching"."""
+        times = {}
+        with contextlib.suppress(BlockingIOError):
+            while record := os.read(self.file, 8192).decode(errors="replace"):
+                head, _, text = record.partition(";")
+                times[text.partition("\n")[0]] = int(head.split(",")[2])
+        start = times[f"livepatch: '{patch}': starting {verb} transition"]
+        return (times[f"livepatch: '{patch}': {verb} complete"] - start) / 1e6
+
+
 class Modules:
     """Kernel modules: their files, read in advance so that reading them is not measured, and what is loaded."""
 
@@ -231,6 +252,7 @@ class Driver:
         self.plan = plan
         self.core = ""
         self.modules = Modules([Path(plan.directory), TOP])
+        self.log = KernelLog()
         self.watch: Optional[PassWatch] = None
 
     def report(self, figure: Figure, value: float) -> None:
@@ -283,6 +305,8 @@ class Driver:
                 self.repeat(report.case(Figure("complete", 1, tickless=plan.tickless)), lambda _: self.tickless())
         if "calls" in plan.parts:
             self.repeat("calls", lambda _: self.calls())
+        if "tasks" in plan.parts and plan.task_threads():
+            self.repeat("a transition for each task", lambda _: self.tasks())
 
     def enable(self, patch: str, parameters: str = "", replaced: str = "") -> Tuple[float, float]:
         """Load a patch; the results are how long that took, and until when its transition was complete."""
@@ -300,6 +324,19 @@ class Driver:
         (LIVEPATCH / patch / "enabled").write_text("0")
         wait_until(lambda: gone(patch), f"{patch} gone")
         return time.monotonic() - start
+
+    def enable_and_report(self, patch: str, figure: Figure) -> None:
+        """Load a patch, and report how long it took until its transition was complete, and the transition."""
+        self.log.skip()
+        _, complete = self.enable(patch)
+        self.report(dataclasses.replace(figure, metric="complete"), complete)
+        self.report(dataclasses.replace(figure, metric="transition"), self.log.transition(patch, "patching"))
+
+    def disable_and_report(self, patch: str, figure: Figure) -> None:
+        """Disable a patch, and report how long it took until nothing of it was left, and the transition."""
+        self.log.skip()
+        self.report(dataclasses.replace(figure, metric="disable"), self.disable(patch))
+        self.report(dataclasses.replace(figure, metric="transition back"), self.log.transition(patch, "unpatching"))
 
     def disable_and_wait(self, patch: str, figure: Figure) -> None:
         """Disable a patch, and wait until its module can be unloaded; both are reported."""
@@ -399,8 +436,7 @@ class Driver:
         assert self.watch
         patch, target = f"klp_bench_patch_{count}_a", f"klp_bench_target_{count}"
         self.modules.load(target)
-        _, complete = self.enable(patch)
-        self.report(Figure("complete", count, sleeping, busy), complete)
+        self.enable_and_report(patch, Figure("complete", count, sleeping, busy))
         if number % 2:
             with self.watch.watch(lambda value: self.report(Figure("pass", count, sleeping, busy), value)):
                 self.disable(patch)
@@ -416,21 +452,37 @@ class Driver:
     def spinning(self) -> None:
         """A transition with kernel threads that call the function all the time."""
         target, patch = "klp_bench_spin", "klp_bench_spin_patch"
+        figure = Figure("complete", 1, spinning=self.plan.spinning)
         self.modules.load(target, f"threads={self.plan.spinning}")
-        _, complete = self.enable(patch)
-        self.report(Figure("complete", 1, spinning=self.plan.spinning), complete)
-        self.report(Figure("disable", 1, spinning=self.plan.spinning), self.disable(patch))
+        self.enable_and_report(patch, figure)
+        self.disable_and_report(patch, figure)
         self.modules.unload(patch)
         self.modules.unload(target)
 
     def tickless(self) -> None:
         """A transition with tasks that do not come into the kernel by themselves."""
         target, patch = "klp_bench_target_1", "klp_bench_patch_1_a"
+        figure = Figure("complete", 1, tickless=self.plan.tickless)
         self.modules.load(target)
-        _, complete = self.enable(patch)
-        self.report(Figure("complete", 1, tickless=self.plan.tickless), complete)
-        self.report(Figure("disable", 1, tickless=self.plan.tickless), self.disable(patch))
+        self.enable_and_report(patch, figure)
+        self.disable_and_report(patch, figure)
         self.modules.unload(patch)
+        self.modules.unload(target)
+
+    def tasks(self) -> None:
+        """What each sleeping thread adds to a transition, where the clock counts instructions."""
+        count = self.plan.task_threads()
+        target, patch = "klp_bench_target_1", "klp_bench_patch_1_a"
+        self.modules.load(target)
+        times = []
+        for sleeping in (0, count):
+            with threads(Path(self.plan.directory) / "threads", sleeping, 0):
+                self.log.skip()
+                self.enable(patch)
+                times.append(self.log.transition(patch, "patching"))
+                self.disable(patch)
+                self.modules.unload(patch)
+        self.report(Figure("task", 1, count), (times[1] - times[0]) * 1e9 / count)
         self.modules.unload(target)
 
     def call(self, metric: str) -> None:

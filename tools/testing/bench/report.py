@@ -54,6 +54,10 @@ class Plan:
             result.append((self.replace, max(self.threads), 0))
         return result
 
+    def task_threads(self) -> int:
+        """How many sleeping threads there are when the cost of one is measured."""
+        return min(max(self.threads), 2000)
+
     def weighs(self, count: int) -> bool:
         """Whether a patch of so many functions takes enough memory to be measured in pages."""
         return count >= 100 or count == self.counts[-1]
@@ -62,6 +66,7 @@ class Plan:
         """What must be there when all has gone well."""
         result: List[Figure] = []
         life = ("load", "complete", "disable", "unused", "rmmod")
+        busy = ("complete", "transition", "disable", "transition back")
         if "functions" in self.parts:
             for count in self.counts:
                 result += [Figure(metric, count) for metric in (*life, "trampolines")]
@@ -73,13 +78,15 @@ class Plan:
             result += [Figure(metric, self.vmlinux, vmlinux=True) for metric in life]
         if "threads" in self.parts:
             for crowd in self.crowds():
-                result += [Figure("complete", *crowd), Figure("lock", *crowd)]
+                result += [Figure(metric, *crowd) for metric in ("complete", "transition", "lock")]
                 if self.repeats > 1 and crowd[0] == self.counts[0]:
                     result.append(Figure("pass", *crowd))
         if "spinning" in self.parts:
-            result += [Figure(metric, 1, spinning=self.spinning) for metric in ("complete", "disable")]
+            result += [Figure(metric, 1, spinning=self.spinning) for metric in busy]
         if "tickless" in self.parts:
-            result += [Figure(metric, 1, tickless=self.tickless) for metric in ("complete", "disable")]
+            result += [Figure(metric, 1, tickless=self.tickless) for metric in busy]
+        if "tasks" in self.parts and self.task_threads():
+            result.append(Figure("task", 1, self.task_threads()))
         if "calls" in self.parts:
             result += [Figure(metric, 1) for metric in METRICS if metric.startswith("call ")]
         return result
@@ -111,11 +118,13 @@ RUST_ONLY = {"replace same, direct", "replace, direct", "disable, direct", "call
 METRICS: Dict[str, Tuple[str, str]] = {
     "load": ("load a patch", "s"),
     "complete": ("load, until the transition is complete", "s"),
+    "transition": ("the transition when a patch is loaded, by the kernel log", "s"),
     "replace": ("replace by a patch of other functions", "s"),
     "replace, direct": ("replace by a patch of other functions, with direct=1", "s"),
     "replace same": ("replace by a patch of the same functions", "s"),
     "replace same, direct": ("replace by a patch of the same functions, with direct=1", "s"),
     "disable": ("disable, until the directory is gone", "s"),
+    "transition back": ("the transition when a patch is disabled, by the kernel log", "s"),
     "disable, direct": ("disable, until the directory is gone, with direct=1", "s"),
     "unused": ("disable, until the module can be unloaded", "s"),
     "rmmod": ("rmmod", "s"),
@@ -125,6 +134,7 @@ METRICS: Dict[str, Tuple[str, str]] = {
     "call patched directly": ("one call, patched, with direct=1", "instructions"),
     "call in transition": ("one call, during a transition", "instructions"),
     "call in transition, direct": ("one call, during a transition, with direct=1", "instructions"),
+    "task": ("a transition, for each sleeping thread", "instructions"),
     "pass": ("longest pass over the tasks", "s"),
     "lock": ("longest wait for the task list", "s"),
     "slab": ("slab memory per function", "bytes"),
@@ -369,6 +379,8 @@ def targets(samples: Samples) -> List[Target]:
                         [Figure(metric, 1, tickless=1) for metric in ("complete", "disable")], 0.05),
         at_least_times(samples, "longest pass over 10,000 sleeping threads at most as long",
                        Figure("pass", 1, 10000), 1),
+        at_least_times(samples, "a transition takes at most as many instructions for each sleeping thread",
+                       Figure("task", 1, 2000), 1),
         executable_memory(samples),
         growth(samples, "the Rust core's times grow at most linearly with the functions",
                ("load", "complete", "disable", "rmmod"), lambda f: f.functions,

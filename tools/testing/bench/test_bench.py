@@ -10,7 +10,7 @@ import driver
 import report
 from report import Figure, Plan, Sample, Samples
 
-PLAN = Plan(parts=["functions", "vmlinux", "threads", "spinning", "tickless", "calls"], cores=["c", "rust"], counts=[1, 10, 500, 2000],
+PLAN = Plan(parts=["functions", "vmlinux", "threads", "spinning", "tickless", "calls", "tasks"], cores=["c", "rust"], counts=[1, 10, 500, 2000],
             vmlinux=100, replace=500, threads=[0, 1000, 10000], busy=4, repeats=5, seconds=60, directory="/modules")
 
 
@@ -84,6 +84,8 @@ class Plans(unittest.TestCase):
             self.assertIn(figure, expected)
         for figure in (Figure("replace", 1), Figure("slab", 10), Figure("pass", 500, 10000)):
             self.assertNotIn(figure, expected)
+        without_threads = dataclasses.replace(PLAN, threads=[0]).expected()
+        self.assertNotIn("task", {figure.metric for figure in without_threads})
         once = dataclasses.replace(PLAN, repeats=1).expected()
         self.assertNotIn("pass", {figure.metric for figure in once})
         self.assertEqual(dataclasses.replace(PLAN, parts=[]).expected(), [])
@@ -116,7 +118,8 @@ class Targets(unittest.TestCase):
 
     def test_crowds(self) -> None:
         for text, figure, factor in (("4 busy threads", Figure("complete", 1, 0, 4), 2),
-                                     ("longest pass", Figure("pass", 1, 10000), 1)):
+                                     ("longest pass", Figure("pass", 1, 10000), 1),
+                                     ("for each sleeping thread", Figure("task", 1, 2000), 1)):
             for times, reached in ((factor * 1.01, True), (factor * 0.99, False)):
                 with self.subTest(text, times=times):
                     found = target(text, samples(c={figure: [times]}, rust={figure: [1.0]}))
