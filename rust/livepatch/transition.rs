@@ -725,19 +725,19 @@ pub(crate) fn send_signals(signal: Signal) {
         pr_notice!("signaling remaining tasks\n");
     }
     task::for_each(|task| {
-        let counts = task.is_pending();
-        if !counts {
-            let cost = Cost::Light;
-            return Visit { cost, counts };
+        let pending = task.is_pending();
+        if pending {
+            tracepoint::signal(task);
+            if task.is_kthread() {
+                task.wake_interruptible();
+            } else {
+                task.notify();
+            }
         }
-        tracepoint::signal(task);
-        if task.is_kthread() {
-            task.wake_interruptible();
-        } else {
-            task.notify();
+        Visit {
+            cost: if pending { Cost::Heavy } else { Cost::Light },
+            counts: false,
         }
-        let cost = Cost::Heavy;
-        Visit { cost, counts }
     });
 }
 

@@ -6,6 +6,7 @@
 # loaded.
 #
 # $TIME_SCALE multiplies the time limits, for kernels that are slower than the test kernel.
+# $CORE_PARAMETERS are parameters of the module livepatch.
 
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/../../.." && pwd)
 lp=/sys/kernel/livepatch
@@ -23,7 +24,14 @@ module_file() {
 	fail "no module $name: build first"
 }
 
-load() { local name=$1; shift; insmod "$(module_file "$name")" "$@"; }
+# load MODULE [PARAMETER]...
+load() {
+	local name=$1
+	shift
+	# shellcheck disable=SC2086 # several parameters; of two with the same name, the last one counts
+	[ "$name" != livepatch ] || set -- ${CORE_PARAMETERS:-} "$@"
+	insmod "$(module_file "$name")" "$@"
+}
 
 is_loaded() { grep -q "^${1//-/_} " /proc/modules; }
 
