@@ -15,13 +15,9 @@
 //!
 //! The last four bytes of the packed kernel are its size when it is unpacked.
 
-use std::{
-    fs::File,
-    io::{self, ErrorKind, Read, Write},
-    path::Path,
-    process::{Command, ExitStatus, Stdio},
-    thread,
-};
+use std::{path::Path, process::Command};
+
+use crate::unpack::{self, Contents, Format, Size, LARGEST, LARGEST_FILE};
 
 /// The size of a sector.
 const SECTOR: usize = 512;
@@ -38,53 +34,23 @@ const BEGINNING: usize = HEADER + 0x1_0000 + LONGEST;
 /// The longest release, as `uname` has it.
 const LONGEST: usize = 64;
 
-/// No kernel is larger, since x86-64 keeps no more room for it.
-const LARGEST: usize = 1 << 30;
-
-/// No vmlinux is larger, with DWARF; those of distributions have one or two GiB.
-const LARGEST_FILE: usize = 1 << 33;
-
-/// The status with which a shell says that there is no such program.
-const NO_PROGRAM: i32 = 127;
-
-/// What a packed kernel begins with, the program that unpacks it, and whether the size behind it is
-/// part of the format.
-const FORMATS: [(&[u8], &str, bool); 7] = [
-    (b"\x1f\x8b", "gzip", true),
-    (b"\x28\xb5\x2f\xfd", "zstd", false),
-    (b"\xfd7zXZ\0", "xz", false),
-    (b"\x5d\0\0", "xz", false),
-    (b"BZh", "bzip2", false),
-    (b"\x89LZO", "lzop", false),
-    (b"\x02\x21\x4c\x18", "lz4", false),
-];
-
 /// The release of the kernel that is booted from a file, as `uname -r` prints it.
 ///
 /// # Errors
 ///
 /// The file cannot be read, or is not of that kind.
 pub fn release(path: &Path) -> Result<String, String> {
-    release_in(&read(path, BEGINNING)?)
+    release_in(&unpack::beginning(path, BEGINNING)?)
 }
 
 /// The kernel as it lies in memory, from a file that is booted, or from one that has it unpacked.
 /// `program` makes the command of the program that unpacks it.
 pub(crate) fn unpacked(path: &Path, program: &dyn Fn(&str) -> Command) -> Result<Vec<u8>, String> {
     let magic = b"\x7fELF";
-    if read(path, magic.len())? == magic {
-        return read(path, LARGEST_FILE);
+    if unpack::beginning(path, magic.len())? == magic {
+        return Ok(unpack::read(path, LARGEST_FILE)?);
     }
-    unpack(packed(&read(path, LARGEST)?)?, program)
-}
-
-/// At most so many bytes of a file.
-fn read(path: &Path, size: usize) -> Result<Vec<u8>, String> {
-    let mut data = Vec::new();
-    let file = File::open(path).map_err(|error| error.to_string())?;
-    let read = file.take(size as u64).read_to_end(&mut data);
-    read.map_err(|error| error.to_string())?;
-    Ok(data)
+    unpack(packed(&unpack::read(path, LARGEST)?)?, program)
 }
 
 /// A little-endian number.
@@ -133,54 +99,17 @@ fn packed(data: &[u8]) -> Result<&[u8], String> {
 }
 
 fn unpack(packed: &[u8], program: &dyn Fn(&str) -> Command) -> Result<Vec<u8>, String> {
-    let mut formats = FORMATS.iter();
-    let format = formats.find(|(magic, ..)| packed.starts_with(magic));
-    let (_, name, whole) =
-        format.ok_or("the kernel in it is packed in a format that is not known")?;
-    let damaged = || format!("damaged: {name} cannot unpack the kernel in it");
+    let format = Format::of(packed);
+    let format = format.ok_or("the kernel in it is packed in a format that is not known")?;
+    let damaged = || format.damaged(Contents::Kernel);
     let end = packed.len().checked_sub(4).ok_or_else(damaged)?;
-    let size = number::<4>(packed, end).ok_or_else(damaged)?;
-    if size > LARGEST {
-        return Err(format!("damaged: the kernel in it would have {size} bytes"));
-    }
-    let input = if *whole { packed } else { &packed[..end] };
-    // One byte more tells what is longer than it should be.
-    let output = filter(program(name).arg("-dc"), input, size + 1);
-    let missing = || format!("the kernel in it is packed, and {name} is missing");
-    let (output, status) = output.map_err(|error| match error.kind() {
-        ErrorKind::NotFound => missing(),
-        _ => format!("{name}: {error}"),
-    })?;
-    // The command may be a script that runs the program.
-    if status.code() == Some(NO_PROGRAM) {
-        return Err(missing());
-    }
-    if output.len() != size || !status.success() {
-        return Err(damaged());
-    }
-    Ok(output)
-}
-
-/// What a program makes of its input, up to a size, and the status with which it ended.
-fn filter(command: &mut Command, input: &[u8], size: usize) -> io::Result<(Vec<u8>, ExitStatus)> {
-    let mut child = command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()?;
-    let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
-    let mut output = Vec::new();
-    let read = thread::scope(|scope| {
-        scope.spawn(move || {
-            // A program that has seen enough does not read all of it.
-            let _ = stdin.map(|mut stdin| stdin.write_all(input));
-        });
-        // When this is dropped, the program is stopped by what it writes, and reads no more.
-        stdout.map(|stdout| stdout.take(size as u64).read_to_end(&mut output))
-    });
-    let status = child.wait()?;
-    read.transpose()?;
-    Ok((output, status))
+    let size = Size::Exactly(number::<4>(packed, end).ok_or_else(damaged)?);
+    let input = if format.has_size {
+        packed
+    } else {
+        &packed[..end]
+    };
+    Ok(format.unpack(input, Contents::Kernel, size, program)?)
 }
 
 #[cfg(test)]
@@ -262,14 +191,10 @@ mod tests {
             "damaged: the kernel in it would have 4294967295 bytes"
         );
         let gone = super::unpack(b"\x1f\x8b\0\0\0\0", &|_| Command::new("no-such-program"));
-        let missing = "the kernel in it is packed, and gzip is missing";
-        assert_eq!(message(gone), missing);
-        let shell = |_: &str| {
-            let mut shell = Command::new("sh");
-            shell.args(["-c", "no-such-program"]);
-            shell
-        };
-        assert_eq!(message(super::unpack(b"\x1f\x8b\0\0\0\0", &shell)), missing);
+        assert_eq!(
+            message(gone),
+            "the kernel in it is packed, and gzip is missing"
+        );
     }
 
     #[test]

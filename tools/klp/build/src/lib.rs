@@ -104,6 +104,7 @@ mod statics;
 mod tables;
 mod tools;
 mod tree;
+mod unpack;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -117,6 +118,7 @@ pub use image::Image;
 pub use kernel::Kernel;
 pub use pair::Changes;
 pub use tools::Tools;
+pub use unpack::{read_module, Contents, UnpackError};
 
 use klp_check::Types;
 
@@ -522,19 +524,11 @@ impl Build<'_> {
         let copy = self.kernel_module(module);
         let directory = copy.parent().unwrap_or(self.work);
         fs::create_dir_all(directory).map_err(in_file(directory))?;
-        let program = match file.extension().and_then(|suffix| suffix.to_str()) {
-            Some("xz") => "xz -dc",
-            Some("zst") => "zstd -dcq",
-            Some("gz") => "gzip -dc",
-            _ => "cat",
-        };
-        let mut command = self.tools.program(self.work, "sh");
-        let script = format!("{program} <\"$1\" >\"$2\"");
-        command.args(["-euc", &script, "sh"]).arg(&file).arg(&copy);
-        self.tools.run("unpacking a module", &mut command)?;
+        let kernel = read_module(&file, &|program| self.tools.program(self.work, program))
+            .map_err(|error| format!("{}: {error}", file.display()))?;
+        fs::write(&copy, &kernel).map_err(in_file(&copy))?;
         let object = self.kernel.build.join(format!("{module}.o"));
-        let read = |path: &Path| fs::read(path).map_err(in_file(path));
-        let (object, kernel) = (read(&object)?, read(&copy)?);
+        let object = fs::read(&object).map_err(in_file(&object))?;
         let (object, kernel) = (elf::File::parse(&object)?, elf::File::parse(&kernel)?);
         locate::same_functions(&object, &kernel).map_err(|error| {
             format!(

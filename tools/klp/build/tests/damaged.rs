@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Whatever is in the file of a kernel, nothing but an error or what it says comes of it.
+//! Whatever is in the file of a kernel or of a packed module, nothing but an error or what it says comes
+//! of it.
 
 #[path = "../../convert/tests/damage/mod.rs"]
 mod damage;
@@ -10,8 +11,8 @@ mod image;
 use std::{fs, process::Command, sync::LazyLock};
 
 use damage::{damage, damaged};
-use image::{boot_file, kernel, pack, BASE};
-use klp_build::{release, Image};
+use image::{boot_file, compress, kernel, pack, BASE};
+use klp_build::{read_module, release, Image};
 use proptest::prelude::*;
 
 const VERMAGIC: &str = "7.3.4-test SMP mod_unload ";
@@ -110,5 +111,21 @@ proptest! {
             data.truncate(end.index(data.len()));
         }
         boot(&data, true);
+    }
+
+    #[test]
+    fn packed_modules(
+        damage in damage(),
+        program in prop::sample::select(&["gzip", "xz", "zstd"][..]),
+        end in any::<prop::sample::Index>(),
+        cut: bool,
+    ) {
+        let mut data = damaged(compress(program, &KERNEL), &damage);
+        if cut {
+            data.truncate(end.index(data.len()));
+        }
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), data).unwrap();
+        let _ = read_module(file.path(), &|program| Command::new(program));
     }
 }

@@ -6,7 +6,6 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     fs,
     path::{Path, PathBuf},
-    process::Command,
 };
 
 use klp_build::Image;
@@ -19,7 +18,7 @@ use klp_module::Module;
 
 use crate::{
     commands::Result,
-    kernel::{is_loaded_build, module_name, read_module, Kernel},
+    kernel::{is_loaded_build, module_name, program, read_module, Kernel},
 };
 
 /// Where tracefs has the functions that ftrace can intercept, with their addresses.
@@ -550,7 +549,7 @@ impl Booted {
     fn read(path: &Path) -> std::result::Result<Self, String> {
         Ok(Self {
             path: path.into(),
-            image: Image::read(path, &|program| Command::new(program))?,
+            image: Image::read(path, &program)?,
         })
     }
 

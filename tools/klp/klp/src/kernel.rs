@@ -5,11 +5,11 @@
 use std::{
     collections::HashSet,
     fs,
-    io::{self, ErrorKind},
     path::{Path, PathBuf},
     process::Command,
 };
 
+use klp_build::UnpackError;
 use klp_convert::object_name;
 use klp_live::Machine;
 use klp_module::Module;
@@ -251,25 +251,16 @@ pub fn is_loaded_build(machine: &Machine, name: &str, module: &Module) -> Option
     Some(module.build_id_note()? == fs::read(note).ok()?)
 }
 
-/// The contents of a module's file, uncompressed.
-pub fn read_module(file: &Path) -> io::Result<Vec<u8>> {
-    let data = fs::read(file)?;
-    let program = match &data[..] {
-        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => "xz",
-        [0x28, 0xb5, 0x2f, 0xfd, ..] => "zstd",
-        [0x1f, 0x8b, ..] => "gzip",
-        _ => return Ok(data),
-    };
-    let output = Command::new(program).arg("-dc").arg(file).output();
-    let output = output.map_err(|error| match error.kind() {
-        ErrorKind::NotFound => io::Error::other(format!("compressed, and {program} is missing")),
-        _ => error,
-    })?;
-    if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        return Err(io::Error::other(
-            said.lines().next().unwrap_or(program).to_owned(),
-        ));
-    }
-    Ok(output.stdout)
+/// The contents of a module's file, unpacked.
+///
+/// # Errors
+///
+/// The file cannot be read or unpacked.
+pub fn read_module(file: &Path) -> std::result::Result<Vec<u8>, UnpackError> {
+    klp_build::read_module(file, &program)
+}
+
+/// The command of a program of this machine.
+pub fn program(name: &str) -> Command {
+    Command::new(name)
 }

@@ -245,6 +245,23 @@ fn signatures() {
     assert!(!tree.check(&[]).1.contains("[signature]"));
 }
 
+#[test]
+fn packed_patches() {
+    let tree = Tree::new();
+    let plain = fs::read(tree.path("fix.ko")).unwrap();
+    for program in ["gzip", "xz", "zstd"] {
+        let packed = image::compress(program, &plain);
+        tree.put("fix.ko", &packed);
+        assert_eq!(tree.check(&[]).0, 0, "{program}");
+        tree.put("fix.ko", &packed[..packed.len() - 1]);
+        let (status, said) = tree.check(&[]);
+        assert_eq!(status, 2);
+        let line =
+            format!("unknown[module]: fix.ko: damaged: {program} cannot unpack the module in it\n");
+        assert!(said.contains(&line), "{said}");
+    }
+}
+
 /// The other kernel of the tests of images.
 const OTHER: &str = "7.4.0-other";
 

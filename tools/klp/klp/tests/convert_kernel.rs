@@ -65,15 +65,19 @@ impl Machine {
         self.0.path().join(path).to_string_lossy().into()
     }
 
-    fn convert(&self, arguments: &[&str]) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_klp"))
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_klp"));
+        command
             .args(["--root", "."])
             .arg("convert")
             .args(arguments)
             .arg("x.ko")
-            .current_dir(self.0.path())
-            .output()
-            .unwrap()
+            .current_dir(self.0.path());
+        command
+    }
+
+    fn convert(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
     }
 
     /// Converts, and returns the names of the symbols in the module and the messages.
@@ -308,6 +312,13 @@ fn targets_by_name_and_file() {
     assert!(said.contains("for which kernel?"), "{said}");
 }
 
+/// What a command says where there are no programs.
+fn without_programs(mut command: Command) -> String {
+    let output = command.env("PATH", "/nowhere").output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    message(&output)
+}
+
 #[test]
 fn compressed_targets() {
     let file = format!("lib/modules/{RELEASE}/kernel/drivers/some-target.ko");
@@ -327,7 +338,14 @@ fn compressed_targets() {
     let machine = machine_with_target();
     machine.file("broken.ko.xz", b"\xfd7zXZ\0broken");
     let said = machine.refused(&["--auto", "--target", "broken.ko.xz"]);
-    assert!(said.contains("broken.ko.xz: xz: "), "{said}");
+    assert_eq!(
+        said,
+        "klp convert: broken.ko.xz: damaged: xz cannot unpack the module in it\n"
+    );
+    assert_eq!(
+        without_programs(machine.command(&["--auto", "--target", "broken.ko.xz"])),
+        "klp convert: broken.ko.xz: the module in it is packed, and xz is missing\n"
+    );
 }
 
 #[test]

@@ -100,6 +100,15 @@ pub fn kernel(vermagic: &str, symbols: &[(u64, &str)], sites: &[u64]) -> Vec<u8>
 
 /// What a program makes of a kernel, and its size behind it where the format does not have it.
 pub fn pack(program: &str, kernel: &[u8]) -> Vec<u8> {
+    let mut packed = compress(program, kernel);
+    if program != "gzip" {
+        packed.extend((kernel.len() as u32).to_le_bytes());
+    }
+    packed
+}
+
+/// What a program makes of a file.
+pub fn compress(program: &str, contents: &[u8]) -> Vec<u8> {
     let mut child = Command::new(program)
         .arg("-c")
         .stdin(Stdio::piped())
@@ -107,16 +116,12 @@ pub fn pack(program: &str, kernel: &[u8]) -> Vec<u8> {
         .spawn()
         .unwrap();
     let mut stdin = child.stdin.take().unwrap();
-    let contents = kernel.to_vec();
+    let contents = contents.to_vec();
     let writer = std::thread::spawn(move || stdin.write_all(&contents));
     let output = child.wait_with_output().unwrap();
     writer.join().unwrap().unwrap();
     assert!(output.status.success());
-    let mut packed = output.stdout;
-    if program != "gzip" {
-        packed.extend((kernel.len() as u32).to_le_bytes());
-    }
-    packed
+    output.stdout
 }
 
 /// A file that is booted, with a text that begins with the release, and a packed kernel.
