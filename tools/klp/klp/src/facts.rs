@@ -8,7 +8,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use klp_build::Image;
 use klp_check::{
     Exports, Function, Hold, Holder, Inlined, Installed, Kernel as Known, Layout, Live, Patch,
     Signatures, Sitting, State, Symbols, Types,
@@ -17,8 +16,9 @@ use klp_live::{store::Store, Escaped, Machine, PatchStatus};
 use klp_module::Module;
 
 use crate::{
+    booted::Booted,
     commands::Result,
-    kernel::{is_loaded_build, module_name, program, read_module, Kernel},
+    kernel::{is_loaded_build, module_name, read_module, Kernel},
 };
 
 /// Where tracefs has the functions that ftrace can intercept, with their addresses.
@@ -536,45 +536,6 @@ impl<'a> Facts<'a> {
             Some(_) if lockdown.is_none() && hidden => Signatures::Unknown,
             Some(_) => Signatures::Optional,
         }
-    }
-}
-
-/// A kernel that was unpacked from the file that it is booted from.
-struct Booted {
-    path: PathBuf,
-    image: Image,
-}
-
-impl Booted {
-    fn read(path: &Path) -> std::result::Result<Self, String> {
-        Ok(Self {
-            path: path.into(),
-            image: Image::read(path, &program)?,
-        })
-    }
-
-    /// One that nobody named, which may be of another kernel than is meant.
-    fn found(path: &Path, release: &str) -> std::result::Result<Self, String> {
-        match klp_build::release(path)? {
-            own if own == release => Self::read(path),
-            other => Err(format!("the kernel in it is {other}")),
-        }
-    }
-
-    /// Its symbols, and where ftrace can intercept calls.
-    fn symbols(&self) -> std::result::Result<Symbols, String> {
-        let source = self.path.to_string_lossy();
-        let mut found = Symbols::parse(&source, &self.image.system_map())?;
-        let mut symbols = found.remove("vmlinux").filter(Symbols::is_of_kernel);
-        if let (Some(symbols), Some(list)) = (&mut symbols, self.image.call_sites()) {
-            symbols.set_call_sites(list);
-        }
-        symbols.ok_or_else(|| "no symbols of a kernel".into())
-    }
-
-    fn types(&self) -> Option<Types> {
-        let (_, data) = self.image.section(".BTF")?;
-        Types::parse(data).ok()
     }
 }
 

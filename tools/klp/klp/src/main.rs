@@ -6,6 +6,7 @@
 //! function `run`. What a command prints on standard output may be parsed by scripts; messages for
 //! people go to standard error, each with `klp: ` in front.
 
+mod booted;
 mod commands;
 mod context;
 #[cfg(test)]
