@@ -6,6 +6,7 @@
 //! | --- | --- | --- | --- |
 //! | System.map | yes | no | no |
 //! | /proc/kallsyms | for root | those that are loaded | no |
+//! | the file that is booted | yes | no | no |
 //! | vmlinux, or a module, not stripped | yes | itself | of static symbols, without directory |
 //! | vmlinux with DWARF | yes | no | with directory |
 //!

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use klp_build::Image;
 use klp_check::{Symbols, Types};
+use klp_convert::SymbolMap;
 
 use crate::kernel::program;
 
@@ -54,7 +55,20 @@ impl Booted {
         if let (Some(symbols), Some(list)) = (&mut symbols, self.image.call_sites()) {
             symbols.set_call_sites(list);
         }
-        symbols.ok_or_else(|| "no symbols of a kernel".into())
+        symbols.ok_or_else(no_symbols)
+    }
+
+    /// Its symbols, to tell which of several of a name is meant.
+    ///
+    /// # Errors
+    ///
+    /// They are not those of a kernel.
+    pub fn into_symbol_map(self) -> Result<SymbolMap, String> {
+        let list = self.image.system_map();
+        // The kernel takes more memory than all of its symbols.
+        drop(self);
+        let map = SymbolMap::parse(list.as_bytes())?;
+        map.is_of_kernel().then_some(map).ok_or_else(no_symbols)
     }
 
     /// The types of its functions, and its structures, if it has BTF.
@@ -62,4 +76,8 @@ impl Booted {
         let (_, data) = self.image.section(".BTF")?;
         Types::parse(data).ok()
     }
+}
+
+fn no_symbols() -> String {
+    "no symbols of a kernel".into()
 }

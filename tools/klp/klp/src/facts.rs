@@ -133,7 +133,7 @@ impl<'a> Facts<'a> {
             Some(path) => Some(Booted::read(path).map_err(|error| in_file(path, error))?),
             None => None,
         };
-        self.choose_vmlinux(sources.vmlinux, image.as_ref())?;
+        self.vmlinux = self.named.vmlinux(sources.vmlinux, image.as_ref())?;
         self.kernel.modules = self.named.modules();
         self.kernel.built_in = self.named.built_in();
         self.add_symbols(sources, &mut image)?;
@@ -187,37 +187,6 @@ impl<'a> Facts<'a> {
             let reason = in_file(&path, error);
             self.kernel.unreadable.insert(object.into(), reason);
         }
-    }
-
-    /// Takes the vmlinux that the user names, which must be that of the kernel if that runs or its
-    /// image is named, or one that is found and is.
-    fn choose_vmlinux(&mut self, named: Option<&Path>, image: Option<&Booted>) -> Result<()> {
-        let found = self.named.vmlinux();
-        let Some(path) = named.or(found.as_deref()) else {
-            return Ok(());
-        };
-        let (what, notes) = match image {
-            Some(image) => ("in the image", image.image.build_id().map(Into::into)),
-            // The notes of the kernel have others beside the build ID.
-            None if self.named.is_running() => {
-                let notes = fs::read(self.machine.path("/sys/kernel/notes"));
-                ("that runs", notes.ok())
-            }
-            None => ("", None),
-        };
-        let other = match (notes, build_id(path).filter(|id| !id.is_empty())) {
-            (Some(notes), Some(id)) => !notes.windows(id.len()).any(|part| part == id),
-            _ => false,
-        };
-        match named {
-            Some(_) if other => {
-                let text = format!("not of the kernel {what}, by its build ID");
-                return Err(in_file(path, text).into());
-            }
-            None if other => (),
-            _ => self.vmlinux = Some(path.into()),
-        }
-        Ok(())
     }
 
     /// The file of a module that is loaded, if it is that of the same build.
@@ -554,13 +523,6 @@ fn inlined_in_vmlinux(
 ) -> std::result::Result<Option<Inlined>, String> {
     let file = fs::File::open(path).map_err(|error| error.to_string())?;
     Inlined::in_vmlinux(&object::ReadCache::new(file), functions)
-}
-
-/// The build ID of a vmlinux, if it has one.
-fn build_id(path: &Path) -> Option<Vec<u8>> {
-    let cache = object::ReadCache::new(fs::File::open(path).ok()?);
-    let file = object::read::elf::ElfFile64::<object::Endianness, _>::parse(&cache).ok()?;
-    object::Object::build_id(&file).ok()?.map(Into::into)
 }
 
 /// What a kernel with these options demands in a module's `vermagic`.

@@ -13,8 +13,9 @@ use klp_build::UnpackError;
 use klp_convert::object_name;
 use klp_live::Machine;
 use klp_module::Module;
+use object::{read::elf::ElfFile64, Endianness, Object, ReadCache};
 
-use crate::commands::Result;
+use crate::{booted::Booted, commands::Result};
 
 /// A kernel, by its release, and where it was built or its headers are.
 pub struct Kernel<'a> {
@@ -45,7 +46,7 @@ impl<'a> Kernel<'a> {
     /// # Errors
     ///
     /// The file is not one that a kernel is booted from.
-    pub fn of_image(machine: &'a Machine, image: &Path) -> Result<Self> {
+    fn of_image(machine: &'a Machine, image: &Path) -> Result<Self> {
         let release = klp_build::release(image);
         let release = release.map_err(|error| format!("{}: {error}", image.display()))?;
         Ok(Self {
@@ -55,14 +56,19 @@ impl<'a> Kernel<'a> {
         })
     }
 
-    /// The kernel that the user names: by its release, or, with a slash, by its build directory.
+    /// The kernel that the user names: by its release, or, with a slash, by its build directory or the
+    /// file that it is booted from.
     ///
     /// # Errors
     ///
-    /// The directory is not one that a kernel was built or prepared in.
+    /// The directory is not one that a kernel was built or prepared in, or the file not one that is
+    /// booted.
     pub fn named(machine: &'a Machine, name: &str) -> Result<Self> {
         if !name.contains('/') && !name.starts_with('.') {
             return Ok(Self::of_release(machine, name));
+        }
+        if Path::new(name).is_file() {
+            return Self::of_image(machine, Path::new(name));
         }
         let file = Path::new(name).join("include/config/kernel.release");
         let release = fs::read_to_string(&file).map_err(|error| {
@@ -145,8 +151,42 @@ impl<'a> Kernel<'a> {
         self.directory.join("Module.symvers")
     }
 
+    /// The vmlinux that the user names, which must be that of the kernel if that runs or its image is
+    /// named, or one that is found and is. It may have a symbol table, and DWARF.
+    ///
+    /// # Errors
+    ///
+    /// The one that the user names is of another build.
+    pub fn vmlinux(&self, named: Option<&Path>, image: Option<&Booted>) -> Result<Option<PathBuf>> {
+        let found = self.found_vmlinux();
+        let Some(path) = named.or(found.as_deref()) else {
+            return Ok(None);
+        };
+        let (what, notes) = match image {
+            Some(image) => ("in the image", image.image.build_id().map(Into::into)),
+            // The notes of the kernel have others beside the build ID.
+            None if self.is_running() => {
+                let notes = fs::read(self.machine.path("/sys/kernel/notes"));
+                ("that runs", notes.ok())
+            }
+            None => ("", None),
+        };
+        let other = match (notes, build_id(path).filter(|id| !id.is_empty())) {
+            (Some(notes), Some(id)) => !notes.windows(id.len()).any(|part| part == id),
+            _ => false,
+        };
+        match named {
+            Some(_) if other => {
+                let path = path.display();
+                Err(format!("{path}: not of the kernel {what}, by its build ID").into())
+            }
+            None if other => Ok(None),
+            _ => Ok(Some(path.into())),
+        }
+    }
+
     /// A vmlinux that may have its symbol table: from the build, or from a package for debugging.
-    pub fn vmlinux(&self) -> Option<PathBuf> {
+    fn found_vmlinux(&self) -> Option<PathBuf> {
         let Self { release, .. } = self;
         let installed = [
             format!("/usr/lib/debug/boot/vmlinux-{release}"),
@@ -249,6 +289,13 @@ pub fn module_name(file: &Path) -> String {
 pub fn is_loaded_build(machine: &Machine, name: &str, module: &Module) -> Option<bool> {
     let note = machine.path(format!("/sys/module/{name}/notes/.note.gnu.build-id"));
     Some(module.build_id_note()? == fs::read(note).ok()?)
+}
+
+/// The build ID of a vmlinux, if it has one.
+fn build_id(path: &Path) -> Option<Vec<u8>> {
+    let cache = ReadCache::new(fs::File::open(path).ok()?);
+    let file = ElfFile64::<Endianness, _>::parse(&cache).ok()?;
+    file.build_id().ok()?.map(Into::into)
 }
 
 /// The contents of a module's file, unpacked.

@@ -2,6 +2,8 @@
 
 //! `klp convert` with what it finds of the kernel, on machines that are made here.
 
+#[path = "../../build/tests/image/mod.rs"]
+mod image;
 #[path = "../../convert/tests/module/mod.rs"]
 mod module;
 
@@ -172,7 +174,7 @@ fn unknown_kernels() {
     let said = machine.refused(&["--auto"]);
     assert!(
         said.contains("--auto needs the symbols of the kernel 7.3.4-test, and there are none here")
-            && said.contains("install linux-image-7.3.4-test-dbg"),
+            && said.contains("install linux-image-7.3.4-test, or name a file with --kernel, "),
         "{said}"
     );
     // What the user names is done, and it is said that nothing was checked.
@@ -209,14 +211,14 @@ fn what_is_forgotten_is_said() {
 }
 
 /// A vmlinux with two functions `hidden` of two files.
-fn vmlinux() -> Vec<u8> {
+fn vmlinux() -> Module {
     let mut module = Module::new();
     for (file, address) in [("a.c", 0x20), ("b.c", 0x10)] {
         module.symbol_at(file, 4, 0xfff1, 0, 0);
         module.symbol_at("hidden", FUNCTION, 2, address, 16);
     }
     module.symbol_at("other", GLOBAL | 1, 2, 0x40, 8);
-    module.build()
+    module
 }
 
 const TWICE: &str = "10 T _stext\n10 t hidden\n20 t hidden\n30 d other\n";
@@ -230,7 +232,7 @@ fn vmlinux_is_found_and_chooses() {
     ] {
         let machine = Machine::new();
         machine.file("proc/kallsyms", TWICE);
-        machine.file(&place, vmlinux());
+        machine.file(&place, vmlinux().build());
         let said = machine.refused(&["--auto"]);
         assert!(said.contains("--from b.c for number 1"), "{said}");
         let (symbols, _) = machine.converted(&["--auto", "--from", "a.c"]);
@@ -246,11 +248,194 @@ fn vmlinux_is_found_and_chooses() {
     assert_eq!(machine.converted(&["--auto"]).0.len(), 2);
 
     let machine = Machine::new();
-    machine.file("debug", vmlinux());
+    machine.file("debug", vmlinux().build());
     let said = machine.refused(&["--auto", "--vmlinux=debug", "--from=a.c"]);
     assert!(said.contains("they are not of the same kernel"), "{said}");
     let said = machine.refused(&["--auto", "--vmlinux=absent"]);
     assert!(said.contains("absent: No such file"), "{said}");
+}
+
+/// The file that a kernel of a release is booted from, which has these symbols.
+fn booted(release: &str, symbols: &[(u64, &str)]) -> Vec<u8> {
+    let kernel = image::kernel(&format!("{release} SMP "), symbols, &[]);
+    image::boot_file(
+        &format!("{release} (us@here) #1"),
+        &image::pack("zstd", &kernel),
+    )
+}
+
+const SYMBOLS: [(u64, &str); 4] = [
+    (image::BASE, "T_stext"),
+    (image::BASE + 0x30, "thidden"),
+    (image::BASE + 0x20, "thidden"),
+    (image::BASE + 0x40, "dother"),
+];
+
+/// A machine that runs another kernel, and has the one of the patch as an image in a place.
+fn machine_with_image(place: &str) -> Machine {
+    let machine = Machine::new();
+    machine.file("proc/sys/kernel/osrelease", "6.1.0\n");
+    machine.file(place, booted(RELEASE, &SYMBOLS));
+    machine
+}
+
+#[test]
+fn symbols_of_an_image() {
+    let installed = format!("boot/vmlinuz-{RELEASE}");
+    let directory = format!("./lib/modules/{RELEASE}/build");
+    let built = format!("{directory}/arch/x86/boot/bzImage");
+    let by_path = format!("./{installed}");
+    for (place, named) in [
+        (installed.as_str(), None),
+        (installed.as_str(), Some(RELEASE)),
+        (installed.as_str(), Some(by_path.as_str())),
+        ("elsewhere", Some("./elsewhere")),
+        (built.as_str(), Some(directory.as_str())),
+        (built.as_str(), Some(built.as_str())),
+    ] {
+        let machine = machine_with_image(place);
+        let mut arguments = vec!["--auto"];
+        arguments.extend(named.into_iter().flat_map(|named| ["--kernel", named]));
+        let said = machine.refused(&arguments);
+        let list = "the kernel has 2 symbols hidden: say which with --position vmlinux:hidden=N\n";
+        assert!(said.contains(list), "{said}");
+        assert!(
+            said.contains(
+                "found    vmlinux 1. ffffffff82200020 function\n             \
+                          vmlinux 2. ffffffff82200030 function\n"
+            ),
+            "{said}"
+        );
+        arguments.extend(["--from", "a.c"]);
+        let said = machine.refused(&arguments);
+        assert!(said.contains("no source files are known"), "{said}");
+        arguments.truncate(arguments.len() - 2);
+        arguments.extend(["--unexported", "hidden=2"]);
+        let (symbols, _) = machine.converted(&arguments);
+        assert_eq!(symbols, ["vmlinux.hidden,2", "vmlinux.other,0"]);
+    }
+}
+
+#[test]
+fn what_an_image_tells_is_checked() {
+    let place = format!("boot/vmlinuz-{RELEASE}");
+    let named = format!("--kernel=./{place}");
+    // It is enough for symbols that are named, without any file of the build.
+    let machine = machine_with_image(&place);
+    machine.remove(&format!("lib/modules/{RELEASE}/build/Module.symvers"));
+    let said = machine.refused(&[&named, "--unexported=hidden=3"]);
+    assert!(said.contains("number 3 is asked for"), "{said}");
+    machine.file("list", "0\tnowhere\tvmlinux\tx\n0\tother\tvmlinux\tx\n");
+    let (symbols, said) = machine.converted(&[&named, "--symbols=list", "--unexported=hidden=1"]);
+    assert_eq!(symbols, ["vmlinux.hidden,1", "vmlinux.other,0"]);
+    assert!(!said.contains("insmod"), "{said}");
+
+    // The one that is named counts, not the kernel that runs, which may be another build.
+    let machine = machine_with_image(&place);
+    machine.file("proc/sys/kernel/osrelease", RELEASE);
+    assert_eq!(machine.converted(&["--auto"]).0.len(), 2);
+    let machine = machine_with_image(&place);
+    machine.file("proc/sys/kernel/osrelease", RELEASE);
+    let said = machine.refused(&["--auto", &named]);
+    assert!(said.contains("the kernel has 2 symbols hidden"), "{said}");
+    // Other files that are named must agree with it.
+    machine.file("listed", "0 T _stext\n8 t hidden\n10 d other\n");
+    let said = machine.refused(&["--auto", &named, "--system-map=listed"]);
+    assert!(said.contains("they are not of the same kernel"), "{said}");
+}
+
+#[test]
+fn images_of_no_use() {
+    let place = format!("boot/vmlinuz-{RELEASE}");
+    let path = format!("./{place}");
+    let good = booted(RELEASE, &SYMBOLS);
+    let cut = &good[..good.len() - 1];
+    let whole = "damaged: the kernel in it is not whole";
+    let empty = booted(RELEASE, &SYMBOLS[1..]);
+    let none = "no symbols of a kernel";
+    let no_image = "no file that a kernel is booted from (vmlinuz, bzImage)";
+    let other = booted("7.4.0", &SYMBOLS);
+    let is_other =
+        "x.ko was built for the kernel 7.3.4-test, and ./boot/vmlinuz-7.3.4-test is 7.4.0";
+    for (data, found, named) in [
+        (cut, whole, format!("{path}: {whole}")),
+        (&empty[..], none, format!("{path}: {none}")),
+        (&b"text"[..], no_image, format!("{path}: {no_image}")),
+        (&other[..], "the kernel in it is 7.4.0", is_other.into()),
+    ] {
+        let machine = machine_with_image(&place);
+        machine.file(&place, data);
+        let said = machine.refused(&["--auto", "--kernel", &path]);
+        assert_eq!(said, format!("klp convert: {named}\n"));
+        let said = machine.refused(&["--auto"]);
+        let reason = format!("there are none here ({path}: {found}): run it on a machine");
+        assert!(said.contains(&reason), "{said}");
+        // A list of symbols does as well.
+        machine.file("listed", "0 T _stext\n8 t hidden\n10 d other\n");
+        let arguments = ["--auto", "--system-map=listed", "--output=y.ko"];
+        assert!(machine.convert(&arguments).status.success());
+        // What is named is done, and it is said why nothing was checked.
+        let (symbols, said) = machine.converted(&["--unexported=hidden", "--unexported=other"]);
+        assert_eq!(symbols.len(), 2);
+        let reason = format!("are not known here ({path}: {found}), so only insmod will tell");
+        assert!(said.contains(&reason), "{said}");
+    }
+    let machine = machine_with_image(&place);
+    assert_eq!(
+        without_programs(machine.command(&["--auto", "--kernel", &path])),
+        format!("klp convert: {path}: the kernel in it is packed, and zstd is missing\n")
+    );
+}
+
+/// What a command says where there are no programs.
+fn without_programs(mut command: Command) -> String {
+    let output = command.env("PATH", "/nowhere").output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    message(&output)
+}
+
+/// A vmlinux of a build.
+fn vmlinux_of(build: &[u8; 16]) -> Vec<u8> {
+    let mut module = vmlinux();
+    module.section(".notes", 7, SHF_ALLOC, &image::build_id(build));
+    module.build()
+}
+
+#[test]
+fn vmlinux_of_another_build() {
+    let place = format!("boot/vmlinuz-{RELEASE}");
+    let named = format!("--kernel=./{place}");
+    for (arguments, what) in [
+        (vec![], "that runs"),
+        (vec![named.as_str()], "in the image"),
+    ] {
+        for installed in [true, false] {
+            let machine = machine_with_image(&place);
+            machine.file("proc/sys/kernel/osrelease", RELEASE);
+            machine.file("proc/kallsyms", TWICE);
+            machine.file("sys/kernel/notes", image::build_id(&image::BUILD_ID));
+            let vmlinux = if installed {
+                format!("usr/lib/debug/boot/vmlinux-{RELEASE}")
+            } else {
+                "debug".into()
+            };
+            let mut arguments = [&["--auto", "--from=a.c"][..], &arguments].concat();
+            if !installed {
+                arguments.push("--vmlinux=debug");
+            }
+            machine.file(&vmlinux, vmlinux_of(&[8; 16]));
+            let said = machine.refused(&arguments);
+            let expected = if installed {
+                "no source files are known".into()
+            } else {
+                format!("debug: not of the kernel {what}, by its build ID\n")
+            };
+            assert!(said.contains(&expected), "{said}");
+            machine.file(&vmlinux, vmlinux_of(&image::BUILD_ID));
+            let (symbols, _) = machine.converted(&arguments);
+            assert_eq!(symbols, ["vmlinux.hidden,2", "vmlinux.other,0"]);
+        }
+    }
 }
 
 #[test]
@@ -310,13 +495,6 @@ fn targets_by_name_and_file() {
     machine.file("x.ko", example().build());
     let said = machine.refused(&["--unexported=hidden", "--target", "another"]);
     assert!(said.contains("for which kernel?"), "{said}");
-}
-
-/// What a command says where there are no programs.
-fn without_programs(mut command: Command) -> String {
-    let output = command.env("PATH", "/nowhere").output().unwrap();
-    assert_eq!(output.status.code(), Some(1));
-    message(&output)
 }
 
 #[test]

@@ -15,6 +15,9 @@ use std::{
 /// Where a kernel has its constants.
 pub const BASE: u64 = 0xffff_ffff_8220_0000;
 
+/// The build ID of a kernel that is made here.
+pub const BUILD_ID: [u8; 16] = [7; 16];
+
 /// How many symbols there are between two markers.
 const MARKED: usize = 256;
 
@@ -65,12 +68,13 @@ pub fn kernel(vermagic: &str, symbols: &[(u64, &str)], sites: &[u64]) -> Vec<u8>
     symbols.push((list + 8 * sites.len() as u64, "D__stop_mcount_loc"));
     let sites: Vec<_> = sites.iter().flat_map(|site| site.to_le_bytes()).collect();
     let text = format!("{vermagic}\0");
-    let names = b"\0.rodata\0.init.data\0.shstrtab\0";
-    let sections: [(u32, u32, u64, u64, &[u8]); 4] = [
+    let names = b"\0.rodata\0.init.data\0.shstrtab\0.notes\0";
+    let sections: [(u32, u32, u64, u64, &[u8]); 5] = [
         (0, 0, 0, 0, b""),
         (1, 1, 2, BASE, &constants(BASE, &symbols, text.as_bytes())),
         (9, 1, 2, list, &sites),
         (20, 3, 0, 0, names),
+        (30, 7, 2, list - 0x1000, &build_id(&BUILD_ID)),
     ];
     let mut file = b"\x7fELF\x02\x01\x01".to_vec();
     file.resize(64, 0);
@@ -94,8 +98,14 @@ pub fn kernel(vermagic: &str, symbols: &[(u64, &str)], sites: &[u64]) -> Vec<u8>
     // A program for x86-64, its table of sections, and the sizes of headers.
     file[16..24].copy_from_slice(&[2, 0, 62, 0, 1, 0, 0, 0]);
     file[40..48].copy_from_slice(&table.to_le_bytes());
-    file[52..64].copy_from_slice(&[64, 0, 0, 0, 0, 0, 64, 0, 4, 0, 3, 0]);
+    file[52..64].copy_from_slice(&[64, 0, 0, 0, 0, 0, 64, 0, 5, 0, 3, 0]);
     file
+}
+
+/// A note with a build ID.
+pub fn build_id(id: &[u8; 16]) -> Vec<u8> {
+    let numbers = [4, id.len() as u32, 3].map(u32::to_le_bytes).concat();
+    [&numbers[..], b"GNU\0", id].concat()
 }
 
 /// What a program makes of a kernel, and its size behind it where the format does not have it.

@@ -96,9 +96,6 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result {
 fn check_all(arguments: &Arguments, context: &Context) -> Result {
     let machine = context.machine();
     let kernel = match &arguments.kernel {
-        Some(name) if name.contains('/') && Path::new(name).is_file() => {
-            Kernel::of_image(&machine, Path::new(name))?
-        }
         Some(name) => Kernel::named(&machine, name)?,
         None => Kernel::of_release(&machine, &machine.kernel_release()?),
     };

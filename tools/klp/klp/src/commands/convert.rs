@@ -22,6 +22,7 @@ use serde_json::json;
 
 use super::Result;
 use crate::{
+    booted::Booted,
     context::Context,
     kernel::{self, Kernel},
     replace::replace,
@@ -34,8 +35,9 @@ use crate::{
 /// exit status is 1 and the module is left as it is.
 ///
 /// Which of several symbols of one name is meant is never guessed. What is known of the kernel
-/// comes from its build directory, from its package for debugging, and, if it is the one that runs,
-/// from /proc/kallsyms; it is looked for with --unexported, --auto, --target, --from and --kernel.
+/// comes from its build directory, from its package for debugging, from /proc/kallsyms if it is the
+/// one that runs, and, if none of these has its symbols, from the file that it is booted from; it is
+/// looked for with --unexported, --auto, --target, --from and --kernel.
 #[derive(Args)]
 #[command(group = clap::ArgGroup::new("what").required(true).multiple(true))]
 pub struct Arguments {
@@ -71,8 +73,9 @@ pub struct Arguments {
     position: Vec<Position>,
 
     /// The kernel that the module is for, if it is not the one that the module names: its release,
-    /// or its build directory.
-    #[arg(long, value_name = "RELEASE|DIRECTORY")]
+    /// its build directory, or the file that it is booted from (/boot/vmlinuz-RELEASE), which has its
+    /// symbols. A path has a slash in it.
+    #[arg(long, value_name = "RELEASE|DIRECTORY|IMAGE")]
     kernel: Option<String>,
 
     /// The kernel's symbols, in the format of System.map or /proc/kallsyms: checks that each symbol
@@ -135,7 +138,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result {
     let file = read(module)?;
     let machine = context.machine();
     let kernel = arguments.kernel(&machine, &file)?;
-    let (request, known) = arguments.gather(symbols, kernel.as_ref(), &file)?;
+    let (request, known, useless) = arguments.gather(symbols, kernel.as_ref(), &file)?;
 
     let say = |text: &str| {
         if !arguments.quiet {
@@ -199,16 +202,32 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result {
     }
     let of_vmlinux = symbols.iter().any(|symbol| symbol.object == "vmlinux");
     if of_vmlinux && !arguments.unexported.is_empty() && !known.knows("vmlinux") {
-        say(
-            "the kernel's symbols are not known here, so only insmod will tell whether it has \
-             these",
-        );
+        say(&format!(
+            "the kernel's symbols are not known here{useless}, so only insmod will tell whether it \
+             has these"
+        ));
     }
     let count = symbols.len();
     say(&format!(
         "{relocations} relocations against {count} symbols converted"
     ));
     Ok(ExitCode::SUCCESS)
+}
+
+/// Adds the symbols of the file that the kernel is booted from, if it is found. Returns, in
+/// parentheses, why it is of no use.
+fn add_found_image(kernel: &Kernel<'_>, known: &mut Known) -> String {
+    let Some(path) = kernel.found_image() else {
+        return String::new();
+    };
+    let found = Booted::found(&path, kernel.release());
+    match found.and_then(Booted::into_symbol_map) {
+        Ok(map) => {
+            known.add_map(path.to_string_lossy(), map);
+            String::new()
+        }
+        Err(error) => format!(" ({})", in_file(&path)(error)),
+    }
 }
 
 impl Arguments {
@@ -240,20 +259,25 @@ impl Arguments {
         }
     }
 
-    /// What is asked for, and what is known of the kernel.
+    /// What is asked for, what is known of the kernel, and, in parentheses, why the file that it is
+    /// booted from does not tell more.
     fn gather(
         &self,
         symbols: Symbols,
         kernel: Option<&Kernel<'_>>,
         file: &[u8],
-    ) -> Result<(Request, Known)> {
+    ) -> Result<(Request, Known, String)> {
         let mut known = Known::default();
         // A module's own file tells more than /proc/kallsyms.
         let targets = self.add_targets(kernel, &mut known)?;
         self.add_vmlinux(kernel, file, &mut known)?;
+        let useless = match kernel {
+            Some(kernel) if !known.knows("vmlinux") => add_found_image(kernel, &mut known),
+            _ => String::new(),
+        };
         self.add_exports(kernel, &mut known)?;
         if self.auto {
-            self.check_automatic(kernel, &known)?;
+            self.check_automatic(kernel, &known, &useless)?;
         }
         Ok((
             Request {
@@ -263,6 +287,7 @@ impl Arguments {
                 from: self.from.clone(),
             },
             known,
+            useless,
         ))
     }
 
@@ -286,8 +311,15 @@ impl Arguments {
         file: &[u8],
         known: &mut Known,
     ) -> Result<()> {
-        let found = kernel.and_then(Kernel::vmlinux);
-        if let Some(path) = self.vmlinux.as_ref().or(found.as_ref()) {
+        let image = match kernel.and_then(Kernel::image) {
+            Some(path) => Some(Booted::read(path).map_err(in_file(path))?),
+            None => None,
+        };
+        let found = match kernel {
+            Some(kernel) => kernel.vmlinux(self.vmlinux.as_deref(), image.as_ref())?,
+            None => self.vmlinux.clone(),
+        };
+        if let Some(path) = &found {
             let vmlinux = File::open(path).map_err(|error| in_file(path)(error.to_string()))?;
             let vmlinux = ReadCache::new(vmlinux);
             match SymbolMap::read_object("vmlinux", &vmlinux) {
@@ -304,10 +336,15 @@ impl Arguments {
                 Err(error) => return Err(in_file(path)(error).into()),
             }
         }
+        if let Some(image) = image {
+            let path = image.path.clone();
+            let map = image.into_symbol_map().map_err(in_file(&path))?;
+            known.add_map(path.to_string_lossy(), map);
+        }
         if let Some(path) = &self.system_map {
             let map = SymbolMap::parse(&read(path)?).map_err(in_line(path))?;
             known.add_map(path.to_string_lossy(), map);
-        } else if let Some(kernel) = kernel {
+        } else if let Some(kernel) = kernel.filter(|kernel| kernel.image().is_none()) {
             for path in kernel.symbol_lists() {
                 match SymbolMap::parse(&read(&path)?) {
                     Ok(map) if map.is_of_kernel() => known.add_map(path.to_string_lossy(), map),
@@ -369,7 +406,12 @@ impl Arguments {
     }
 
     /// Whether enough is known to find out what is to be converted.
-    fn check_automatic(&self, kernel: Option<&Kernel<'_>>, known: &Known) -> Result<()> {
+    fn check_automatic(
+        &self,
+        kernel: Option<&Kernel<'_>>,
+        known: &Known,
+        useless: &str,
+    ) -> Result<()> {
         let Some(kernel) = kernel else {
             return Err(format!(
                 "{} does not say which kernel it is for: --auto needs --kernel",
@@ -388,9 +430,9 @@ impl Arguments {
         }
         if !known.knows("vmlinux") {
             return Err(format!(
-                "--auto needs the symbols of the kernel {release}, and there are none here: \
-                 run it on a machine that runs this kernel, install linux-image-{release}-dbg, \
-                 or name a file with --system-map or --vmlinux"
+                "--auto needs the symbols of the kernel {release}, and there are none here{useless}: \
+                 run it on a machine that runs this kernel, install linux-image-{release}, or name a \
+                 file with --kernel, --system-map or --vmlinux"
             )
             .into());
         }
