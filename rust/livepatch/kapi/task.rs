@@ -192,10 +192,13 @@ pub(crate) fn call_on<R>(
         // SAFETY: The task lives, by the safety requirements.
         let task = unsafe { from_raw(task) };
         if let Some(f) = call.f.take() {
-            // INVARIANT: It does not run, so it is not the current one, and does not start to, by
-            // the safety requirements.
-            let inactive = (!runs).then(|| Inactive(Quiescent(task)));
-            call.result = Some(f(inactive.as_ref()));
+            call.result = Some(if runs {
+                f(None)
+            } else {
+                // INVARIANT: It does not run, so it is not the current one, and does not start to,
+                // by the safety requirements.
+                f(Some(&Inactive(Quiescent(task))))
+            });
         }
         0
     }
