@@ -449,25 +449,24 @@ class Driver:
         self.modules.unload(patch)
         self.modules.unload(target)
 
-    def spinning(self) -> None:
-        """A transition with kernel threads that call the function all the time."""
-        target, patch = "klp_bench_spin", "klp_bench_spin_patch"
-        figure = Figure("complete", 1, spinning=self.plan.spinning)
-        self.modules.load(target, f"threads={self.plan.spinning}")
+    def there_and_back(self, target: str, patch: str, figure: Figure, parameters: str = "") -> None:
+        """A transition to a patch and one away from it, beside whoever is busy; parameters are for the target."""
+        self.modules.load(target, parameters)
         self.enable_and_report(patch, figure)
         self.disable_and_report(patch, figure)
         self.modules.unload(patch)
         self.modules.unload(target)
 
+    def spinning(self) -> None:
+        """A transition with kernel threads that call the function all the time."""
+        count = self.plan.spinning
+        self.there_and_back("klp_bench_spin", "klp_bench_spin_patch", Figure("complete", 1, spinning=count),
+                            f"threads={count}")
+
     def tickless(self) -> None:
         """A transition with tasks that do not come into the kernel by themselves."""
-        target, patch = "klp_bench_target_1", "klp_bench_patch_1_a"
-        figure = Figure("complete", 1, tickless=self.plan.tickless)
-        self.modules.load(target)
-        self.enable_and_report(patch, figure)
-        self.disable_and_report(patch, figure)
-        self.modules.unload(patch)
-        self.modules.unload(target)
+        self.there_and_back("klp_bench_target_1", "klp_bench_patch_1_a",
+                            Figure("complete", 1, tickless=self.plan.tickless))
 
     def tasks(self) -> None:
         """What each sleeping thread adds to a transition, where the clock counts instructions."""
