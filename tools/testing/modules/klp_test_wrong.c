@@ -10,6 +10,7 @@
 #include <linux/module.h>
 #include <linux/moduleparam.h>
 #include <linux/mutex.h>
+#include <linux/preempt.h>
 #include <linux/rcupdate.h>
 #include <linux/slab.h>
 #include <linux/smp.h>
@@ -35,16 +36,41 @@ static void lock_inversion(void)
 }
 
 static DEFINE_SPINLOCK(spinlock);
+static DEFINE_RAW_SPINLOCK(raw_spinlock);
+
+/* With PREEMPT_RT, the first one does not let the task sleep, and the second one may sleep. */
+static void lock_nesting(void)
+{
+	raw_spin_lock(&raw_spinlock);
+	spin_lock(&spinlock);
+	spin_unlock(&spinlock);
+	raw_spin_unlock(&raw_spinlock);
+}
 
 /* There is memory, so it does not really sleep. */
 static void sleep_in_atomic(void)
 {
-	spin_lock(&spinlock);
+	preempt_disable();
 	kfree(kmalloc(16, GFP_KERNEL));
-	spin_unlock(&spinlock);
+	preempt_enable();
 }
 
 static int number;
+
+static void increment(void *unused)
+{
+	for (int i = 0; i < 100000; i++) {
+		number++;
+		barrier();
+	}
+}
+
+/* All processors change it at the same time. */
+static void race(void)
+{
+	on_each_cpu(increment, NULL, 1);
+}
+
 static int __rcu *protected = (int __rcu *)&number;
 
 /* Without rcu_read_lock(). */
@@ -170,7 +196,9 @@ static const struct {
 	void (*make)(void);
 } mistakes[] = {
 	{ "lock-inversion", lock_inversion },
+	{ "lock-nesting", lock_nesting },
 	{ "sleep-in-atomic", sleep_in_atomic },
+	{ "data-race", race },
 	{ "unprotected", unprotected },
 	{ "which-cpu", which_cpu },
 	{ "free-active", free_active },

@@ -25,7 +25,8 @@ finds() {
 	rmmod klp_test_wrong
 }
 
-# Lockdep stops looking after its first report, KASAN's switch it off, and RCU's checks need it.
+# Lockdep stops looking after its first report, KASAN's switch it off, and RCU's checks need it: the
+# last but KASAN's is the one that the kernel is there for.
 test_unprotected() { finds PROVE_RCU unprotected '^WARNING: suspicious RCU usage'; }
 test_sleep_in_atomic() {
 	finds DEBUG_ATOMIC_SLEEP sleep-in-atomic '^BUG: sleeping function called from invalid context'
@@ -34,8 +35,16 @@ test_which_cpu() { finds DEBUG_PREEMPT which-cpu '^BUG: using smp_processor_id\(
 test_free_active() { finds DEBUG_OBJECTS_FREE free-active '^ODEBUG: free active'; }
 test_list_corruption() { finds DEBUG_LIST list-corruption '^list_del corruption'; }
 test_lock_inversion() {
+	! has_option PREEMPT_RT || skip "lockdep's only report is for lock_nesting"
 	finds PROVE_LOCKING lock-inversion '^WARNING: possible circular locking dependency detected'
 }
+
+test_lock_nesting() {
+	need PREEMPT_RT
+	finds PROVE_RAW_LOCK_NESTING lock-nesting '^BUG: Invalid wait context'
+}
+
+test_data_race() { finds KCSAN data-race '^BUG: KCSAN: data-race in increment \[klp_test_wrong\]'; }
 
 test_leak() {
 	need DEBUG_KMEMLEAK

@@ -102,6 +102,16 @@ class Complaints(unittest.TestCase):
                 with self.subTest(text, prefix=prefix):
                     self.assertEqual(log.complaints(prefix + text), [])
 
+    def test_data_races(self) -> None:
+        race = ["BUG: KCSAN: data-race in a / b", "", "write to 0xffff888003c8a000 of 8 bytes by task 7 on cpu 0:",
+                " a+0x1/0x2", "", "read to 0xffff888003c8a000 of 8 bytes by task 8 on cpu 1:", " b+0x3/0x4",
+                "=" * 66, "insmod [module]"]
+        for function, count in ((" b+0x3/0x4", 0), (" b+0x3/0x4 [module]", 1)):
+            race[6] = function
+            with self.subTest(function):
+                text = "\n".join(f"[    1.{number:06}] {line}" for number, line in enumerate(race))
+                self.assertEqual(len(log.complaints(text)), count)
+
     def test_context(self) -> None:
         lines = [f"[    1.{n:06}] line" for n in range(100)]
         lines[10] += "\n[    1.000010] ------------[ cut here ]------------"

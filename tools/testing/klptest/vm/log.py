@@ -33,8 +33,25 @@ REPORT = re.compile(
     )""",
     re.VERBOSE,
 )
+# A data race, how its report ends, and a function of a module in it.
+RACE = re.compile(r"BUG: KCSAN: ")
+RULE = re.compile(r"=+$")
+IN_MODULE = re.compile(r" \[\w+\]( |$)")
 CONTEXT_LINES = 30
 MAX_REPORTS = 3
+
+
+def is_of_a_module(report: Sequence[str]) -> bool:
+    """Whether a function of a module is in a report that begins there.
+
+    The kernel itself has data races that are known and harmless: without a module, nobody here is to blame.
+    """
+    for line in report:
+        if RULE.search(line):
+            break
+        if IN_MODULE.search(line):
+            return True
+    return False
 
 
 def complaints(log: str) -> List[List[str]]:
@@ -45,6 +62,8 @@ def complaints(log: str) -> List[List[str]]:
     for number, line in enumerate(lines):
         prefix = PREFIX.match(line)
         if number >= end and prefix and REPORT.match(line, prefix.end()):
+            if RACE.match(line, prefix.end()) and not is_of_a_module(lines[number:]):
+                continue
             end = number + CONTEXT_LINES
             reports.append(lines[number:end])
     return reports

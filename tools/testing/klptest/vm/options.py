@@ -10,7 +10,8 @@ exit status:
   N    COMMAND's own status (128 + N when a signal ended it, 127 when it was not found)
   124  the time limit was reached
   125  the kernel complained in its log (BUG, WARNING, Oops, panic, lockup, stall, hung task, KASAN, lockdep, ...),
-       whatever else happened; the reports are printed. With --allow-warnings they do not count.
+       whatever else happened; the reports are printed. With --allow-warnings they do not count. KCSAN's data
+       races only count if they are of a module: the kernel itself has some.
   126  the machine could not be started, or ended without reporting COMMAND's status
   128 + N  signal N ended this program
 
