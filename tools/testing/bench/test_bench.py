@@ -117,7 +117,8 @@ class Targets(unittest.TestCase):
         self.assertFalse(target("idle machine", samples(rust={figure: [0.11]})).reached)
 
     def test_crowds(self) -> None:
-        for text, figure, factor in (("4 busy threads", Figure("complete", 1, 0, 4), 2),
+        for text, figure, factor in (("4 busy threads", Figure("transition", 1, 0, 4), 2),
+                                     ("in at most as many", Figure("load, instructions", 1), 1),
                                      ("longest pass", Figure("pass", 1, 10000), 1),
                                      ("for each sleeping thread", Figure("task", 1, 2000), 1)):
             for times, reached in ((factor * 1.01, True), (factor * 0.99, False)):
@@ -127,12 +128,12 @@ class Targets(unittest.TestCase):
 
     def test_seconds(self) -> None:
         for text, spinning, tickless in (("kernel threads", 2, 0), ("without a tick", 0, 1)):
-            complete, disable = (Figure(metric, 1, spinning=spinning, tickless=tickless)
-                                 for metric in ("complete", "disable"))
+            there, back = (Figure(metric, 1, spinning=spinning, tickless=tickless)
+                           for metric in ("transition", "transition back"))
             for slower, reached in ((0.05, True), (0.051, False)):
                 with self.subTest(text, slower=slower):
-                    self.assertEqual(target(text, samples(rust={complete: [0.01], disable: [slower]})).reached, reached)
-            self.assertEqual(target(text, samples(rust={complete: [0.01]})).verdict, "not measured")
+                    self.assertEqual(target(text, samples(rust={there: [0.01], back: [slower]})).reached, reached)
+            self.assertEqual(target(text, samples(rust={there: [0.01]})).verdict, "not measured")
 
     def test_calls(self) -> None:
         patched, unpatched = Figure("call patched", 1), Figure("call unpatched", 1)
