@@ -41,7 +41,7 @@ test_lock_inversion() {
 
 test_lock_nesting() {
 	need PREEMPT_RT
-	finds PROVE_RAW_LOCK_NESTING lock-nesting '^BUG: Invalid wait context'
+	finds PROVE_RAW_LOCK_NESTING lock-nesting '^\[ BUG: Invalid wait context \]'
 }
 
 test_data_race() { finds KCSAN data-race '^BUG: KCSAN: data-race in increment \[klp_test_wrong\]'; }

@@ -15,6 +15,7 @@ REPORT = re.compile(
       -+\[\ cut\ here\ \]-+$                                # WARN() and BUG(), before their text
     | WARNING:\                                             # WARN(), lockdep, RCU, the unwinder
     | (?:watchdog:\ )?BUG:\                                 # page faults, KASAN, KFENCE, soft lockups, scheduling
+    | \[\ BUG:\ .+\ \]$                                     # lockdep, of a lock that may sleep under one that may not
     | kernel\ BUG\ at\                                      # BUG()
     | BUG\ \S+\ \((?:Not\ tainted|Tainted)                  # the slab allocator
     | Oops(?:\ -\ [^:]+)?:\                                 # die()
