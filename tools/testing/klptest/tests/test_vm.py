@@ -114,6 +114,16 @@ class Complaints(unittest.TestCase):
                 text = "\n".join(f"[    1.{number:06}] {line}" for number, line in enumerate(race))
                 self.assertEqual(len(log.complaints(text)), count)
 
+    def test_warning_of_the_built_in_core(self) -> None:
+        rule = "------------[ cut here ]------------"
+        for place, count in (("transition.c:262 at klp_check_stack+0x18e/0x1a0", 0),
+                             ("transition.c:999 at klp_reverse_transition+0x1/0x2", 1)):
+            warning = f"WARNING: kernel/livepatch/{place}, CPU#0: insmod/310"
+            for following, more in (("fine", 0), ("BUG: scheduling while atomic", 1 if count == 0 else 0)):
+                with self.subTest(place, following=following):
+                    text = "\n".join(f"[    1.234567] {line}" for line in (rule, warning, following))
+                    self.assertEqual(len(log.complaints(text)), count + more)
+
     def test_context(self) -> None:
         lines = [f"[    1.{n:06}] line" for n in range(100)]
         lines[10] += "\n[    1.000010] ------------[ cut here ]------------"

@@ -38,6 +38,9 @@ REPORT = re.compile(
 RACE = re.compile(r"BUG: KCSAN: ")
 RULE = re.compile(r"=+$")
 IN_MODULE = re.compile(r" \[\w+\]( |$)")
+# With PREEMPT_RT, the built-in core looks at the stack of the task that enables a patch with preemption
+# on, into a buffer that belongs to the processor. Lockdep is right, but it is not our mistake.
+BUILT_IN = re.compile(r"WARNING: kernel/livepatch/transition\.c:\d+ at klp_check_stack\+")
 CONTEXT_LINES = 30
 MAX_REPORTS = 3
 
@@ -64,6 +67,10 @@ def complaints(log: str) -> List[List[str]]:
         prefix = PREFIX.match(line)
         if number >= end and prefix and REPORT.match(line, prefix.end()):
             if RACE.match(line, prefix.end()) and not is_of_a_module(lines[number:]):
+                continue
+            # The first line of a warning is a rule, the second one says where.
+            if any(BUILT_IN.search(text) for text in lines[number:number + 2]):
+                end = number + 2
                 continue
             end = number + CONTEXT_LINES
             reports.append(lines[number:end])

@@ -11,7 +11,8 @@ exit status:
   124  the time limit was reached
   125  the kernel complained in its log (BUG, WARNING, Oops, panic, lockup, stall, hung task, KASAN, lockdep, ...),
        whatever else happened; the reports are printed. With --allow-warnings they do not count. KCSAN's data
-       races only count if they are of a module: the kernel itself has some.
+       races only count if they are of a module: the kernel itself has some. Nor does a warning of the
+       built-in core with PREEMPT_RT and lockdep, in klp_check_stack().
   126  the machine could not be started, or ended without reporting COMMAND's status
   128 + N  signal N ended this program
 
