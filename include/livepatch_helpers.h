@@ -194,6 +194,9 @@ void livepatch_builtin_unlock(void);
 /* Whether somebody waits for the lock. */
 bool livepatch_builtin_contended(void);
 
+/* Whether there are directories in this one, which may be NULL. */
+bool livepatch_has_directories(struct kobject *kobj);
+
 /* The built-in core's shadow variables: the table, its lock, and what is in it. */
 struct livepatch_shadow {
 	struct hlist_node node;

@@ -47,8 +47,8 @@ notrace void livepatch_ftrace_thunk(unsigned long ip, unsigned long parent_ip,
 
 	/*
 	 * This is what the core's synchronisation waits for. Nothing from here to there can be
-	 * intercepted, so there is no recursion to protect against; an interrupt in between may
-	 * come here on its own.
+	 * intercepted, but for a warning that is given once, so there is no recursion to protect
+	 * against; an interrupt in between may come here on its own.
 	 */
 	preempt_disable_notrace();
 	target = livepatch_select(ip);
@@ -193,9 +193,13 @@ bool livepatch_module_memory(struct module *mod, unsigned long address, unsigned
 			     unsigned long *end)
 {
 	for_each_mod_mem_type(type) {
-		if (within_module_mem_type(address, mod, type)) {
-			*start = (unsigned long)mod->mem[type].base;
-			*end = *start + mod->mem[type].size;
+		/* The loader takes what is for the module's init function away in between. */
+		unsigned long base = (unsigned long)READ_ONCE(mod->mem[type].base);
+		unsigned long size = READ_ONCE(mod->mem[type].size);
+
+		if (address - base < size) {
+			*start = base;
+			*end = base + size;
 			return true;
 		}
 	}
@@ -491,7 +495,7 @@ static bool interrupted_preemptible(void)
 	return IS_ENABLED(CONFIG_PREEMPT_COUNT) && preempt_count() == HARDIRQ_OFFSET;
 }
 
-/* A timer of a CPU that has gone offline goes on elsewhere, and at worst looks too seldom. */
+/* A timer of a CPU that has gone offline goes on elsewhere. */
 static enum hrtimer_restart look_again(struct hrtimer *timer)
 {
 	struct looks *looks = container_of(timer, struct looks, timer);
@@ -515,8 +519,11 @@ static void look_first(void *times)
 	/* Without a preemption counter, a timer would look for nothing. */
 	if (!IS_ENABLED(CONFIG_PREEMPT_COUNT))
 		return;
+	/* It may be running on another CPU if this one was offline; then it looks too seldom at worst. */
+	if (hrtimer_try_to_cancel(&looks->timer) < 0)
+		return;
 	WRITE_ONCE(looks->left, *(unsigned int *)times);
-	if (looks->left)
+	if (*(unsigned int *)times)
 		hrtimer_start(&looks->timer, ns_to_ktime(LOOK_INTERVAL_NS),
 			      HRTIMER_MODE_REL_PINNED_HARD);
 }
@@ -640,6 +647,11 @@ void livepatch_builtin_lock(void)
 void livepatch_builtin_unlock(void)
 {
 	mutex_unlock(&klp_mutex);
+}
+
+bool livepatch_has_directories(struct kobject *kobj)
+{
+	return kobj && kobj->sd && READ_ONCE(kobj->sd->dir.subdirs);
 }
 
 bool livepatch_builtin_contended(void)

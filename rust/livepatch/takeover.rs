@@ -10,7 +10,9 @@
 //!
 //! # Concurrency
 //!
-//! Both ways happen under the registry lock and, inside it, `klp_mutex`.
+//! Both ways happen under the registry lock and, inside it, `klp_mutex`, when no patch has a
+//! directory any more: whoever is in a file of such a directory may wait for `klp_mutex`, and
+//! removing the directory, or the root above it, waits for him.
 //!
 //! * Take-over: a task may be anywhere in a built-in function when it is redirected. The three that
 //!   sleep do so on `klp_mutex` only. After they are redirected, [`Builtin::drain`] waits until
@@ -29,9 +31,10 @@
 //! ([`mod@crate::klp::shadow`]). `klp_shadow_get()` only reads it, and is called where every
 //! instruction counts: it is left to the built-in core.
 //!
-//! The functions that do not sleep are covered by ftrace's own wait for all tasks and CPUs when an
-//! ops is unregistered. With `PREEMPT_RT` it does not cover a task that waits for a spinlock
-//! ([`crate::kapi::cpu::synchronize_tasks`]), so they take none.
+//! The functions that do not sleep are covered by ftrace's own wait for all tasks when an ops is
+//! unregistered and, where RCU is not watching, by [`cpu::synchronize_all`] in [`Ops::detach`].
+//! With `PREEMPT_RT` the former does not cover a task that waits for a spinlock
+//! ([`cpu::synchronize_tasks`]), so they take none.
 //!
 //! # When ftrace has been killed
 //!
@@ -42,6 +45,7 @@
 use crate::{
     abi, bindings,
     kapi::{
+        cpu,
         dyndbg::cstr,
         ftrace::{
             self,
@@ -78,6 +82,11 @@ use kernel::{
         Completion, //
     },
 };
+
+/// How often the take-over looks whether the directories of patches that the built-in core has
+/// disabled are gone: for 20 s at least, since `CONFIG_DEBUG_KOBJECT_RELEASE` keeps them for up to
+/// 12 s.
+const DIRECTORY_WAITS: u32 = 2000;
 
 /// A function that the kernel calls.
 struct Redirection {
@@ -126,9 +135,9 @@ impl TakeOver {
     ///
     /// # Errors
     ///
-    /// `EBUSY` if the built-in core has patches or something else has redirected one of its
-    /// functions; `ENXIO` if one of them cannot be redirected in this kernel; `ENOMEM`. Nothing has
-    /// changed then.
+    /// `EBUSY` if the built-in core has patches, or frees one for too long, or something else has
+    /// redirected one of its functions; `ENXIO` if one of them cannot be redirected in this kernel;
+    /// `ENOMEM`. Nothing has changed then.
     pub(crate) fn new() -> Result<Self> {
         let result = Self::try_new();
         if result.is_err() {
@@ -173,12 +182,25 @@ impl TakeOver {
         };
         let mut ops = Ops::new(registers)?;
 
-        let mut registry = REGISTRY.lock();
-        let builtin = Builtin::lock();
-        if !builtin.is_idle() {
-            pr_err!("cannot take over: the core in charge has patches, disable them first\n");
-            return Err(EBUSY);
-        }
+        let mut waits = 0..DIRECTORY_WAITS;
+        let (mut registry, builtin) = loop {
+            let registry = REGISTRY.lock();
+            let builtin = Builtin::lock();
+            if !builtin.is_idle() {
+                pr_err!("cannot take over: the core in charge has patches, disable them first\n");
+                return Err(EBUSY);
+            }
+            if !builtin.has_directories() {
+                break (registry, builtin);
+            }
+            drop(builtin);
+            drop(registry);
+            if waits.next().is_none() {
+                pr_err!("cannot take over: a patch of the core in charge is still being freed\n");
+                return Err(EBUSY);
+            }
+            cpu::wait_a_moment();
+        };
         if let Err(failed) = ops.attach(&mut hooks) {
             pr_err!(
                 "cannot take over: redirecting {} failed ({})\n",
@@ -221,7 +243,17 @@ impl TakeOver {
 impl Drop for TakeOver {
     fn drop(&mut self) {
         registry::wait_until_unused();
-        let mut registry = REGISTRY.lock();
+        let (mut registry, builtin) = loop {
+            let registry = REGISTRY.lock();
+            let builtin = Builtin::lock();
+            // That of a patch that the built-in core has refused is below our root.
+            if !builtin.has_directories() {
+                break (registry, builtin);
+            }
+            drop(builtin);
+            drop(registry);
+            cpu::wait_a_moment();
+        };
         let Some(runtime) = registry.take_runtime() else {
             return;
         };
@@ -233,7 +265,6 @@ impl Drop for TakeOver {
             handed_back,
             ..
         } = runtime;
-        let builtin = Builtin::lock();
         drop(root);
         builtin.create_root();
         builtin.set_blocked(false);

@@ -54,6 +54,16 @@ impl Builtin {
         empty && transition.is_null()
     }
 
+    /// Whether the directory of a patch is still below its root.
+    ///
+    /// It stays a while after the patch has left the list, and somebody may be in one of its files
+    /// and wait for `klp_mutex`, under which nobody must wait for the file then.
+    pub(crate) fn has_directories(&self) -> bool {
+        // SAFETY: `klp_mutex`, which protects the variable, is held by the type's invariant; it is
+        // null or points to an initialised directory.
+        unsafe { bindings::livepatch_has_directories(bindings::klp_root_kobj) }
+    }
+
     /// Makes its functions refuse to work, or work again.
     pub(crate) fn set_blocked(&self, blocked: bool) {
         let patch = if blocked {
@@ -61,26 +71,35 @@ impl Builtin {
         } else {
             core::ptr::null_mut()
         };
-        // SAFETY: `klp_mutex`, which protects the variable, is held by the type's invariant.
-        unsafe { bindings::klp_transition_patch = patch };
+        let variable = &raw mut bindings::klp_transition_patch;
+        // SAFETY: `klp_mutex` is held by the type's invariant; volatile, since files of the
+        // built-in core read the variable without it.
+        unsafe { variable.write_volatile(patch) };
     }
 
-    /// Removes its root directory and puts `root` in place, which must stay until
-    /// [`Self::create_root`].
+    /// Sets the variable that points to its root directory.
+    fn set_root(&self, root: *mut bindings::kobject) {
+        let variable = &raw mut bindings::klp_root_kobj;
+        // SAFETY: `klp_mutex` is held by the type's invariant; volatile, since `klp_enable_patch()`
+        // of the built-in core reads the variable without it.
+        unsafe { variable.write_volatile(root) };
+    }
+
+    /// Removes its root directory, below which there must not be another one, and puts `root` in
+    /// place, which must stay until [`Self::create_root`].
     ///
     /// # Errors
     ///
     /// The errors of [`Kobject::add`]; the built-in core has a root of its own again then.
     pub(crate) fn replace_root(&self, root: &Kobject<RootDirectory>) -> Result {
-        // SAFETY: `klp_mutex` is held by the type's invariant, and there are no patches, so nobody
-        // uses the root. Its name is needed now.
+        // SAFETY: `klp_mutex` is held by the type's invariant, and nothing is below the root, which
+        // has no files, so nobody uses it. Its name is needed now.
         unsafe { bindings::kobject_del(bindings::klp_root_kobj) };
         // SAFETY: The reference is the variable's, which is set below.
         unsafe { bindings::kobject_put(bindings::klp_root_kobj) };
         let added = RootDirectory::add_to_sysfs(root);
         if added.is_ok() {
-            // SAFETY: `klp_mutex`, which protects the variable, is held by the type's invariant.
-            unsafe { bindings::klp_root_kobj = root.as_ptr() };
+            self.set_root(root.as_ptr());
         } else {
             self.create_root();
         }
@@ -111,9 +130,8 @@ impl Builtin {
                  loaded again\n"
             );
         }
-        // SAFETY: `klp_mutex`, which protects the variable, is held by the type's invariant. Null
-        // is what the built-in functions expect before they are initialised.
-        unsafe { bindings::klp_root_kobj = root };
+        // Null is what the built-in functions expect before they are initialised.
+        self.set_root(root);
     }
 
     /// Returns, with the lock held again, when no task is in a built-in function that waits for it.
@@ -121,8 +139,10 @@ impl Builtin {
     /// The functions must have been redirected, so nobody enters them any more. Sleeps.
     pub(crate) fn drain(self) -> Self {
         drop(self);
-        // Those on the way to the mutex, spinning on it or preempted, have got it or sleep on it
-        // after this.
+        // Whoever is on the way to the mutex, spinning on it or preempted, has got it or is on the
+        // list of those who wait after this. Twice, since a task that has spun in vain schedules
+        // once before it is on the list.
+        cpu::synchronize_tasks();
         cpu::synchronize_tasks();
         loop {
             let this = Self::lock();

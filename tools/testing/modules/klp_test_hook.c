@@ -1,29 +1,36 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Somebody else who hooks a function: changes its instruction pointer, or holds its callers up.
+ * Somebody else who hooks a function: changes its instruction pointer, or holds its callers up; or
+ * who holds up a module that comes.
  */
 #include <linux/delay.h>
 #include <linux/ftrace.h>
 #include <linux/kprobes.h>
 #include <linux/module.h>
 #include <linux/moduleparam.h>
+#include <linux/notifier.h>
+#include <linux/sched.h>
 #include <linux/string.h>
 
 static char *function = "klp_test_value";
 module_param(function, charp, 0444);
-MODULE_PARM_DESC(function, "the function");
+MODULE_PARM_DESC(function, "the function or module");
 
 static char *mode = "ipmodify";
 module_param(mode, charp, 0444);
-MODULE_PARM_DESC(mode, "ipmodify: may change the instruction pointer, and does not; grow: likewise, but is registered for another function first; delay: holds callers up");
+MODULE_PARM_DESC(mode, "ipmodify: may change the instruction pointer, and does not; grow: likewise, but is registered for another function first; delay: holds callers up; coming: holds a module up that comes");
 
 static unsigned int ms = 1000;
 module_param(ms, uint, 0444);
 MODULE_PARM_DESC(ms, "for how long, in milliseconds");
 
+static bool hold = true;
+module_param(hold, bool, 0644);
+MODULE_PARM_DESC(hold, "whether a module is still to be held up");
+
 static bool reached;
 module_param(reached, bool, 0444);
-MODULE_PARM_DESC(reached, "whether a caller has been held up");
+MODULE_PARM_DESC(reached, "whether a caller or module has been held up");
 
 static void notrace unchanged(unsigned long ip, unsigned long parent_ip, struct ftrace_ops *ops,
 			      struct ftrace_regs *fregs)
@@ -55,6 +62,20 @@ static int delay(struct kprobe *probe, struct pt_regs *regs)
 
 static struct kprobe probe;
 
+/* It is in the list of modules, and livepatch has been told. */
+static int coming(struct notifier_block *block, unsigned long state, void *module)
+{
+	if (state != MODULE_STATE_COMING || strcmp(((struct module *)module)->name, function))
+		return NOTIFY_DONE;
+	while (READ_ONCE(hold)) {
+		WRITE_ONCE(reached, true);
+		schedule_timeout_idle(HZ / 50);
+	}
+	return NOTIFY_OK;
+}
+
+static struct notifier_block modules = { .notifier_call = coming };
+
 static void stop(void)
 {
 	unregister_ftrace_function(&ops);
@@ -65,6 +86,8 @@ static int __init hook_init(void)
 {
 	int ret;
 
+	if (!strcmp(mode, "coming"))
+		return register_module_notifier(&modules);
 	probe.symbol_name = function;
 	if (!strcmp(mode, "delay")) {
 		probe.pre_handler = delay;
@@ -89,6 +112,10 @@ static int __init hook_init(void)
 
 static void __exit hook_exit(void)
 {
+	if (!strcmp(mode, "coming")) {
+		unregister_module_notifier(&modules);
+		return;
+	}
 	if (probe.pre_handler) {
 		unregister_kprobe(&probe);
 		return;

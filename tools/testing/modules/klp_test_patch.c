@@ -32,7 +32,11 @@ MODULE_PARM_DESC(pre_patch_ret, "what the pre-patch callback returns");
 
 static bool hold;
 module_param(hold, bool, 0644);
-MODULE_PARM_DESC(hold, "keeps the pre-patch callback from returning");
+MODULE_PARM_DESC(hold, "keeps the pre-patch and the post-unpatch callback from returning");
+
+static bool held;
+module_param(held, bool, 0444);
+MODULE_PARM_DESC(held, "whether a callback has been kept from returning");
 
 static int init_ret;
 module_param(init_ret, int, 0444);
@@ -81,13 +85,25 @@ static void list_patch(struct klp_patch *patch)
 
 static struct klp_patch patch;
 
+static void wait_while_held(void)
+{
+	while (READ_ONCE(hold)) {
+		WRITE_ONCE(held, true);
+		schedule_timeout_idle(HZ / 50);
+	}
+}
+
 static int pre_patch(struct klp_object *obj)
 {
 	if (!strcmp(mode, "list"))
 		list_patch(&patch);
-	while (READ_ONCE(hold))
-		schedule_timeout_idle(HZ / 50);
+	wait_while_held();
 	return pre_patch_ret;
+}
+
+static void post_unpatch(struct klp_object *obj)
+{
+	wait_while_held();
 }
 
 static struct klp_func funcs[] = {
@@ -97,7 +113,10 @@ static struct klp_func funcs[] = {
 };
 
 static struct klp_object objs[] = {
-	{ .funcs = funcs, .callbacks.pre_patch = pre_patch },
+	{
+		.funcs = funcs,
+		.callbacks = { .pre_patch = pre_patch, .post_unpatch = post_unpatch },
+	},
 	{ },
 	{ }
 };

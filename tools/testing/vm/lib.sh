@@ -244,7 +244,11 @@ announce() { echo "vm-test: $1" >/dev/kmsg; }
 
 # Takes away what a failed test left, as far as possible: the next one would stumble over it.
 clean_up() {
-	local patch
+	local patch hold
+	# Who is held may have a lock that all of the rest takes.
+	for hold in /sys/module/klp_test_*/parameters/hold; do
+		[ ! -e "$hold" ] || echo 0 >"$hold"
+	done
 	echo go 2>/dev/null >/proc/sleeper
 	for patch in "$lp"/*/; do
 		[ -e "$patch/enabled" ] && echo 0 >"$patch/enabled"

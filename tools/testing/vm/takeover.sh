@@ -165,6 +165,47 @@ livepatch: the built-in core is in charge again" ]
 	rmmod klp_test_hook
 }
 
+is_in() { grep -q "$2" "/proc/$1/stack"; }
+# On a mutex, which the stack does not show.
+take_over_waits() {
+	local stack
+	stack=$(grep -ls '\[livepatch\]' /proc/[0-9]*/stack) && grep -q '^State:.D ' "${stack%stack}status"
+}
+
+# The directory of a patch of the built-in core is about to go, and somebody in a file of it waits for
+# that core's lock, behind the one who takes over.
+test_somebody_is_in_a_directory_that_goes() {
+	local parameters=/sys/module/klp_test_patch/parameters disabling loading reading
+	load klp_test_target
+	load klp_test_patch
+	wait_until 30 settled settled klp_test_patch
+	# Past the built-in core's function for modules that come, which takes the lock, too.
+	load klp_test_hook mode=coming function=livepatch
+	load livepatch &
+	loading=$!
+	wait_until 10 "the module held up" held_up
+	put 1 $parameters/hold
+	echo 0 >$lp/klp_test_patch/enabled &
+	disabling=$!
+	wait_until 30 "the callback to be held" grep -qx Y $parameters/held
+	put 0 /sys/module/klp_test_hook/parameters/hold
+	# Twice, since it may have waited for something else.
+	wait_until 10 "the take-over to wait" eval 'take_over_waits && sleep 0.2 && take_over_waits'
+	cat $lp/klp_test_patch/stack_order >/dev/null &
+	reading=$!
+	wait_until 10 "the reader to wait" is_in $reading stack_order_show
+	put 0 $parameters/hold
+	wait_until 30 "the take-over" grep -q '^livepatch .* Live' /proc/modules
+	wait $disabling
+	wait $loading
+	wait $reading || true
+	wait_until 10 gone gone klp_test_patch
+	rmmod klp_test_patch
+	rmmod klp_test_target
+	rmmod klp_test_hook
+	rmmod livepatch
+}
+
 # Looking a shadow variable up is as fast as ever.
 test_shadow_get_is_left_alone() {
 	load livepatch
