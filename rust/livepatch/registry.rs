@@ -318,7 +318,7 @@ impl Registry {
         self.runtime = Some(runtime);
     }
 
-    /// Whether nothing is left of any patch, for which a reference on the module is held.
+    /// Whether nothing is left of any patch.
     fn is_unused(&self) -> bool {
         self.patches.is_empty()
             && self.retired.is_empty()
@@ -1024,15 +1024,20 @@ pub(crate) fn module_going(module: ModulePtr) -> Result<(), NotInCharge> {
     Ok(())
 }
 
+/// How often to look whether there are patches before saying that there are: for 0.1 s.
+const UNUSED_AT_ONCE: u32 = 10;
+
 /// Waits until there are no patches any more. Process context, without the registry lock; sleeps.
 ///
-/// There are none when the module is unloaded, unless that is done by force.
+/// There are none when the module is unloaded, unless that is done by force; at most somebody is
+/// about to note that he has freed the last one, which takes no time.
 pub(crate) fn wait_until_unused() {
-    if REGISTRY.lock().is_unused() {
-        return;
-    }
-    pr_warn!("unloaded by force: waiting until the patches are gone\n");
+    let mut waits = 0;
     while !REGISTRY.lock().is_unused() {
+        waits += 1;
+        if waits == UNUSED_AT_ONCE {
+            pr_warn!("unloaded by force: waiting until the patches are gone\n");
+        }
         cpu::wait_a_moment();
     }
 }
