@@ -242,7 +242,7 @@ impl Mirror {
     /// The state that tasks switch to.
     fn target(&self) -> PatchState {
         // ORDERING: The caller holds the registry lock, or has read the pending flag and passed the
-        // barrier that belongs to it.
+        // barrier that belongs to it, or wants a snapshot.
         PatchState::from_raw(self.target.load(Relaxed))
     }
 }
@@ -261,7 +261,9 @@ pub(crate) fn is_running() -> bool {
 /// Whether `task` still has to switch in the transition of this patch. Any context; a snapshot.
 pub(crate) fn is_left(id: PatchId, task: &Task) -> bool {
     let state = task.patch_state();
-    is_of(id) && state != PatchState::Idle && state != MIRROR.target()
+    // `Idle` if the transition has ended since.
+    let target = MIRROR.target();
+    is_of(id) && target != PatchState::Idle && state != PatchState::Idle && state != target
 }
 
 /// How many tasks still have to switch in the transition of this patch; 0 if it is not in
