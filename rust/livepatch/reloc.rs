@@ -9,7 +9,7 @@
 //!
 //! # Contexts
 //!
-//! Process context; sleeps. [`apply`] needs no lock: nobody else knows of the module yet. The
+//! Process context; sleeps. [`apply`] needs no lock: nobody else changes the module yet. The
 //! others run under the registry's.
 
 use crate::{

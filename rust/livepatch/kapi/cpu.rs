@@ -104,7 +104,7 @@ pub(crate) fn possible_cpus() -> impl Iterator<Item = PossibleCpu> {
 }
 
 /// Returns when every CPU has been where preemption is possible: whatever ran with preemption
-/// disabled at the time of the call is over. A full memory barrier on every CPU. Sleeps.
+/// disabled at the time of the call is over. A full memory barrier on every other CPU. Sleeps.
 ///
 /// Stronger than `synchronize_rcu()`: it also covers code that runs where RCU is not watching, such
 /// as on the way to and from idle, and functions there can be patched. The C core has each CPU run

@@ -46,8 +46,8 @@ pub(crate) struct ModulePtr(NonNull<bindings::module>);
 
 // SAFETY: A pointer to a module is not bound to a thread.
 unsafe impl Send for ModulePtr {}
-// SAFETY: The fields that are read here do not change while the module exists, but for `state`,
-// which is read by a volatile load.
+// SAFETY: The fields that are read here do not change while the module exists, but for `state` and
+// where its memory is, which are read by volatile loads.
 unsafe impl Sync for ModulePtr {}
 
 /// Where a module is in its life.
@@ -100,8 +100,7 @@ impl ModulePtr {
     /// Returns the part of the module's memory that `address` is in: text or data, for example.
     pub(crate) fn memory_around(self, address: usize) -> Option<Range<usize>> {
         let (mut start, mut end) = (0, 0);
-        // SAFETY: The module exists, by the type's invariant, and its memory does not change; the
-        // results are valid for writes.
+        // SAFETY: The module exists, by the type's invariant; the results are valid for writes.
         unsafe { bindings::livepatch_module_memory(self.as_ptr(), address, &mut start, &mut end) }
             .then_some(start..end)
     }

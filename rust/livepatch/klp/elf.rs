@@ -35,7 +35,7 @@ type RawSymbol = bindings::elf64_sym;
 /// `headers` points to `count` headers, which describe memory of `module` that exists for `'a`, as
 /// far as they are marked `SHF_ALLOC` or are the symbol table, whose index `symbols` is. Names are
 /// offsets into `names` and `strings`, which hold NUL-terminated strings: the loader has checked
-/// that. Nobody else uses the values of the symbols meanwhile.
+/// that. Nobody else writes to the values of the symbols meanwhile.
 pub(crate) struct Sections<'a> {
     module: ModulePtr,
     headers: NonNull<Header>,
@@ -210,8 +210,11 @@ impl<'a> Symbol<'a> {
 
     /// Sets its value.
     pub(crate) fn set_value(&self, value: usize) {
-        // SAFETY: An entry of the symbol table, whose value nobody else uses, by the invariants of
-        // `Sections`.
-        unsafe { (*self.raw.as_ptr()).st_value = value as u64 };
+        // SAFETY: An entry of the symbol table, by the invariants of `Sections`; only the address
+        // is taken.
+        let field = unsafe { &raw mut (*self.raw.as_ptr()).st_value };
+        // SAFETY: Nobody else writes to it, by the invariants of `Sections`; volatile, since
+        // kallsyms reads it without a lock.
+        unsafe { field.write_volatile(value as u64) };
     }
 }

@@ -66,7 +66,7 @@ pub(crate) fn sections<'a>(module: &'a ModulePtr, _held: &'a LockHeld) -> Option
     // more.
     let strings = unsafe { (*module.as_ptr()).core_kallsyms.strtab };
     // SAFETY: The loader keeps all of this as long as the module exists, and has moved the symbol
-    // table there; the registry lock, which is held, keeps others from using the symbols.
+    // table there; the registry lock, which is held, keeps others from writing to the symbols.
     unsafe {
         Sections::from_raw(
             *module,
