@@ -17,8 +17,6 @@ klp() { "$TEST_FILES/klp" "$@"; }
 # The core in charge, as klp calls it.
 core() { if [ -e /sys/module/livepatch ]; then echo Rust; else echo built-in; fi; }
 
-sleeps_in() { grep -q "$2" "/proc/$1/stack"; }
-
 # A task that sleeps in the function to be patched, or in the new one if that is in effect. Its
 # process ID is in $sleeper.
 start_sleeper() {

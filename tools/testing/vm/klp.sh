@@ -160,7 +160,6 @@ errors() {
 }
 test_errors_as_kpatch() { compare errors C; }
 
-sleeps_in_target() { grep -q sleeper_wait "/proc/$1/stack"; }
 # start_sleeper [PARAMETER]...
 start_sleeper() {
 	load livepatch-sleeper "$@"
@@ -273,8 +272,6 @@ interrupted() {
 }
 test_interrupted_while_loading() { on_both_cores interrupted; }
 
-naps() { grep -q wait_no_longer "/proc/$1/stack"; }
-
 killed_while_unloading() {
 	local status sleeper
 	load livepatch-sleeper
@@ -282,7 +279,7 @@ killed_while_unloading() {
 	wait_until 10 "fix complete" settled livepatch_sleeper_fix
 	cat /proc/sleeper >/dev/null &
 	sleeper=$!
-	wait_until 10 "task asleep in the new function" naps $sleeper
+	wait_until 10 "task asleep in the new function" naps_in_patch $sleeper
 	interrupt KILL unload livepatch_sleeper_fix
 	[ "$status" = 137 ]
 	in_transition livepatch_sleeper_fix

@@ -75,7 +75,9 @@ remove() {
 # shellcheck disable=SC2034 # used by the tests
 fix=$lp/livepatch_sleeper_fix
 
-sleeps_in_target() { grep -q sleeper_wait "/proc/$1/stack"; }
+# sleeps_in PID FUNCTION
+sleeps_in() { grep -q "$2" "/proc/$1/stack"; }
+sleeps_in_target() { sleeps_in "$1" sleeper_wait; }
 
 # A task that sleeps in the function to be patched; its process ID is in $sleeper, its output in $answer.
 start_sleeper() {
@@ -109,7 +111,7 @@ stop_sleeper_and_fix() {
 
 patch_state() { cat "/proc/$1/patch_state"; }
 
-naps_in_patch() { grep -q wait_no_longer "/proc/$1/stack"; }
+naps_in_patch() { sleeps_in "$1" wait_no_longer; }
 
 # A task that sleeps in the new function; its process ID is in $napper.
 start_napper() {

@@ -165,7 +165,6 @@ livepatch: the built-in core is in charge again" ]
 	rmmod klp_test_hook
 }
 
-is_in() { grep -q "$2" "/proc/$1/stack"; }
 # On a mutex, which the stack does not show.
 take_over_waits() {
 	local stack
@@ -193,7 +192,7 @@ test_somebody_is_in_a_directory_that_goes() {
 	wait_until 10 "the take-over to wait" eval 'take_over_waits && sleep 0.2 && take_over_waits'
 	cat $lp/klp_test_patch/stack_order >/dev/null &
 	reading=$!
-	wait_until 10 "the reader to wait" is_in $reading stack_order_show
+	wait_until 10 "the reader to wait" sleeps_in $reading stack_order_show
 	put 0 $parameters/hold
 	wait_until 30 "the take-over" grep -q '^livepatch .* Live' /proc/modules
 	wait $disabling
