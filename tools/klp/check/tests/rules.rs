@@ -565,6 +565,11 @@ const RELOCATIONS: &[Case] = &[
         &[(Rule::Relocation, Level::Error)],
     ),
     (
+        "a relocation of what is not in the section",
+        |sample, _| sample.livepatch_place = 1 << 20,
+        &[(Rule::Relocation, Level::Error)],
+    ),
+    (
         "a section without an object",
         |sample, _| sample.livepatch = vec![("", ".klp.sym.vmlinux.do_nap,0")],
         &[(Rule::Relocation, Level::Error)],

@@ -24,6 +24,8 @@ const SYMBOL: &str = ".klp.sym.";
 const LEFT_BEHIND: &str = "__klp_relocs.";
 /// The kind of a relocation that changes nothing, which objtool makes of those that it has replaced.
 const NO_CHANGE: u32 = 0;
+/// How many bytes the others change, at least.
+const LEAST_CHANGE: u64 = 4;
 /// The kernel reads at most so many characters of an object's name.
 const OBJECT_LENGTH: usize = 55;
 /// And of a symbol's.
@@ -126,6 +128,17 @@ fn section(
         ));
         // The loader passes over those; what is written later is memory of somebody else.
         report.add(finding.taken_if(object == "vmlinux"));
+    } else if let Some(outside) = relocs.relocs.iter().find(|reloc| {
+        reloc.kind != NO_CHANGE && reloc.offset.saturating_add(LEAST_CHANGE) > changed.size
+    }) {
+        report.add(
+            error(format!(
+                "{name} changes {} at {:#x}, where it has ended",
+                changed.name, outside.offset
+            ))
+            .note("the built-in core would write there; the Rust core refuses the module (ENOEXEC)")
+            .advice("build the module again"),
+        );
     }
     if object == "vmlinux" {
         return;

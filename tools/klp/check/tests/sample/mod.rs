@@ -84,6 +84,8 @@ pub struct Sample {
     pub livepatch: Vec<(&'static str, &'static str)>,
     pub livepatch_marked: bool,
     pub livepatch_section: u16,
+    /// What livepatch relocations change.
+    pub livepatch_place: u64,
     /// What is appended in front of the mark of a signature; no mark if it is empty.
     pub signature: Vec<u8>,
     /// Whether what objtool has made its livepatch relocations of is there.
@@ -111,6 +113,7 @@ impl Default for Sample {
             livepatch: vec![("vmlinux", ".klp.sym.vmlinux.do_nap,0")],
             livepatch_marked: true,
             livepatch_section: SHN_LIVEPATCH,
+            livepatch_place: 32,
             signature: vec![],
             left_behind: false,
         }
@@ -302,7 +305,7 @@ impl Sample {
             let symbol = module.symbol(name, GLOBAL, self.livepatch_section);
             let dot = if object.is_empty() { "" } else { "." };
             let section = format!(".klp.rela.{object}{dot}{}", self.text_name);
-            let data = crate::file::relas_to_bytes(&[(32, symbol, PC32, -4)]);
+            let data = crate::file::relas_to_bytes(&[(self.livepatch_place, symbol, PC32, -4)]);
             let mark = if self.livepatch_marked {
                 SHF_RELA_LIVEPATCH
             } else {
