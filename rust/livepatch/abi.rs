@@ -30,7 +30,10 @@ use crate::{
             StateDescriptor,
             UncheckedPatch, //
         },
-        elf::Sections,
+        elf::{
+            Sections,
+            Stage, //
+        },
         shadow::Key, //
     },
     registry::{
@@ -214,10 +217,23 @@ pub(crate) unsafe extern "C" fn klp_apply_section_relocs(
     let Some(pmod) = (unsafe { ModulePtr::from_raw(pmod) }) else {
         return EINVAL.to_errno();
     };
-    let count = symndx.max(secndx) + 1;
+    // SAFETY: The section is there, by the safety requirements.
+    let target = unsafe { (*sechdrs.add(secndx as usize)).sh_info };
+    // The loader, which does not say how many there are, has seen to it that these are there.
+    let count = symndx.max(secndx).max(target) + 1;
     // SAFETY: They are the module's by the safety requirements; nobody else knows of the module
     // yet.
-    let sections = unsafe { Sections::from_raw(pmod, sechdrs, count, shstrtab, strtab, symndx) };
+    let sections = unsafe {
+        Sections::from_raw(
+            pmod,
+            Stage::Loading,
+            sechdrs,
+            count,
+            shstrtab,
+            strtab,
+            symndx,
+        )
+    };
     let Some(sections) = sections else {
         return EINVAL.to_errno();
     };

@@ -16,6 +16,7 @@ use crate::{
     kapi::module::ModulePtr,
     klp::{
         elf::{
+            Places,
             Section,
             Sections,
             Symbol, //
@@ -50,8 +51,7 @@ pub(crate) fn apply(sections: &Sections<'_>, index: u32, object: Option<&CStr>) 
     let section = sections.get(index).ok_or(EINVAL)?;
     let table = sections.symbol_table();
     if is_for(&section, object.unwrap_or(c"vmlinux"))? {
-        resolve(&section, table)?;
-        section.relocate()?;
+        write(&section, table)?;
     }
     Ok(())
 }
@@ -74,10 +74,30 @@ pub(crate) fn apply_for(pmod: ModulePtr, object: &CStr, held: &LockHeld) -> Resu
             pr_err!("section {} is not kept in memory\n", section.name());
             return Err(EINVAL);
         }
-        resolve(&section, sections.symbol_table())?;
-        section.relocate()?;
+        write(&section, sections.symbol_table())?;
     }
     Ok(())
+}
+
+/// Writes the relocations of a section. `table` is the index of the symbol table.
+fn write(section: &Section<'_>, table: u32) -> Result {
+    if !section.has_relocations() {
+        pr_err!("section {} has no relocations\n", section.name());
+        return Err(ENOEXEC);
+    }
+    resolve(section, table)?;
+    match section.places() {
+        // Those of an init function that has run are of no use any more.
+        Ok(places) => places.map_or(Ok(()), Places::relocate),
+        Err(index) => {
+            pr_err!(
+                "section {} idx {} is for a place that is not there\n",
+                section.name(),
+                index
+            );
+            Err(ENOEXEC)
+        }
+    }
 }
 
 /// Clears the relocations of the patch module `pmod` for the module called `object`, which goes.
@@ -88,7 +108,12 @@ pub(crate) fn clear_for(pmod: ModulePtr, object: &CStr, held: &LockHeld) {
     };
     for section in sections.iter().filter(Section::is_livepatch) {
         match is_for(&section, object) {
-            Ok(true) if section.is_allocated() => section.clear(),
+            Ok(true) if section.is_allocated() && section.has_relocations() => {
+                // An error: it was not written.
+                if let Ok(Some(places)) = section.places() {
+                    places.clear();
+                }
+            }
             Ok(_) => (),
             // As far as `apply_for` got.
             Err(_) => return,

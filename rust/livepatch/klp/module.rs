@@ -7,7 +7,10 @@
 //!
 //! C header: [`include/linux/module.h`](srctree/include/linux/module.h)
 
-use super::elf::Sections;
+use super::elf::{
+    Sections,
+    Stage, //
+};
 use crate::{
     bindings,
     kapi::module::ModulePtr,
@@ -70,6 +73,7 @@ pub(crate) fn sections<'a>(module: &'a ModulePtr, _held: &'a LockHeld) -> Option
     unsafe {
         Sections::from_raw(
             *module,
+            Stage::Loaded,
             info.sechdrs,
             u32::from(info.hdr.e_shnum),
             info.secstrings,
