@@ -1,7 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Patches that are made up from a seed, on both cores: the same errors, and nothing left behind.
+# Patches that are made up from a seed, and damaged modules, on both cores: the same errors, and nothing
+# left behind.
 #
 # $FUZZ_VM_CASES is how many, $FUZZ_SEED from what. $TEST_FILES may have cores with mistakes, which are
 # found then.
@@ -18,6 +19,17 @@ figure=$(mktemp)
 
 # How many are tried between two looks.
 chunk=50
+
+# How many modules are damaged for both cores; and for the Rust core alone, as many as the kernel's log has
+# room for.
+modules=$((cases / 5))
+wild=$((cases < 2000 ? cases / 10 : 200))
+damaged_modules() { PYTHONDONTWRITEBYTECODE=1 "$top/tools/testing/damaged-modules" --seed "$seed" "$@"; }
+
+# count_each PATTERN: the results of lines like that, and how many there are of each.
+count_each() {
+	sed -n "/$1/s/.*: //p" | sort | uniq -c | sed 's/ *\([0-9]*\) \(.*\)/\1 times \2/' | paste -sd '|'
+}
 
 # another_patch: one that is there before, with a state and another function, or the same one.
 another_patch() {
@@ -61,6 +73,7 @@ expect() {
 		results $first $chunk >>"$expected"
 	done
 	rmmod klp_test_target
+	damaged_modules --count "$modules" >>"$expected"
 }
 
 # compare FILE: whether the core in FILE does the same; prints the difference.
@@ -75,16 +88,23 @@ compare() {
 		cmp -s "$actual" <(head -n $((first + chunk)) "$expected") || break
 	done
 	rmmod klp_test_target
+	[ "$first" -lt "$cases" ] || damaged_modules --count "$modules" >>"$actual"
 	rmmod livepatch
 	diff -U 0 <(head -n "$(wc -l <"$actual")" "$expected") "$actual"
 }
 
 test_cases_on_the_built_in_core() {
+	local count kind
 	expect
-	[ "$(wc -l <"$expected")" -ge "$cases" ] || fail "$(wc -l <"$expected") results of $cases cases"
+	count=$(grep -c '^case ' "$expected")
+	[ "$count" -ge "$cases" ] || fail "$count results of $cases cases"
+	count=$(grep -c '^module ' "$expected")
+	[ "$count" = "$modules" ] || fail "$count results of $modules damaged modules"
 	# Some of each kind.
-	say "$(sed 's/.*: //' "$expected" | sort | uniq -c | sed 's/ *\(.*\) \(.*\)/\1 times \2/' | paste -sd ,)"
-	[ "$(sed 's/.*: //' "$expected" | sort -u | wc -l)" -ge 3 ]
+	for kind in case module; do
+		say "$kind: $(count_each "^$kind " <"$expected")"
+		[ "$(sed -n "s/^$kind .*: //p" "$expected" | sort -u | wc -l)" -ge 3 ]
+	done
 }
 
 test_mistakes_are_found() {
@@ -92,7 +112,7 @@ test_mistakes_are_found() {
 	[ -d "${TEST_FILES:-}/cores" ] || skip "no cores with mistakes were built"
 	for core in "$TEST_FILES"/cores/*.ko; do
 		difference=$(compare "$core" || true)
-		difference=$(sed -n 's/^-\(case .*\)/\1/p' <<<"$difference" | head -n 1)
+		difference=$(sed -nE 's/^-((case|module) .*)/\1/p' <<<"$difference" | head -n 1)
 		[ -n "$difference" ] || fail "$(basename "$core") was not found"
 		echo "mistake found: $(basename "$core" .ko): $difference" >>"$figure"
 	done
@@ -100,8 +120,23 @@ test_mistakes_are_found() {
 
 test_cases_on_the_rust_core() {
 	compare "$(module_file livepatch)" || fail "seed $seed"
-	echo "$(wc -l <"$expected") patches made up, $(grep -c ': 0$' "$expected") of them accepted, seed $seed" \
-		>>"$figure"
+	echo "$(grep -c '^case ' "$expected") patches made up, $(grep -c '^case .*: 0$' "$expected") of them" \
+		"accepted, $modules modules damaged, seed $seed" >>"$figure"
+}
+
+# Whatever is wrong with a section for the module that is patched is noticed before anything is written.
+# The built-in core does not look, so it would write anywhere.
+test_relocations_of_what_is_not_there() {
+	local results
+	load livepatch
+	mark
+	results=$(damaged_modules --count "$wild" --wild)
+	say "$(count_each . <<<"$results")"
+	[ "$(wc -l <<<"$results")" = "$wild" ]
+	# What is for vmlinux, the loader looks at itself, or nothing comes of it.
+	not grep 'rela\.klp_test_target\..*: .*loaded$' <<<"$results"
+	since_mark | grep -q "^livepatch: section .* idx [0-9]* is for a place that is not there$"
+	rmmod livepatch
 }
 
 run_tests
