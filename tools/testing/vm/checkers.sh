@@ -63,7 +63,7 @@ test_out_of_bounds() { finds KASAN out-of-bounds '^BUG: KASAN: (global|vmalloc)-
 # The core is in Rust, and must be instrumented as well.
 test_out_of_bounds_in_rust() {
 	need KASAN
-	readelf -sW "$top/rust/livepatch/livepatch.o" | grep -q ' UND __asan_load8'
+	readelf -sW "$top/rust/livepatch/livepatch.o" | grep -qE ' UND __asan_(report_)?load8'
 	mark
 	load klp_test_wrong_rust
 	wait_until 10 "a report" reported '^BUG: KASAN: slab-out-of-bounds in .*klp_test_wrong_rust'
