@@ -67,7 +67,7 @@ def run(args: argparse.Namespace, log: BinaryIO, scratch: Path) -> int:
     # The programs of an initramfs are in /bin.
     options = kernel_arguments([f"PATH={shlex.quote(str(shadow))}:/bin", *args.append],
                                BOOTSTRAP.replace("SIZE", str(len(script))))
-    command = virtme_command(args, kernel, options, scratch / "initramfs")
+    command = virtme_command(args, kernel, options, scratch)
     command += ["-no-reboot"]
     if args.icount:
         command += ["-icount", "shift=0,sleep=off"]

@@ -2,7 +2,8 @@
 """Run a command under the test kernel, in a virtual machine on top of this machine's file system.
 
 The machine's files are visible inside at the same paths, copy on write: what COMMAND changes is gone afterwards,
-except in the directories given with --rw. Not visible are /dev, /proc, /run and /sys, which are the guest's own,
+except in the directories given with --rw. What changes on this machine meanwhile may not be seen, except there.
+Not visible are /dev, /proc, /run and /sys, which are the guest's own,
 and /lib/modules, where only the modules of its kernel are. COMMAND runs as root in the current directory, with
 nothing on its standard input; its standard output and standard error arrive here byte for byte, as they are written.
 

@@ -39,6 +39,27 @@ KERNEL_OPTIONS = (
 )
 
 
+# Runs in the guest in place of init. Nothing but the root is mounted, and perhaps what the kernel or an initramfs has.
+ROOT_SCRIPT = """\
+#!/bin/sh
+path=$PATH
+PATH=$PATH:/usr/sbin:/usr/bin:/sbin:/bin
+if mount -n -t 9p -o ro,trans=virtio,version=9p2000.L,access=any,cache=loose,msize=512000 vm_root {root}; then
+	for d in dev proc sys run; do
+		mount -n --move /$d {root}/$d 2>/dev/null
+	done
+	cd {root}
+	mount -n --move . /
+	chroot=$(command -v chroot)
+	PATH=$path
+	exec "$chroot" . {init} "$@"
+fi
+echo "vm: no cache for files" >/dev/kmsg
+PATH=$path
+exec {init} "$@"
+"""
+
+
 class Failure(Exception):
     """The machine cannot be run; the text says why."""
 
@@ -120,7 +141,29 @@ def check_shared_files(kernel: Path) -> None:
                           "machine's files; Debian's kernels for clouds, such as this one may be, run elsewhere only")
 
 
-def virtme_command(args: argparse.Namespace, kernel: Path, options: Sequence[str], initramfs: Path) -> List[str]:
+def with_cached_root(command: Sequence[str], scratch: Path) -> List[str]:
+    """Have the guest keep what it has read of this machine's files: otherwise, each start of a program takes several
+    times as long.
+
+    Virtme mounts its root file system without a cache, in a way that cannot be changed. So another device has the same
+    files, and a script that runs in place of virtme's init makes that the root, and then runs it.
+    """
+    result = list(command)
+    append = result.index("-append") + 1
+    kernel_line, _, virtme_init = result[append].rpartition(" init=")
+    if not kernel_line or " " in virtme_init:
+        raise Failure(f"virtme-run composed a command without init at its end: {result[append]}")
+    root = scratch / "root"
+    root.mkdir()
+    init = scratch / "init"
+    init.write_text(ROOT_SCRIPT.format(root=shlex.quote(str(root)), init=shlex.quote(virtme_init)), encoding="utf-8")
+    init.chmod(0o755)
+    result[append] = f"{kernel_line} init={init}"
+    return [*result, "-fsdev", "local,id=vm_root,path=/,security_model=none,readonly=on,multidevs=remap",
+            "-device", "virtio-9p-pci,fsdev=vm_root,mount_tag=vm_root"]
+
+
+def virtme_command(args: argparse.Namespace, kernel: Path, options: Sequence[str], scratch: Path) -> List[str]:
     """Let virtme compose the QEMU command line: root file system, init, kernel modules."""
     tools = virtme_directory(os.environ)
     check_shared_files(kernel)
@@ -154,7 +197,7 @@ def virtme_command(args: argparse.Namespace, kernel: Path, options: Sequence[str
     composed = run([])
     if "-initrd" in composed:
         # The kernel has modules that it needs for the root file system. The file must outlive virtme.
-        composed = run([f"--save-initramfs={initramfs}"])
+        composed = run([f"--save-initramfs={scratch / 'initramfs'}"])
     if len(os.fsencode(composed[composed.index("-append") + 1])) >= COMMAND_LINE_SIZE:
         raise Failure("the kernel command line gets too long: fewer --rw and --append, please")
-    return composed
+    return with_cached_root(composed, scratch)
