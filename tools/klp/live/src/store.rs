@@ -51,8 +51,9 @@ pub fn module_name(file: &str) -> String {
     name.strip_suffix(".ko").unwrap_or(name).replace('-', "_")
 }
 
-/// The order of two names, in which numbers count as such.
-fn by_version(a: &str, b: &str) -> Ordering {
+/// The order of two names of modules, in which numbers count as such: `fix_9` comes before `fix_10`.
+/// They have no ending, with which `fix_1.ko` would come before `fix.ko`.
+pub fn by_version(a: &str, b: &str) -> Ordering {
     fn words(name: &str) -> impl Iterator<Item = (&str, &str)> {
         let mut rest = name;
         iter::from_fn(move || {
@@ -98,8 +99,8 @@ impl Store {
         }
     }
 
-    /// The patches for this kernel, in the order of their file names as `sort -V` has it, which is
-    /// that in which they are loaded: `fix-9.ko` comes before `fix-10.ko`. One that is in several places counts once.
+    /// The patches for this kernel, in the order in which they are loaded: that of their modules'
+    /// names [by version](by_version). One that is in several places counts once.
     ///
     /// # Errors
     ///
@@ -138,11 +139,11 @@ impl Store {
                 }
             }
         }
-        patches.sort_by(|a, b| by_version(&a.file_name(), &b.file_name()));
+        patches.sort_by(|a, b| by_version(&a.module_name(), &b.module_name()));
         Ok(patches)
     }
 
-    /// The patches for all kernels, in the order of these, then of their file names.
+    /// The patches for all kernels, in the order of these, then in that of loading.
     ///
     /// # Errors
     ///
@@ -351,8 +352,8 @@ mod tests {
             "a-1",
             "a-02",
             "a-2",
-            "a-9.ko",
-            "a-10.ko",
+            "a-9",
+            "a-10",
             "a-10a",
             "a-99999999999999999999",
             "a-100000000000000000000",
@@ -364,6 +365,27 @@ mod tests {
         assert_ne!(names, sorted);
         names.sort_by(|a, b| by_version(a, b));
         assert_eq!(names, sorted);
+    }
+
+    #[test]
+    fn neither_the_ending_nor_dashes_change_the_order() {
+        let root = tempfile::tempdir().unwrap();
+        let place = root.path().join("var/lib/klp").join(RELEASE);
+        fs::create_dir_all(&place).unwrap();
+        let sorted = [
+            "fix.ko",
+            "fix-1.ko",
+            "fix_9.ko",
+            "fix-10.ko",
+            "klp-7.0.ko",
+            "klp-7.0.1.ko",
+            "klp-7.0.1-2.ko",
+        ];
+        for file in sorted {
+            fs::write(place.join(file), "").unwrap();
+        }
+        let store = Store::new(&Machine::with_root(root.path()));
+        assert_eq!(files(&store.patches(RELEASE).unwrap()), sorted);
     }
 
     #[test]
