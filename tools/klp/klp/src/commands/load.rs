@@ -66,7 +66,7 @@ pub(super) enum Outcome {
     AlreadyLoaded,
     /// It was not loaded, since the machine went down twice after loading it.
     Skipped,
-    /// It was not loaded again, since another patch has replaced it.
+    /// It was not loaded, since another patch has replaced it.
     Replaced,
     /// It could not be loaded.
     Failed,
@@ -76,7 +76,7 @@ pub(super) enum Outcome {
 #[derive(Serialize)]
 pub(super) struct Patch {
     file: PathBuf,
-    outcome: Outcome,
+    pub(super) outcome: Outcome,
 }
 
 #[derive(Serialize)]
@@ -124,31 +124,59 @@ pub fn find(machine: &Machine, name: &str) -> klp_live::Result<Option<PathBuf>> 
 
 pub(super) fn all(session: &Session, patches: &mut Vec<Patch>) -> Step {
     let machine = &session.machine;
-    for patch in Store::new(machine).patches(&machine.kernel_release()?)? {
-        if !is_replaced(session, &patch, patches)? {
+    let installed = Store::new(machine).patches(&machine.kernel_release()?)?;
+    for (index, patch) in installed.iter().enumerate() {
+        if !is_replaced(session, patch, &installed[index + 1..], patches)? {
             by_hand(session, &patch.path, patches)?;
         }
     }
     Ok(())
 }
 
-/// Whether another patch has replaced this one since it was loaded: loading it again would take
-/// the newer one off. The core has forgotten it then, and its module is left.
-fn is_replaced(session: &Session, patch: &Installed, patches: &mut Vec<Patch>) -> Step<bool> {
+/// Whether another patch has replaced this one: loading it now would take the newer one off, or
+/// put older functions over its own. `later` are those that are loaded after it.
+fn is_replaced(
+    session: &Session,
+    patch: &Installed,
+    later: &[Installed],
+    patches: &mut Vec<Patch>,
+) -> Step<bool> {
     let name = patch.module_name();
     let machine = &session.machine;
-    if machine.patch(&name).is_some() || !machine.has_patch_module(&name)? {
+    if machine.patch(&name).is_some() {
         return Ok(false);
     }
-    session.warn(format_args!(
-        "patch {name} is not loaded again: its module is there, but was replaced or disabled; \
-         \"klp load {name}\" loads it"
-    ));
+    if let Some(newer) = replacing(machine, later)? {
+        session.warn(format_args!(
+            "patch {name} is not loaded: patch {newer} comes after it, replaces it, and is enabled; \
+             \"klp load {name}\" loads it"
+        ));
+    } else if machine.has_patch_module(&name)? {
+        // The core has forgotten it, and its module is left.
+        session.warn(format_args!(
+            "patch {name} is not loaded again: its module is there, but was replaced or disabled; \
+             \"klp load {name}\" loads it"
+        ));
+    } else {
+        return Ok(false);
+    }
     patches.push(Patch {
         file: patch.path.clone(),
         outcome: Outcome::Replaced,
     });
     Ok(true)
+}
+
+/// The name of the first of these patches that is enabled and replaces all before it.
+fn replacing(machine: &Machine, patches: &[Installed]) -> klp_live::Result<Option<String>> {
+    for installed in patches {
+        if let Some(patch) = machine.patch(&installed.module_name()) {
+            if patch.is_enabled()? && patch.replaces()? == Some(true) {
+                return Ok(Some(patch.name().into()));
+            }
+        }
+    }
+    Ok(None)
 }
 
 /// Loads a patch that somebody asked for, and trusts it again if that succeeds.
@@ -182,16 +210,17 @@ pub(super) fn at_boot(session: &Session, patches: &mut Vec<Patch>) -> Step {
 fn guarded(session: &Session, guard: &Guard, patches: &mut Vec<Patch>) -> Step {
     let machine = &session.machine;
     let mut missing = vec![];
-    for patch in Store::new(machine).patches_at_boot(&machine.kernel_release()?)? {
+    let installed = Store::new(machine).patches_at_boot(&machine.kernel_release()?)?;
+    for (index, patch) in installed.iter().enumerate() {
         let name = patch.module_name();
-        if is_replaced(session, &patch, patches)? {
+        if is_replaced(session, patch, &installed[index + 1..], patches)? {
             continue;
         }
         // A disk that is full, read-only or damaged must not keep security fixes away.
         let unguarded = |error| {
             session.warn(format_args!("patch {name} is loaded unguarded: {error}"));
         };
-        match guard.deaths(&patch) {
+        match guard.deaths(patch) {
             Ok(0) => {}
             Ok(deaths) if deaths < DEATHS => tell(
                 session,
@@ -210,14 +239,14 @@ fn guarded(session: &Session, guard: &Guard, patches: &mut Vec<Patch>) -> Step {
                 );
                 missing.push(name);
                 patches.push(Patch {
-                    file: patch.path,
+                    file: patch.path.clone(),
                     outcome: Outcome::Skipped,
                 });
                 continue;
             }
             Err(error) => unguarded(error),
         }
-        if let Err(error) = guard.begin(&patch) {
+        if let Err(error) = guard.begin(patch) {
             unguarded(error);
         }
         match load_and_note(session, &patch.path, patches) {

@@ -9,7 +9,11 @@ use klp_live::{kernel::Signal, lock::Lock};
 use rustix::io::Errno;
 use sha2::{Digest, Sha256};
 
-use super::{boot_ok, load, unload};
+use super::{
+    boot_ok,
+    load::{self, Outcome},
+    unload,
+};
 use crate::{
     elf::elf,
     fake::{no_waits, Fake, RELEASE},
@@ -751,6 +755,48 @@ fn what_was_replaced_is_not_loaded_again() {
     assert!(printed.ends_with("done\n"), "{printed}");
     assert_eq!(patches(&fake), ["fix_10"]);
     assert!(load_at_boot(&fake).starts_with("! klp: patch fix_9 is not loaded again: "));
+}
+
+#[test]
+fn an_older_patch_is_not_loaded_over_one_that_replaces_it() {
+    let fake = Fake::new();
+    for name in ["fix_9", "fix_10", "fix_11"] {
+        install(&fake, name);
+    }
+    fake.patch("fix_10", true, false);
+    let all = |fake: &Fake| {
+        let mut loaded = vec![];
+        let printed = fake.run(|session| load::all(session, &mut loaded));
+        let outcomes = loaded.iter().map(|patch| patch.outcome).collect::<Vec<_>>();
+        assert!(printed.ends_with("done\n"), "{printed}");
+        unload(fake, "fix_9");
+        unload(fake, "fix_11");
+        (outcomes, printed)
+    };
+    fake.write("/sys/kernel/livepatch/fix_10/replace", "1\n");
+    let (outcomes, printed) = all(&fake);
+    assert!(
+        printed.starts_with("! klp: patch fix_9 is not loaded: patch fix_10 comes after it"),
+        "{printed}"
+    );
+    let newer = [Outcome::AlreadyLoaded, Outcome::Loaded];
+    assert_eq!(outcomes, [&[Outcome::Replaced][..], &newer].concat());
+    let printed = load_at_boot(&fake);
+    assert!(
+        printed.starts_with("! klp: patch fix_9 is not loaded: "),
+        "{printed}"
+    );
+    unload(&fake, "fix_11");
+    // Another one of its kind does not replace it, nor does one of which that is not known.
+    for replace in ["0\n", ""] {
+        let file = "/sys/kernel/livepatch/fix_10/replace";
+        match replace {
+            "" => fs::remove_file(fake.path(file)).unwrap(),
+            _ => fake.write(file, replace),
+        }
+        let (outcomes, _) = all(&fake);
+        assert_eq!(outcomes, [&[Outcome::Loaded][..], &newer].concat());
+    }
 }
 
 #[test]
