@@ -64,7 +64,8 @@ pub(super) enum Outcome {
     Loaded,
     /// It was there, and is complete.
     AlreadyLoaded,
-    /// It was not loaded, since the machine went down twice after loading it.
+    /// It was not loaded, since the machine went down after loading it: twice, or once if another
+    /// attempt could not be noted.
     Skipped,
     /// It was not loaded, since another patch has replaced it.
     Replaced,
@@ -220,34 +221,48 @@ fn guarded(session: &Session, guard: &Guard, patches: &mut Vec<Patch>) -> Step {
         let unguarded = |error| {
             session.warn(format_args!("patch {name} is loaded unguarded: {error}"));
         };
-        match guard.deaths(patch) {
-            Ok(0) => {}
-            Ok(deaths) if deaths < DEATHS => tell(
+        let deaths = guard.deaths(patch).unwrap_or_else(|error| {
+            unguarded(error);
+            0
+        });
+        let suspicion = if deaths >= DEATHS {
+            Some("the machine died at two boots in a row after it was loaded".into())
+        } else {
+            match guard.begin(patch) {
+                // It would die at every boot, and each would seem to be the first.
+                Err(error) if deaths > 0 => Some(format!(
+                    "the machine died at the last boot after it was loaded, and that it is loaded \
+                     again cannot be noted: {error}"
+                )),
+                Err(error) => {
+                    unguarded(error);
+                    None
+                }
+                Ok(()) => None,
+            }
+        };
+        if let Some(suspicion) = suspicion {
+            tell(
+                session,
+                &format!(
+                    "patch {name} is not loaded: {suspicion}; \"klp load {name}\" tries it again"
+                ),
+            );
+            missing.push(name);
+            patches.push(Patch {
+                file: patch.path.clone(),
+                outcome: Outcome::Skipped,
+            });
+            continue;
+        }
+        if deaths > 0 {
+            tell(
                 session,
                 &format!(
                     "the machine died at the last boot after patch {name} was loaded; it is loaded \
                      once more"
                 ),
-            ),
-            Ok(_) => {
-                tell(
-                    session,
-                    &format!(
-                        "patch {name} is not loaded: the machine died at two boots in a row after \
-                         it was loaded; \"klp load {name}\" tries it again"
-                    ),
-                );
-                missing.push(name);
-                patches.push(Patch {
-                    file: patch.path.clone(),
-                    outcome: Outcome::Skipped,
-                });
-                continue;
-            }
-            Err(error) => unguarded(error),
-        }
-        if let Err(error) = guard.begin(patch) {
-            unguarded(error);
+            );
         }
         match load_and_note(session, &patch.path, patches) {
             Err(Stop::Failed(reason)) => {
