@@ -191,15 +191,20 @@ impl Guard {
         Ok(())
     }
 
-    /// The same for the patch in a file, if the marker is of what is in it.
+    /// The same for the patch in a file, if the marker is of what is in it, and of another boot: with
+    /// one of this boot, the patch is on probation, and [`boot_succeeded`](Self::boot_succeeded) ends
+    /// that.
     ///
     /// # Errors
     ///
-    /// That of reading the file or of removing the marker.
+    /// That of reading the file or of removing the marker, or the kernel does not tell which boot this
+    /// is.
     pub fn acquit_file(&self, file: &Path) -> Result<()> {
         let name = store::name_of(file);
         match self.marker(&self.marker_path(&name)) {
-            Some(marker) if marker.is_for(&digest(file)?) => self.acquit(&name),
+            Some(marker) if marker.boot != Some(self.boot()?) && marker.is_for(&digest(file)?) => {
+                self.acquit(&name)
+            }
             _ => Ok(()),
         }
     }
@@ -365,6 +370,20 @@ mod tests {
         assert_eq!(guard.deaths(&patch).unwrap(), 0);
         guard.begin(&patch).unwrap();
         assert_eq!(boot(root, "fourth").deaths(&patch).unwrap(), 1);
+    }
+
+    #[test]
+    fn probation_is_not_cut_short() {
+        let root = tempfile::tempdir().unwrap();
+        let root = root.path();
+        let patch = install(root, "fix.ko", "code");
+        let guard = boot(root, "first");
+        guard.begin(&patch).unwrap();
+        guard.acquit_file(&patch.path).unwrap();
+        let guard = boot(root, "second");
+        assert_eq!(guard.deaths(&patch).unwrap(), 1);
+        guard.acquit_file(&patch.path).unwrap();
+        assert_eq!(guard.deaths(&patch).unwrap(), 0);
     }
 
     #[test]

@@ -180,7 +180,8 @@ fn replacing(machine: &Machine, patches: &[Installed]) -> klp_live::Result<Optio
     Ok(None)
 }
 
-/// Loads a patch that somebody asked for, and trusts it again if that succeeds.
+/// Loads a patch that somebody asked for, and trusts it again if that succeeds. It may be there
+/// already: that it is, although the boot has not loaded it, says as much.
 fn by_hand(session: &Session, path: &Path, patches: &mut Vec<Patch>) -> Step {
     load_and_note(session, path, patches)?;
     let release = session.machine.kernel_release()?;

@@ -630,6 +630,34 @@ fn a_patch_that_fails_by_hand_stays_under_suspicion() {
 }
 
 #[test]
+fn what_the_boot_has_loaded_stays_on_probation() {
+    let fake = Fake::new();
+    install(&fake, "fix");
+    load_at_boot(&fake);
+    expect!(load(&fake, "fix"), "module named fix already loaded and enabled" "done");
+    assert!(fake.path(&marker("fix")).exists());
+    fake.run(|session| load::all(session, &mut vec![]));
+    assert!(fake.path(&marker("fix")).exists());
+    unload(&fake, "fix");
+    load(&fake, "fix");
+    assert!(fake.path(&marker("fix")).exists());
+}
+
+#[test]
+fn a_load_that_was_interrupted_is_completed_and_trusted() {
+    let fake = Fake::new().transitions_take(&[Some(9)]);
+    install(&fake, "bad");
+    die(&fake, "bad", 1);
+    fake.signal
+        .set(Some((Duration::from_secs(4), Signal::Interrupt)));
+    assert!(load(&fake, "bad").contains("interrupted by 2"));
+    assert!(fake.path(&marker("bad")).exists());
+    let printed = load(&fake, "bad");
+    assert!(printed.ends_with("done\n"), "{printed}");
+    assert!(!fake.path(&marker("bad")).exists());
+}
+
+#[test]
 fn a_patch_that_does_not_come_into_effect_leaves_no_marker() {
     let fake = Fake::new();
     install(&fake, "fix");
