@@ -233,6 +233,18 @@ fn the_same_modules_make_the_same_package() {
 }
 
 #[test]
+fn patches_have_the_order_of_the_boot() {
+    let files = ["fix_10", "fix", "fix_9"];
+    let directory = directory(&files.map(|name| (name, patch(name, &[]))));
+    let output = run(directory.path(), "fix_10 fix fix_9 --deb --json");
+    let answer: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(
+        answer["packages"][0]["patches"],
+        serde_json::json!(["fix", "fix_9", "fix_10"])
+    );
+}
+
+#[test]
 fn both_formats_at_once_in_json() {
     let directory = directory(&[("a.ko", patch("a", &[]))]);
     let output = run(

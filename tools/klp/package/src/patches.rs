@@ -8,6 +8,7 @@ use std::{
     time::SystemTime,
 };
 
+use klp_live::store::by_version;
 use klp_module::{Architecture, Module};
 
 use crate::{Error, DIRECTORY};
@@ -25,7 +26,7 @@ pub struct Patches {
 }
 
 impl Patches {
-    /// Reads the modules in these files. They are loaded in the order of their names, as at boot.
+    /// Reads the modules in these files. They are loaded in the order in which klp loads them at boot.
     ///
     /// # Errors
     ///
@@ -52,7 +53,7 @@ impl Patches {
         let mut patches = result.ok_or(Error::Empty)?;
         patches
             .files
-            .sort_by(|(a, _), (b, _)| a.name().cmp(b.name()));
+            .sort_by(|(a, _), (b, _)| by_version(a.name(), b.name()));
         Ok(patches)
     }
 

@@ -33,7 +33,7 @@ use crate::{context::Context, json};
 /// byte for byte. Its date is that of the newest module, or SOURCE_DATE_EPOCH in the environment.
 #[derive(Args)]
 pub struct Arguments {
-    /// The modules. They are loaded in the order of their names.
+    /// The modules. They are loaded in the order of their names, as at boot: fix-9 comes before fix-10.
     #[arg(required = true, value_name = "FILE")]
     modules: Vec<PathBuf>,
 
