@@ -14,6 +14,7 @@ use elf::elf;
 use files::Tree;
 
 const RELEASE: &str = "7.3.4-test";
+const KLP: &str = env!("CARGO_BIN_EXE_klp");
 
 impl Tree {
     fn new() -> Self {
@@ -47,7 +48,22 @@ impl Tree {
 
     /// Runs klp, and returns its status and what it prints, standard output first.
     fn klp(&self, arguments: &[&str]) -> (i32, String) {
-        let output = Command::new(env!("CARGO_BIN_EXE_klp"))
+        self.run(&mut Command::new(KLP), arguments)
+    }
+
+    /// The same for somebody to whom the modes of files apply.
+    fn klp_without_privileges(&self, arguments: &[&str]) -> (i32, String) {
+        let mut command = Command::new(KLP);
+        if rustix::process::geteuid().is_root() {
+            command = Command::new("setpriv");
+            command.args(["--bounding-set=-dac_override,-dac_read_search", KLP]);
+        }
+        self.run(&mut command, arguments)
+    }
+
+    /// The same with a command that runs klp.
+    fn run(&self, command: &mut Command, arguments: &[&str]) -> (i32, String) {
+        let output = command
             .args(arguments)
             .arg("--root")
             .arg(self.0.path())
@@ -217,6 +233,54 @@ fn install_and_uninstall() {
     assert_eq!(tree.klp(&["install", "fix_1.ko"]), again);
     assert_eq!(tree.klp(&["uninstall", "fix_1"]), uninstalling);
     assert!(!tree.exists("var/lib/kpatch"));
+}
+
+#[test]
+fn everybody_may_look_whatever_the_umask_is() {
+    let tree = Tree::new();
+    tree.module("fix.ko", "fix");
+    fs::create_dir_all(tree.path("var/lib")).unwrap();
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "umask 077 && exec \"$0\" \"$@\"", KLP]);
+    let (status, text) = tree.run(&mut shell, &["install", "fix.ko"]);
+    assert_eq!(status, 0, "{text}");
+    for (path, mode) in [
+        ("var/lib/klp".to_string(), 0o755),
+        (format!("var/lib/klp/{RELEASE}"), 0o755),
+        (format!("var/lib/klp/{RELEASE}/fix.ko"), 0o644),
+    ] {
+        let permissions = fs::metadata(tree.path(&path)).unwrap().permissions();
+        assert_eq!(permissions.mode() & 0o777, mode, "{path}");
+    }
+}
+
+#[test]
+fn what_only_root_may_see_does_not_hide_the_rest() {
+    let tree = tree_with_everything();
+    let markers = tree.path("var/lib/klp/.boot");
+    fs::set_permissions(&markers, fs::Permissions::from_mode(0o000)).unwrap();
+    let klp = |arguments: &[&str]| {
+        let (status, text) = tree.klp_without_privileges(arguments);
+        assert_eq!(status, 0, "{arguments:?}: {text}");
+        text
+    };
+    let list = klp(&["list"]);
+    assert!(list.contains(&format!("\na ({RELEASE})\n")), "{list}");
+    let list = serde_json::from_str::<serde_json::Value>(&klp(&["list", "--json"])).unwrap();
+    assert_eq!(
+        list["installed"][1]["skipped_at_boot"],
+        serde_json::Value::Null
+    );
+    tree.write("proc/uptime", "100.00 100.00\n");
+    let metrics = klp(&["metrics"]);
+    assert!(!metrics.contains("skipped_at_boot"), "{metrics}");
+    assert!(klp(&["status"]).contains("\na "));
+    let (_, findings) = tree.klp_without_privileges(&["doctor"]);
+    assert!(
+        findings.contains("skipped at boot cannot be seen"),
+        "{findings}"
+    );
+    fs::set_permissions(&markers, fs::Permissions::from_mode(0o755)).unwrap();
 }
 
 #[test]

@@ -485,6 +485,13 @@ impl Examination<'_> {
             Some(status) => status.skipped_at_boot.clone(),
             None => Guard::new(self.machine, &self.machine.kernel_release()?).suspects()?,
         };
+        let Some(skipped) = skipped else {
+            return Ok(Finding::note(
+                "boot",
+                "what is skipped at boot cannot be seen: no permission",
+                "Only root may see it.",
+            ));
+        };
         Ok(match list(skipped.into_iter()) {
             None => Finding::ok("boot", "no patch is skipped at boot"),
             Some(names) => Finding::problem(

@@ -19,6 +19,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     store::{self, module_name, Installed, Store},
+    task::permitted,
     Error, Machine, Result,
 };
 
@@ -84,12 +85,17 @@ impl Guard {
         }
     }
 
-    /// The names of the modules of installed patches under suspicion, sorted.
+    /// The names of the modules of installed patches under suspicion, sorted. [`None`] if the user may
+    /// not know: who wants to see something else is not to fail for that.
     ///
     /// # Errors
     ///
     /// That of reading the directory of the markers, or the files of patches that have one.
-    pub fn suspects(&self) -> Result<Vec<String>> {
+    pub fn suspects(&self) -> Result<Option<Vec<String>>> {
+        permitted(self.all_suspects())
+    }
+
+    fn all_suspects(&self) -> Result<Vec<String>> {
         let mut names = vec![];
         if !store::entries(&self.markers)?.is_empty() {
             for patch in self.installed()? {
@@ -107,8 +113,9 @@ impl Guard {
     /// # Errors
     ///
     /// As for [`suspects`](Self::suspects).
-    pub fn suspects_patch(&self, name: &str) -> Result<bool> {
-        Ok(self.suspects()?.contains(&module_name(name)))
+    pub fn suspects_patch(&self, name: &str) -> Result<Option<bool>> {
+        let suspects = self.suspects()?;
+        Ok(suspects.map(|names| names.contains(&module_name(name))))
     }
 
     /// Whether this patch is under suspicion, with what is in its file now.
@@ -150,7 +157,7 @@ impl Guard {
             digest(&patch.path)?
         );
         let path = self.marker_path(&patch.module_name());
-        fs::create_dir_all(&self.markers)
+        store::make_directories(&self.markers)
             .and_then(|()| {
                 store::write_durably(&self.markers, contents.as_bytes(), |file| {
                     file.persist(&path)
@@ -318,6 +325,10 @@ mod tests {
         vec![]
     }
 
+    fn suspects(guard: &Guard) -> Vec<String> {
+        guard.suspects().unwrap().unwrap()
+    }
+
     #[test]
     fn two_boots_that_die_in_a_row_leave_suspects() {
         let root = tempfile::tempdir().unwrap();
@@ -325,30 +336,30 @@ mod tests {
         let patches = ["b-fix.ko", "a_fix.ko"].map(|file| install(root, file, file));
         for id in ["first", "second"] {
             let guard = boot(root, id);
-            assert_eq!(guard.suspects().unwrap(), none(), "{id}");
+            assert_eq!(suspects(&guard), none(), "{id}");
             for patch in &patches {
                 guard.begin(patch).unwrap();
             }
             // Not in this boot.
-            assert_eq!(guard.suspects().unwrap(), none(), "{id}");
+            assert_eq!(suspects(&guard), none(), "{id}");
         }
         let guard = boot(root, "third");
-        assert_eq!(guard.suspects().unwrap(), ["a_fix", "b_fix"]);
-        assert!(guard.suspects_patch("b-fix").unwrap());
-        assert!(!guard.suspects_patch("c").unwrap());
+        assert_eq!(suspects(&guard), ["a_fix", "b_fix"]);
+        assert!(guard.suspects_patch("b-fix").unwrap().unwrap());
+        assert!(!guard.suspects_patch("c").unwrap().unwrap());
         let other = install(root, "c.ko", "c");
         guard.begin(&other).unwrap();
         assert_eq!(guard.boot_succeeded().unwrap(), ["c"]);
 
         // The suspicion stays for as many boots as it takes.
         let guard = boot(root, "fourth");
-        assert_eq!(guard.suspects().unwrap(), ["a_fix", "b_fix"]);
+        assert_eq!(suspects(&guard), ["a_fix", "b_fix"]);
         guard.acquit("b-fix").unwrap();
         guard.acquit("never-seen").unwrap();
-        assert_eq!(guard.suspects().unwrap(), ["a_fix"]);
+        assert_eq!(suspects(&guard), ["a_fix"]);
         // What a program left that was killed does not count, and does not stay.
         fs::write(root.join("var/lib/klp/.boot/7.3.4/.klp-left"), "").unwrap();
-        assert_eq!(guard.suspects().unwrap(), ["a_fix"]);
+        assert_eq!(suspects(&guard), ["a_fix"]);
         guard.acquit_file(&patches[1].path).unwrap();
         assert!(!root.join("var/lib/klp/.boot").exists());
     }
@@ -401,12 +412,12 @@ mod tests {
         assert!(guard.suspects_file(&patch).unwrap());
         install(root, "fix.ko", "good");
         assert!(!guard.suspects_file(&patch).unwrap());
-        assert_eq!(guard.suspects().unwrap(), none());
+        assert_eq!(suspects(&guard), none());
         guard.begin(&patch).unwrap();
         assert_eq!(boot(root, "fourth").deaths(&patch).unwrap(), 1);
         // What is not installed is nothing to speak of.
         fs::remove_file(&patch.path).unwrap();
-        assert_eq!(guard.suspects().unwrap(), none());
+        assert_eq!(suspects(&guard), none());
         guard.tidy().unwrap();
         assert!(!root.join("var/lib/klp/.boot").exists());
     }
@@ -430,7 +441,7 @@ mod tests {
         fs::remove_file(&marker).unwrap();
         fs::create_dir(&marker).unwrap();
         assert_eq!(guard.deaths(&patch).unwrap(), 1);
-        assert_eq!(guard.suspects().unwrap(), none());
+        assert_eq!(suspects(&guard), none());
         assert!(guard.begin(&patch).is_err());
     }
 
@@ -453,12 +464,12 @@ mod tests {
         let patch = install(root, "fix.ko", "code");
         let guard = Guard::new(&Machine::with_root(root), "7.3.4");
         // Without markers, nothing need be known.
-        assert_eq!(guard.suspects().unwrap(), none());
+        assert_eq!(suspects(&guard), none());
         let error = guard.begin(&patch).unwrap_err();
         assert!(error.to_string().contains("boot_id"), "{error}");
         let guard = boot(root, "first");
         fs::write(root.join("var/lib/klp/.boot"), "").unwrap();
         assert!(guard.begin(&patch).is_err());
-        assert_eq!(guard.suspects().unwrap(), none());
+        assert_eq!(suspects(&guard), none());
     }
 }

@@ -20,8 +20,8 @@ pub struct Status {
     /// Modules of patches that the core does not have any more.
     pub leftovers: Vec<Leftover>,
     /// Patches that are not loaded at boot, since the machine died at a boot after they were
-    /// loaded.
-    pub skipped_at_boot: Vec<String>,
+    /// loaded. [`None`] if only root may know.
+    pub skipped_at_boot: Option<Vec<String>>,
 }
 
 /// The state of a patch. [`None`] is what cannot be known.

@@ -8,7 +8,10 @@
 
 use std::{
     cmp::Ordering,
-    fs, io, iter,
+    fs,
+    io::{self, Write},
+    iter,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
 
@@ -199,7 +202,7 @@ impl Store {
     }
 
     fn write(&self, directory: &Path, path: &Path, contents: &[u8]) -> io::Result<()> {
-        fs::create_dir_all(directory)?;
+        make_directories(directory)?;
         write_durably(directory, contents, |file| file.persist_noclobber(path))
     }
 
@@ -245,21 +248,37 @@ pub(crate) fn clean_up(directory: &Path) {
     }
 }
 
-/// Makes a file with these contents in `directory`; `persist` gives it its name. What is there
+/// Makes the directories of this path that are not there. Everybody may look into them, whatever the
+/// umask is: what is installed is no secret, and klp list is for everybody.
+pub(crate) fn make_directories(directory: &Path) -> io::Result<()> {
+    let missing = directory.ancestors().take_while(|path| !path.exists());
+    for path in missing.collect::<Vec<_>>().into_iter().rev() {
+        match fs::create_dir(path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            result => {
+                result?;
+                fs::set_permissions(path, fs::Permissions::from_mode(0o755))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Makes a file with these contents in `directory`, for everybody to read; `persist` gives it its name. What is there
 /// afterwards has them, even if the machine dies. The caller has the lock.
 pub(crate) fn write_durably<T>(
     directory: &Path,
     contents: &[u8],
     persist: impl FnOnce(NamedTempFile) -> std::result::Result<T, tempfile::PersistError>,
 ) -> io::Result<()> {
-    use std::{io::Write, os::unix::fs::PermissionsExt};
-
     clean_up(directory);
     let mut file = tempfile::Builder::new()
         .prefix(TEMPORARY)
-        .permissions(fs::Permissions::from_mode(0o644))
         .tempfile_in(directory)?;
     file.write_all(contents)?;
+    // The umask does not count for this.
+    file.as_file()
+        .set_permissions(fs::Permissions::from_mode(0o644))?;
     file.as_file().sync_all()?;
     persist(file).map_err(|error| error.error)?;
     sync(directory)

@@ -43,8 +43,9 @@ struct Installed {
     name: String,
     kernel: String,
     file: PathBuf,
-    /// Whether it is skipped at boot, since the machine went down twice after loading it.
-    skipped_at_boot: bool,
+    /// Whether it is skipped at boot, since the machine went down twice after loading it. [`None`]
+    /// if only root may know.
+    skipped_at_boot: Option<bool>,
 }
 
 /// A function, and the patch whose version of it is in use.
@@ -120,7 +121,7 @@ impl Answer {
         text += "\nInstalled patch modules:\n";
         for patch in &self.installed {
             text += &format!("{} ({})", patch.name, patch.kernel);
-            if patch.skipped_at_boot {
+            if patch.skipped_at_boot == Some(true) {
                 text += " [skipped at boot: the machine went down twice after loading it]";
             }
             text += "\n";

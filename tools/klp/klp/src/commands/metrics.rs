@@ -100,7 +100,7 @@ fn per_patch(
 /// The metrics in OpenMetrics form. Without a status, the kernel has no live patching.
 fn metrics(
     status: Option<&Status>,
-    skipped_at_boot: usize,
+    skipped_at_boot: Option<usize>,
 ) -> std::result::Result<String, fmt::Error> {
     let mut registry = Registry::with_prefix("klp");
 
@@ -132,12 +132,15 @@ fn metrics(
         "Loaded modules of patches that the core does not have any more",
         status.map_or(0, |status| status.leftovers.len()),
     );
-    count(
-        &mut registry,
-        "patches_skipped_at_boot",
-        "Patches that are not loaded at boot, since the machine died with them",
-        skipped_at_boot,
-    );
+    // What is not known is left out.
+    if let Some(skipped_at_boot) = skipped_at_boot {
+        count(
+            &mut registry,
+            "patches_skipped_at_boot",
+            "Patches that are not loaded at boot, since the machine died with them",
+            skipped_at_boot,
+        );
+    }
 
     let all = || patches.iter().map(|patch| (patch.name.clone(), patch));
     per_patch(
@@ -199,12 +202,10 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result {
         status => Some(status?),
     };
     let skipped = match &status {
-        Some(status) => status.skipped_at_boot.len(),
-        None => Guard::new(&machine, &machine.kernel_release()?)
-            .suspects()?
-            .len(),
+        Some(status) => status.skipped_at_boot.clone(),
+        None => Guard::new(&machine, &machine.kernel_release()?).suspects()?,
     };
-    let text = metrics(status.as_ref(), skipped)?;
+    let text = metrics(status.as_ref(), skipped.map(|names| names.len()))?;
     match &arguments.output {
         Some(path) => {
             // The exporter need not be root.

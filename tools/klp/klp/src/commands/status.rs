@@ -234,7 +234,7 @@ fn text(
     for module in &status.leftovers {
         writeln!(text, "{}", leftover(module))?;
     }
-    for name in &status.skipped_at_boot {
+    for name in status.skipped_at_boot.iter().flatten() {
         writeln!(
             text,
             "{name} [skipped at boot]: the machine went down twice after loading it; klp load {name} tries it again"
