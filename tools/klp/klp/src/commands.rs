@@ -35,7 +35,7 @@ use std::{
     process::ExitCode,
 };
 
-use klp_live::{Machine, Patch};
+use klp_live::{Machine, ModuleName, Patch};
 
 /// How a command ends: with a status, or with an error that is printed and makes the status 1.
 pub type Result<T = ExitCode> = std::result::Result<T, Box<dyn Error>>;
@@ -54,14 +54,12 @@ pub fn print(text: &str) -> Result<()> {
 /// # Errors
 ///
 /// There is none, or it is another one.
-pub fn patch_in_transition(machine: &Machine, name: Option<&str>) -> Result<Patch> {
-    // The kernel's names of modules have no dashes.
-    let name = name.map(|name| name.replace('-', "_"));
-    match (machine.patch_in_transition()?, name) {
+pub fn patch_in_transition(machine: &Machine, name: Option<&ModuleName>) -> Result<Patch> {
+    match (machine.patch_in_transition()?, name.map(ModuleName::as_str)) {
         (Some(patch), None) => Ok(patch),
         (Some(patch), Some(name)) if patch.name() == name => Ok(patch),
         (None, None) => Err("no transition is going on".into()),
-        (_, Some(name)) => match machine.patch(&name) {
+        (_, Some(name)) => match machine.patch(name) {
             Some(_) => Err(format!("{name} is not in transition").into()),
             None => Err(format!("there is no patch {name}").into()),
         },

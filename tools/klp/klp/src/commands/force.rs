@@ -8,7 +8,7 @@ use std::{
 };
 
 use clap::Args;
-use klp_live::Patch;
+use klp_live::{ModuleName, Patch};
 use serde::Serialize;
 
 use super::{patch_in_transition, print, Result};
@@ -23,8 +23,8 @@ use crate::{context::Context, json};
 /// takes it back at no cost.
 #[derive(Args)]
 pub struct Arguments {
-    /// Only if it is the transition of this patch.
-    name: Option<String>,
+    /// Only if it is the transition of this patch, by its name or that of its file.
+    name: Option<ModuleName>,
 
     /// Do not ask.
     #[arg(long)]
@@ -66,7 +66,7 @@ fn check_unchanged(patch: &Patch, enabled: bool) -> Result<()> {
 /// Forces.
 pub fn run(arguments: &Arguments, context: &Context) -> Result {
     let machine = context.machine();
-    let patch = patch_in_transition(&machine, arguments.name.as_deref())?;
+    let patch = patch_in_transition(&machine, arguments.name.as_ref())?;
     let name = patch.name();
     if !arguments.yes {
         if !io::stdin().is_terminal() {

@@ -5,6 +5,7 @@
 use std::process::ExitCode;
 
 use clap::Args;
+use klp_live::ModuleName;
 use serde::Serialize;
 
 use super::{patch_in_transition, print, Result};
@@ -16,8 +17,8 @@ use crate::{context::Context, json};
 /// once; klp wait waits for the end.
 #[derive(Args)]
 pub struct Arguments {
-    /// Only if it is the transition of this patch.
-    name: Option<String>,
+    /// Only if it is the transition of this patch, by its name or that of its file.
+    name: Option<ModuleName>,
 }
 
 #[derive(Serialize)]
@@ -30,7 +31,7 @@ struct Answer<'a> {
 /// Reverses.
 pub fn run(arguments: &Arguments, context: &Context) -> Result {
     let machine = context.machine();
-    let patch = patch_in_transition(&machine, arguments.name.as_deref())?;
+    let patch = patch_in_transition(&machine, arguments.name.as_ref())?;
     let enabled = !patch.is_enabled()?;
     patch.set_enabled(enabled)?;
     let name = patch.name();

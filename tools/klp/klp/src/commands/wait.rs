@@ -8,7 +8,7 @@ use clap::Args;
 use klp_live::{
     kernel::Running,
     wait::{for_transition, Outcome},
-    Blocker, Escaped, Kernel, Machine, Patch,
+    Blocker, Escaped, Kernel, Machine, ModuleName, Patch,
 };
 use serde::Serialize;
 
@@ -21,8 +21,9 @@ use crate::{context::Context, json, session::Seconds};
 /// holds the transition up is printed then.
 #[derive(Args)]
 pub struct Arguments {
-    /// The patch. It need not exist: one that is disabled goes when its transition ends.
-    name: Option<String>,
+    /// The patch, by its name or that of its file. It need not exist: one that is disabled goes when its
+    /// transition ends.
+    name: Option<ModuleName>,
 
     /// Wait no longer than this; without it, for as long as it takes.
     #[arg(long, value_name = "SECONDS")]
@@ -40,10 +41,10 @@ struct Answer<'a> {
 }
 
 /// The next transition to wait for.
-fn next(machine: &Machine, name: Option<&str>) -> Result<Option<Patch>> {
+fn next(machine: &Machine, name: Option<&ModuleName>) -> Result<Option<Patch>> {
     Ok(match name {
         None => machine.patch_in_transition()?,
-        Some(name) => match machine.patch(&name.replace('-', "_")) {
+        Some(name) => match machine.patch(name.as_str()) {
             Some(patch) => patch.in_transition()?.then_some(patch),
             None => None,
         },
@@ -57,7 +58,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result {
     let end = arguments
         .timeout
         .map(|Seconds(timeout)| kernel.now() + timeout);
-    while let Some(patch) = next(&machine, arguments.name.as_deref())? {
+    while let Some(patch) = next(&machine, arguments.name.as_ref())? {
         let left = end.map_or(Duration::MAX, |end| end.saturating_sub(kernel.now()));
         match for_transition(&kernel, &patch, left, || ())? {
             // Another one may have begun.

@@ -17,7 +17,7 @@ fn reverse_writes_the_opposite() {
     );
     assert_eq!(patch_file(&tree, "sleeper_fix/enabled").trim(), "0");
     assert_eq!(
-        output(&tree, &["reverse", "sleeper-fix"]),
+        output(&tree, &["reverse", "sleeper-fix.ko"]),
         "enabling patch module: sleeper_fix\n"
     );
     assert_eq!(patch_file(&tree, "sleeper_fix/enabled").trim(), "1");
@@ -49,7 +49,7 @@ fn force_wants_to_be_sure() {
     );
     assert_eq!(patch_file(&tree, "sleeper_fix/force"), "");
     assert_eq!(
-        output(&tree, &["force", "--yes"]),
+        output(&tree, &["force", "--yes", "sleeper-fix.ko"]),
         "forced the transition of patch module: sleeper_fix\n"
     );
     assert_eq!(patch_file(&tree, "sleeper_fix/force"), "1");
@@ -70,6 +70,7 @@ fn wait_says_who_is_left() {
     for arguments in [
         &["wait", "--timeout", "0.05"][..],
         &["wait", "sleeper-fix", "--timeout", "0"],
+        &["wait", "./sleeper-fix.ko", "--timeout", "0"],
     ] {
         expect_failure(&stalled(), arguments, message);
     }
@@ -80,6 +81,14 @@ fn wait_says_who_is_left() {
         &["wait", "--timeout", "0"],
         "klp: sleeper_fix is still in transition: task 9 cat: not tried yet\n",
     );
+}
+
+#[test]
+fn wrong_names_are_wrong_usage() {
+    for command in ["wait", "reverse", "force"] {
+        let run = klp(&Tree::new(), &[command, "fix.o"]);
+        assert_eq!(run.status, Some(2), "{command}");
+    }
 }
 
 #[test]
