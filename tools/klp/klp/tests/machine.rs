@@ -377,8 +377,10 @@ fn info_of_a_file_and_of_what_is_installed() {
         "{text}"
     );
 
-    let missing = "klp: can't find other\n".into();
-    assert_eq!(tree.klp(&["info", "other"]), (1, missing));
+    for name in ["other", "/no/where/fix-2.ko"] {
+        let missing = format!("klp: can't find {name}\n");
+        assert_eq!(tree.klp(&["info", name]), (1, missing));
+    }
 }
 
 #[test]

@@ -113,11 +113,15 @@ pub(super) fn by_name(session: &Session, name: &str, patches: &mut Vec<Patch>) -
 }
 
 /// The file that is meant by a name: one of this name if the name has the ending, else one that is
-/// installed.
+/// installed, unless it is a path.
 pub fn find(machine: &Machine, name: &str) -> klp_live::Result<Option<PathBuf>> {
     let path = Path::new(name);
     if name.contains(".ko") && path.is_file() {
         return Ok(Some(path.into()));
+    }
+    // Somebody means this very file: what is installed by its name may be an older build.
+    if name.contains('/') {
+        return Ok(None);
     }
     let installed = Store::new(machine).find(&machine.kernel_release()?, name)?;
     Ok(installed.map(|patch| patch.path))

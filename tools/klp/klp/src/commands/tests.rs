@@ -84,10 +84,9 @@ fn load_by_the_name_of_what_is_installed() {
         );
     }
     expect!(load(&fake, "other"), "failed: can't find other");
-    expect!(
-        load(&fake, "/no/where.ko"),
-        "failed: can't find /no/where.ko"
-    );
+    for path in ["/no/where.ko", "/no/where/fix-1.ko", "./fix_1"] {
+        assert_eq!(load(&fake, path), format!("failed: can't find {path}\n"));
+    }
 }
 
 #[test]
