@@ -244,7 +244,8 @@ says() { grep -q "$1" /tmp/output; }
 interrupt() {
 	local signal=$1 pid
 	shift
-	"$klp" "$@" --wait 600 >/tmp/output 2>&1 &
+	# A shell has what is in the background ignore SIGINT.
+	env --default-signal=INT "$klp" "$@" --wait 600 >/tmp/output 2>&1 &
 	pid=$!
 	wait_until 10 "klp $1 waiting" says 'for patch transition'
 	kill "-$signal" $pid
@@ -318,7 +319,7 @@ two_at_once() {
 	# Now one that waits.
 	"$klp" load livepatch-cmdline.ko >/tmp/output 2>&1 &
 	wait_until 10 "waiting for the lock" says 'klp: waiting for'
-	kill -INT $pid
+	kill $pid
 	wait $pid || true
 	wait_until 10 "waiting for the transition" says 'klp: retrying'
 	said "the transition of patch livepatch_sleeper_fix is going on"

@@ -5,7 +5,7 @@
 
 use std::{
     ffi::CString,
-    fs::File,
+    fs::{self, File},
     io::{self, Read},
     os::{
         fd::{AsFd, BorrowedFd},
@@ -83,10 +83,11 @@ pub trait Kernel {
 /// The kernel that this program runs on.
 ///
 /// From when it is made on, `SIGHUP`, `SIGINT` and `SIGTERM` no longer end the program: they make
-/// [`pause`](Kernel::pause) return.
+/// [`pause`](Kernel::pause) return. One that the program was started to ignore, as by `nohup`, goes on
+/// to be ignored.
 pub struct Running {
     start: Instant,
-    signals: [(Signal, UnixStream); 3],
+    signals: Vec<(Signal, UnixStream)>,
 }
 
 impl Running {
@@ -96,15 +97,32 @@ impl Running {
     ///
     /// The process has no file descriptors left.
     pub fn new() -> io::Result<Self> {
+        // Without /proc, it is not known, and they are taken for the usual case.
+        let ignored = ignored(&fs::read_to_string("/proc/self/status").unwrap_or_default());
+        let mut signals = vec![];
+        for (signal, number) in [
+            (Signal::Interrupt, SIGINT),
+            (Signal::Terminate, SIGTERM),
+            (Signal::Hangup, SIGHUP),
+        ] {
+            if ignored & (1 << (number - 1)) == 0 {
+                signals.push((signal, arrivals_of(number)?));
+            }
+        }
         Ok(Self {
             start: Instant::now(),
-            signals: [
-                (Signal::Interrupt, arrivals_of(SIGINT)?),
-                (Signal::Terminate, arrivals_of(SIGTERM)?),
-                (Signal::Hangup, arrivals_of(SIGHUP)?),
-            ],
+            signals,
         })
     }
+}
+
+/// The signals that a process ignores, by its `status` in procfs: 1 is the lowest bit.
+fn ignored(status: &str) -> u64 {
+    let mask = status
+        .lines()
+        .find_map(|line| line.strip_prefix("SigIgn:"))
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.unwrap_or(0)
 }
 
 /// A stream that has a byte for each time that the signal arrived.
@@ -153,5 +171,18 @@ impl Kernel for Running {
             .iter()
             .find(|(_, stream)| arrived(stream))
             .map(|(signal, _)| *signal)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ignored;
+
+    #[test]
+    fn signals_that_are_ignored() {
+        let status = "SigBlk:\t00000000000000ff\nSigIgn:\t0000000000001001\nSigCgt:\t0\n";
+        assert_eq!(ignored(status), 0x1001);
+        assert_eq!(ignored("SigIgn:\tx\n"), 0);
+        assert_eq!(ignored(""), 0);
     }
 }

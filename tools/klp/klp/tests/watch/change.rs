@@ -64,6 +64,19 @@ fn wait_does_not_wait_for_nothing() {
 }
 
 #[test]
+fn a_signal_that_was_ignored_stays_so() {
+    let tree = stalled();
+    let script = "trap '' HUP INT; (sleep 0.3; kill -HUP $$; kill -INT $$) & exec \"$@\"";
+    let status = std::process::Command::new("sh")
+        .args(["-c", script, "sh", env!("CARGO_BIN_EXE_klp"), "--root"])
+        .arg(tree.path())
+        .args(["wait", "--timeout", "1"])
+        .status()
+        .unwrap();
+    assert_eq!(status.code(), Some(1));
+}
+
+#[test]
 fn wait_says_who_is_left() {
     let message = "klp: sleeper_fix is still in transition: task 12 kworker/0:1: unknown reason, \
                    and 2 more (klp status -v)\n";
