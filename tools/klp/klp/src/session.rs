@@ -270,7 +270,8 @@ impl<'a> Session<'a> {
     pub fn signal(&self, patch: &Patch) -> Step {
         if patch.is_of_old_kernel() {
             self.say("signaling stalled process(es):");
-            return Ok(std::fs::write(patch.file("signal"), "1")?);
+            return std::fs::write(patch.file("signal"), "1")
+                .map_err(|error| Stop::Failed(explain::setting(&self.machine, &error)));
         }
         self.warn("Livepatch process signaling is performed automatically on your system.");
         self.warn("Skipping manual process signaling.");

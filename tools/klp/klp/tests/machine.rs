@@ -2,8 +2,13 @@
 
 //! The program `klp` on a machine that is a tree of files.
 
-use std::{fs, os::unix::fs::PermissionsExt, process::Command};
+use std::{
+    fs::{self, File},
+    os::unix::fs::PermissionsExt,
+    process::Command,
+};
 
+use rustix::fs::{flock, FlockOperation};
 use sha2::{Digest, Sha256};
 
 #[path = "../src/elf.rs"]
@@ -392,6 +397,9 @@ fn signal_where_the_kernel_does_it() {
                     klp: Skipping manual process signaling.\n";
     assert_eq!(tree.klp(&["signal"]), (0, warnings.into()));
     tree.patch("fix", &[("signal", "")]);
+    // Whoever waits for the tasks has the lock.
+    let lock = File::create(tree.path("run/klp.lock")).unwrap();
+    flock(&lock, FlockOperation::LockExclusive).unwrap();
     let signaling = "signaling stalled process(es):\n".into();
     assert_eq!(tree.klp(&["signal"]), (0, signaling));
     let signal = fs::read(tree.path("sys/kernel/livepatch/fix/signal")).unwrap();

@@ -28,7 +28,8 @@ struct Answer {
 /// Signals.
 pub fn run(_: &Arguments, context: &Context) -> Result {
     let mut name = None;
-    let result = session::run(context, "klp signal", &Waits::DEFAULT, |session| {
+    // Who has the lock may be waiting for these very tasks.
+    let result = session::run_unlocked(context, &Waits::DEFAULT, |session| {
         let Some(patch) = session.machine.patch_in_transition()? else {
             return Ok(());
         };
