@@ -473,6 +473,14 @@ fn a_module_that_the_kernel_keeps_is_no_error() {
 }
 
 #[test]
+fn a_module_that_somebody_else_has_unloaded_is_gone() {
+    let fake = Fake::new();
+    fake.write("/sys/module/fix/taint", "OEK\n");
+    fake.failures.replace([Errno::NOENT].into());
+    expect!(unload(&fake, "fix"), "unloading patch module: fix" "done");
+}
+
+#[test]
 fn unload_all_patches() {
     let fake = Fake::new();
     fake.patch("b", true, false);

@@ -2,6 +2,8 @@
 
 //! `klp unload`: disables patches and unloads their modules.
 
+use std::io;
+
 use clap::Args;
 use klp_live::ModuleName;
 use serde::Serialize;
@@ -150,7 +152,7 @@ fn disable(session: &Session, name: &str) -> Step {
 }
 
 /// Unloads the module of a patch that is disabled. As with kpatch, it may stay, such as after its
-/// transition was forced: its functions are not in use.
+/// transition was forced: its functions are not in use. Somebody else may be first.
 pub fn remove(session: &Session, name: &str, quietly: bool) -> Step {
     if !session.wait_for_users(name)? {
         return Err(Stop::Failed(format!(
@@ -160,11 +162,12 @@ pub fn remove(session: &Session, name: &str, quietly: bool) -> Step {
     if !quietly {
         session.say(format_args!("unloading patch module: {name}"));
     }
-    if let Err(error) = session.kernel.unload_module(name) {
-        session.warn(format_args!(
+    match session.kernel.unload_module(name) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => session.warn(format_args!(
             "module {name} stays loaded: {}",
             explain::unloading(&error)
-        ));
+        )),
+        _ => {}
     }
     Ok(())
 }
