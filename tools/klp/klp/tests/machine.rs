@@ -4,8 +4,11 @@
 
 use std::{
     fs::{self, File},
-    os::unix::fs::PermissionsExt,
-    process::Command,
+    os::{
+        fd::OwnedFd,
+        unix::{fs::PermissionsExt, net::UnixStream},
+    },
+    process::{Command, Stdio},
 };
 
 use rustix::fs::{flock, FlockOperation};
@@ -454,4 +457,18 @@ fn used_wrongly() {
 fn versions() {
     let version = format!("{}\n", env!("CARGO_PKG_VERSION"));
     assert_eq!(Tree::new().klp(&["version"]), (0, version));
+    // Nobody reads it.
+    for arguments in [&["version"][..], &["version", "--json"]] {
+        let (reader, writer) = UnixStream::pair().unwrap();
+        drop(reader);
+        let output = Command::new(KLP)
+            .args(arguments)
+            .stdout(OwnedFd::from(writer))
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
+            .wait_with_output()
+            .unwrap();
+        assert_eq!((output.status.code(), output.stderr), (Some(1), vec![]));
+    }
 }

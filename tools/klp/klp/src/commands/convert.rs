@@ -20,7 +20,7 @@ use klp_module::Module;
 use object::ReadCache;
 use serde_json::json;
 
-use super::Result;
+use super::{print, Result};
 use crate::{
     booted::Booted,
     context::Context,
@@ -188,7 +188,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result {
             "relocations": relocations,
             "symbols": symbols.collect::<Vec<_>>(),
         });
-        println!("{answer}");
+        print(&format!("{answer}\n"))?;
         return Ok(ExitCode::SUCCESS);
     }
     if symbols.is_empty() {

@@ -13,7 +13,7 @@ use std::{
 use clap::Args;
 use serde_json::json;
 
-use super::Result;
+use super::{print, Result};
 use crate::context::Context;
 
 /// The longest name of a module (`MODULE_NAME_LEN` without the final NUL).
@@ -86,9 +86,9 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result {
             "directory": name,
             "files": paths,
         });
-        println!("{answer}");
+        print(&format!("{answer}\n"))?;
     } else {
-        println!("{}", paths.join("\n"));
+        print(&format!("{}\n", paths.join("\n")))?;
         eprintln!("klp: {name}/README.md says how to go on");
     }
     Ok(ExitCode::SUCCESS)

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::Args;
 use serde::Serialize;
 
-use super::Result;
+use super::{print, Result};
 use crate::{context::Context, json};
 
 /// Print the version of this program.
@@ -25,7 +25,7 @@ pub fn run(_: &Arguments, context: &Context) -> Result {
     if context.json {
         json::print("version", &Answer { version })?;
     } else {
-        println!("{version}");
+        print(&format!("{version}\n"))?;
     }
     Ok(ExitCode::SUCCESS)
 }
