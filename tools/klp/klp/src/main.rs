@@ -28,7 +28,8 @@ use context::Context;
 
 /// Live patches of the Linux kernel: convert, load, watch and install them.
 ///
-/// The exit status is 0, 1 if the command failed, or 2 if it was used wrongly.
+/// The exit status is 0, 1 if the command failed, 2 if it was used wrongly, or 129, 130 or 143 if
+/// SIGHUP, SIGINT or SIGTERM ended its wait.
 #[derive(Parser)]
 #[command(name = "klp", version, arg_required_else_help = true)]
 struct Arguments {
