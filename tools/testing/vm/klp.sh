@@ -128,12 +128,15 @@ installed() {
 	tool load livepatch_cmdline
 	tool uninstall klp_test_a.ko
 	tool list
-	tool install -k "$foreign" foreign.ko
-	tool install --kernel-version="$foreign" foreign.ko
+	# Under the name of its module.
+	mkdir -p foreign
+	cp foreign.ko foreign/livepatch-cmdline.ko
+	tool install -k "$foreign" foreign/livepatch-cmdline.ko
+	tool install --kernel-version="$foreign" foreign/livepatch-cmdline.ko
 	tool list
 	tool load --all
-	tool uninstall foreign
-	tool uninstall -k "$foreign" foreign
+	tool uninstall livepatch-cmdline
+	tool uninstall -k "$foreign" livepatch-cmdline
 	tool list
 }
 test_install_as_kpatch() { compare installed C; }

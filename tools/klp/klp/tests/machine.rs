@@ -317,6 +317,8 @@ fn what_cannot_be_installed() {
     tree.put("driver.ko", &elf("driver", RELEASE, ""));
     tree.module("core.ko", "livepatch");
     tree.module("fix.o", "fix");
+    tree.module("fix-2.ko", "fix_1");
+    tree.module(".fix.ko", "fix");
     fs::create_dir(tree.path("directory.ko")).unwrap();
     for (arguments, message) in [
         (&["install", "no.ko"][..], "klp: no.ko doesn't exist\n"),
@@ -326,6 +328,14 @@ fn what_cannot_be_installed() {
             "klp: driver.ko is no live patch\n",
         ),
         (&["install", "core.ko"], "klp: core.ko is no live patch\n"),
+        (
+            &["install", "fix-2.ko"],
+            "klp: fix-2.ko doesn't have the name of its module, which is fix_1\n",
+        ),
+        (
+            &["install", ".fix.ko"],
+            "klp: .fix.ko doesn't have the name of its module, which is fix\n",
+        ),
         (
             &["install", "garbage.ko"],
             "klp: garbage.ko is not a kernel module: ",

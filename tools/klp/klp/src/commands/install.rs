@@ -5,7 +5,11 @@
 use std::{fs, path::PathBuf, process::Command};
 
 use clap::Args;
-use klp_live::{guard::Guard, store::Store, KernelRelease};
+use klp_live::{
+    guard::Guard,
+    store::{module_name, Store},
+    KernelRelease,
+};
 use klp_module::Module;
 use serde::Serialize;
 
@@ -79,6 +83,13 @@ fn install(session: &Session, arguments: &Arguments) -> Step<PathBuf> {
     if version != release {
         return Err(Stop::Failed(format!(
             "invalid module version {version} for kernel {release}"
+        )));
+    }
+    // What is installed is known by the names of files, and hidden ones are not looked at.
+    if module_name(file) != module.name() {
+        return Err(failed(&format!(
+            "doesn't have the name of its module, which is {}",
+            module.name()
         )));
     }
     let store = Store::new(machine);
