@@ -368,7 +368,7 @@ impl<'a> Facts<'a> {
         let mut live = Live {
             holders: self.holders()?,
             tasks: match self.depth {
-                Depth::Everything => Some(self.tasks()?),
+                Depth::Everything => self.tasks()?,
                 _ => None,
             },
             ..Live::default()
@@ -434,10 +434,14 @@ impl<'a> Facts<'a> {
         Ok(Some(holders))
     }
 
-    /// Which tasks have which functions on their stacks.
-    fn tasks(&self) -> Result<Vec<Sitting>> {
+    /// Which tasks have which functions on their stacks, if it can be seen.
+    fn tasks(&self) -> Result<Option<Vec<Sitting>>> {
+        let tids = match self.machine.tids() {
+            Err(error) if error.is_permission_denied() => return Ok(None),
+            tids => tids?,
+        };
         let mut sitting = vec![];
-        for tid in self.machine.tids()? {
+        for tid in tids {
             let Some(task) = self.machine.task(tid)? else {
                 continue;
             };
@@ -449,7 +453,7 @@ impl<'a> Facts<'a> {
                 });
             }
         }
-        Ok(sitting)
+        Ok(Some(sitting))
     }
 
     fn installed(&self, patch: &PatchStatus) -> Installed {

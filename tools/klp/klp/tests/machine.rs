@@ -292,6 +292,26 @@ fn what_only_root_may_see_does_not_hide_the_rest() {
 }
 
 #[test]
+fn the_tasks_of_others_may_be_hidden() {
+    let tree = tree_with_everything();
+    tree.write("proc/uptime", "100.00 100.00\n");
+    tree.module("fix.ko", "fix");
+    let task = tree.path("proc/12/task");
+    fs::set_permissions(&task, fs::Permissions::from_mode(0o000)).unwrap();
+    for command in ["list", "status"] {
+        let (status, text) = tree.klp_without_privileges(&[command]);
+        assert_eq!(status, 0, "{text}");
+        assert!(text.contains("b [enabling...]"), "{text}");
+    }
+    let (_, findings) = tree.klp_without_privileges(&["doctor"]);
+    assert!(findings.contains("tasks cannot be seen"), "{findings}");
+    let (_, findings) = tree.klp_without_privileges(&["check", "fix.ko"]);
+    assert!(findings.contains("does not fit"), "{findings}");
+    assert!(!findings.contains("proc/12"), "{findings}");
+    fs::set_permissions(&task, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+#[test]
 fn install_for_another_kernel() {
     let tree = Tree::new();
     tree.put("fix.ko", &elf("fix", "6.1.0", "livepatch=Y\0"));

@@ -445,8 +445,15 @@ impl Examination<'_> {
     }
 
     fn tasks(&self) -> Result<Finding> {
+        let Some(tids) = permitted(self.machine.tids())? else {
+            return Ok(Finding::note(
+                "tasks",
+                "tasks cannot be seen: no permission",
+                "Only root may see those of others on this machine (hidepid).",
+            ));
+        };
         let mut stalled = vec![];
-        for tid in self.machine.tids()? {
+        for tid in tids {
             if let Some(task) = self.machine.task(tid)?.filter(|task| task.state == 'D') {
                 let place = task.stack.as_ref().and_then(|stack| stack.first());
                 let place = place

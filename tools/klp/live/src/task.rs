@@ -101,6 +101,11 @@ impl Machine {
     }
 
     /// The thread IDs of all tasks. Tasks come and go meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// That of reading directories: `EPERM` if procfs hides (`hidepid`) what others' tasks do. Those
+    /// that can be seen are no answer, since who counts them would count too few.
     pub fn tids(&self) -> Result<Vec<u32>> {
         let numbers = |path| -> Result<Vec<u32>> {
             let path = self.path(path);
