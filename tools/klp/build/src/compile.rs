@@ -165,7 +165,16 @@ pub(crate) fn kbuild(
         !kernel.build.join(path).is_file() || !kernel.build.join(command_file(path)).is_file()
     };
     if objects.iter().any(missing) {
-        build(tools, kernel, "compiling the original source", objects)?;
+        let step = "compiling the original source";
+        let (mut alone, mut together) = (Vec::new(), Vec::new());
+        for object in objects {
+            match configured.is_in_two_directories(object)? {
+                true => alone.push(object.clone()),
+                false => together.push(object.clone()),
+            }
+        }
+        build(tools, kernel, step, &together, jobs())?;
+        build(tools, kernel, step, &alone, 1)?;
     }
     let objects = objects.iter();
     objects
@@ -173,11 +182,14 @@ pub(crate) fn kbuild(
         .collect()
 }
 
-/// Lets the kernel's build system make files in its build directory.
-fn build(tools: &Tools, kernel: &Kernel, what: &str, files: &[String]) -> Result<()> {
+/// Lets the kernel's build system make files in its build directory, so many at once.
+fn build(tools: &Tools, kernel: &Kernel, what: &str, files: &[String], jobs: usize) -> Result<()> {
+    if files.is_empty() {
+        return Ok(());
+    }
     let mut command = tools.script("kmake");
     command
-        .args(["-s", "-j", &jobs().to_string()])
+        .args(["-s", "-j", &jobs.to_string()])
         .arg("-C")
         .arg(&kernel.source)
         .arg(format!("O={}", kernel.build.display()))
@@ -198,6 +210,7 @@ pub(crate) fn of_module(tools: &Tools, kernel: &Kernel, module: &str) -> Result<
             kernel,
             &format!("compiling the module {module}"),
             &files,
+            jobs(),
         )?;
     }
     let text = fs::read_to_string(&list).map_err(in_file(&list))?;

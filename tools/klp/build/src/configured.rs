@@ -18,6 +18,9 @@ use crate::{
     tools::Tools,
 };
 
+/// The directory of the architecture.
+const ARCHITECTURE: &str = "arch/x86";
+
 /// What a directory's makefile adds to the kernel: objects, and directories below it.
 #[derive(Clone, Debug, Default)]
 struct Lists {
@@ -35,6 +38,8 @@ pub(crate) struct Configured<'a> {
     known: BTreeMap<String, Lists>,
     /// The directories whose makefiles name objects in other ones, when that was looked for.
     outward: Option<BTreeSet<String>>,
+    /// The directories that the architecture's makefile names.
+    of_architecture: Option<BTreeSet<String>>,
 }
 
 impl<'a> Configured<'a> {
@@ -46,28 +51,29 @@ impl<'a> Configured<'a> {
             work,
             known: BTreeMap::new(),
             outward: None,
+            of_architecture: None,
         }
     }
 
-    /// The object that is compiled from a source file, by the path that the build system has for
+    /// The object that is made of a file of C or assembly, by the path that the build system has for
     /// it, if it is in the kernel or in a module.
     pub(crate) fn object(&mut self, source: &str) -> Result<Option<String>> {
-        let Some(stem) = source.strip_suffix(".c") else {
+        let stem = [".c", ".S"].iter().find_map(|end| source.strip_suffix(end));
+        let Some(stem) = stem else {
             return Ok(None);
         };
         let object = format!("{stem}.o");
         // A makefile can also name objects in directories that have none.
         for directory in ancestors(&object) {
-            let lists = self.lists(directory)?;
-            if lists.objects.contains(&object) {
-                return Ok(self.has_directory(directory)?.then(|| object.clone()));
+            if self.lists(directory)?.objects.contains(&object) {
+                return Ok(Some(object.clone()));
             }
         }
         for directory in self.outward()? {
             let objects = self.lists(&directory)?.objects.into_iter();
             let mut objects = objects.filter(|path| path.contains("/../"));
             if let Some(path) = objects.find(|path| compile::plain(path) == object) {
-                return Ok(self.has_directory(&directory)?.then_some(path));
+                return Ok(Some(path));
             }
         }
         Ok(None)
@@ -106,7 +112,10 @@ impl<'a> Configured<'a> {
 
     /// Whether the build system comes to a directory.
     fn has_directory(&mut self, directory: &str) -> Result<bool> {
-        if !directory.contains('/') || directory == "arch/x86" {
+        if !directory.contains('/')
+            || directory == ARCHITECTURE
+            || self.of_architecture()?.contains(directory)
+        {
             return Ok(true);
         }
         for above in ancestors(directory) {
@@ -118,11 +127,35 @@ impl<'a> Configured<'a> {
         Ok(false)
     }
 
+    /// Whether the build system makes an object in two directories, one below the other, when it is
+    /// asked for it: at the same time, unless it does one thing after the other.
+    pub(crate) fn is_in_two_directories(&mut self, object: &str) -> Result<bool> {
+        let directories = self.of_architecture()?;
+        Ok(ancestors(object)
+            .any(|directory| directory != ARCHITECTURE && directories.contains(directory)))
+    }
+
+    /// The directories that the makefile of the architecture adds to those at the top. Some only if
+    /// they are configured; if one is not, no object of it is found in the kernel.
+    fn of_architecture(&mut self) -> Result<&BTreeSet<String>> {
+        if self.of_architecture.is_none() {
+            let path = self.kernel.source.join(ARCHITECTURE).join("Makefile");
+            let text = fs::read_to_string(&path).map_err(in_file(&path))?;
+            self.of_architecture = Some(added_directories(&text));
+        }
+        Ok(self.of_architecture.get_or_insert_default())
+    }
+
+    /// What a directory's makefile says; nothing if the build system does not come to it. Some are
+    /// only included by others, and mean nothing by themselves.
     fn lists(&mut self, directory: &str) -> Result<Lists> {
         if let Some(lists) = self.known.get(directory) {
             return Ok(lists.clone());
         }
-        let lists = self.ask(directory)?;
+        let lists = match self.has_directory(directory)? {
+            true => self.ask(directory)?,
+            false => Lists::default(),
+        };
         self.known.insert(directory.into(), lists.clone());
         Ok(lists)
     }
@@ -153,6 +186,7 @@ impl<'a> Configured<'a> {
                 "objtree=.",
                 "SRCARCH=x86",
                 "ARCH=x86",
+                "BITS=64",
                 "need-builtin=1",
                 "need-modorder=1",
             ])
@@ -163,6 +197,21 @@ impl<'a> Configured<'a> {
             .run("asking for the objects of a directory", &mut command)?;
         Ok(parse(&String::from_utf8_lossy(&output.stdout)))
     }
+}
+
+/// The directories that an architecture's makefile adds to the kernel.
+fn added_directories(makefile: &str) -> BTreeSet<String> {
+    let lists = makefile.lines().filter(|line| {
+        ["core-", "drivers-", "libs-"]
+            .iter()
+            .any(|list| line.starts_with(list))
+    });
+    let words = lists.flat_map(str::split_ascii_whitespace);
+    words
+        .filter(|word| word.starts_with(ARCHITECTURE))
+        .filter_map(|word| word.strip_suffix('/'))
+        .map(Into::into)
+        .collect()
 }
 
 fn parse(text: &str) -> Lists {
@@ -283,6 +332,14 @@ mod tests {
         let makefiles = makefiles.map(|(path, text)| (path.to_owned(), text.to_owned()));
         let directories = looking_out(&BTreeMap::from(makefiles));
         assert_eq!(Vec::from_iter(directories), ["a", "c"]);
+    }
+
+    #[test]
+    fn directories_of_an_architecture() {
+        let makefile = "libs-y  += arch/x86/lib/\ncore-y += arch/x86/\n\
+                        drivers-$(CONFIG_PCI)            += arch/x86/pci/\nhead-y := arch/x86/x/\n";
+        let directories = Vec::from_iter(added_directories(makefile));
+        assert_eq!(directories, ["arch/x86", "arch/x86/lib", "arch/x86/pci"]);
     }
 
     #[test]

@@ -16,6 +16,8 @@ pub(crate) const UNDEFINED: usize = 0;
 pub(crate) struct Section<'a> {
     pub(crate) name: &'a str,
     pub(crate) flags: u64,
+    /// The size of each entry, of strings that of a character; 0 if it has no entries.
+    pub(crate) entry_size: u64,
     /// Without contents, it is empty.
     pub(crate) data: &'a [u8],
     pub(crate) relocations: Vec<Relocation>,
@@ -33,6 +35,11 @@ impl Section<'_> {
     /// Whether the linker merges equal entries, so that offsets in it mean nothing.
     pub(crate) fn is_merged(&self) -> bool {
         self.flags & u64::from(elf::SHF_MERGE) != 0
+    }
+
+    /// Whether it has strings whose characters are more than a byte.
+    pub(crate) fn is_wide(&self) -> bool {
+        self.flags & u64::from(elf::SHF_STRINGS) != 0 && self.entry_size > 1
     }
 }
 
@@ -105,6 +112,7 @@ impl<'a> File<'a> {
             sections.push(Section {
                 name: text(table.section_name(LE, section)?),
                 flags: section.sh_flags(LE),
+                entry_size: section.sh_entsize(LE),
                 data: match section.sh_type(LE) {
                     elf::SHT_NOBITS => &[],
                     _ => section.data(LE, data)?,

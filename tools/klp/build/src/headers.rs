@@ -42,6 +42,7 @@ impl Includes {
             Err(_) => {
                 let mut text = String::new();
                 collect(source, source, &mut text)?;
+                collect_elsewhere(source, &mut text)?;
                 // Whole, or not at all: what is missing here is not compiled.
                 let new = tree.path("includes.new");
                 fs::write(&new, &text).map_err(in_file(&new))?;
@@ -64,10 +65,10 @@ impl Includes {
         includes
     }
 
-    /// The C files that include a file, directly or through others, in a source that has the files
-    /// that `exists` tells.
-    pub(crate) fn users(&self, file: &str, exists: &dyn Fn(&str) -> bool) -> BTreeSet<String> {
-        let mut users = BTreeSet::new();
+    /// The files of C and assembly that include a file, directly or through others, in a source that
+    /// has the files that `exists` tells.
+    pub(crate) fn users(&self, file: &str, exists: &dyn Fn(&str) -> bool) -> Users {
+        let mut users = Users::default();
         let mut seen = BTreeSet::from([file.to_owned()]);
         let mut next = vec![file.to_owned()];
         while let Some(file) = next.pop() {
@@ -76,14 +77,23 @@ impl Includes {
                 if !means(user, included, &file, exists) || !seen.insert(user.clone()) {
                     continue;
                 }
-                if user.ends_with(".c") {
-                    users.insert(user.clone());
+                if user.ends_with(".S") {
+                    users.assembly.insert(user.clone());
+                } else if user.ends_with(".c") && !is_elsewhere(user) {
+                    users.c.insert(user.clone());
                 }
                 next.push(user.clone());
             }
         }
         users
     }
+}
+
+/// The files that include another one.
+#[derive(Debug, Default)]
+pub(crate) struct Users {
+    pub(crate) c: BTreeSet<String>,
+    pub(crate) assembly: BTreeSet<String>,
 }
 
 /// Whether `#include` of `included` in `user` can mean `file`.
@@ -95,10 +105,8 @@ fn means(user: &str, included: &str, file: &str, exists: &dyn Fn(&str) -> bool) 
         return true;
     }
     // The build system generates headers that only include the generic one of that name.
-    if let (Some(name), Some(generic)) = (
-        included.strip_prefix("asm/"),
-        file.strip_prefix("include/asm-generic/"),
-    ) {
+    let asm = included.strip_prefix("uapi/").unwrap_or(included);
+    if let (Some(name), Some(generic)) = (asm.strip_prefix("asm/"), generic_name(file)) {
         return name == generic;
     }
     if !file.starts_with("include/") && exists(&own) {
@@ -113,10 +121,17 @@ fn means(user: &str, included: &str, file: &str, exists: &dyn Fn(&str) -> bool) 
     }
     // Headers of the kernel as a whole are included by their whole path below include.
     if let Some(path) = file.strip_prefix("include/") {
-        let path = path.strip_prefix("uapi/").unwrap_or(path);
-        return path == plain || user.starts_with("include/");
+        let short = path.strip_prefix("uapi/").unwrap_or(path);
+        return path == plain || short == plain || user.starts_with("include/");
     }
     true
+}
+
+/// The name of a header that architectures without one of their own have.
+fn generic_name(file: &str) -> Option<&str> {
+    let path = file.strip_prefix("include/")?;
+    let path = path.strip_prefix("uapi/").unwrap_or(path);
+    path.strip_prefix("asm-generic/")
 }
 
 /// The path of what `#include` of `included` in `user` means, if it is beside it.
@@ -138,17 +153,44 @@ fn collect(source: &Path, directory: &Path, text: &mut String) -> Result<()> {
         }
         if path.is_dir() {
             collect(source, &path, text)?;
-        } else if name.ends_with(".c") || name.ends_with(".h") {
-            let contents = fs::read(&path).map_err(in_file(&path))?;
-            for line in contents.split(|byte| *byte == b'\n') {
-                if let Some(included) = included(line) {
-                    // Writing to a string does not fail.
-                    let _ = writeln!(text, "{name}\t{included}");
-                }
-            }
+        } else if [".c", ".h", ".S"].iter().any(|end| name.ends_with(end)) {
+            collect_lines(&path, name, text)?;
         }
     }
     Ok(())
+}
+
+/// The lines of a file, by its path in the source.
+fn collect_lines(path: &Path, name: &str, text: &mut String) -> Result<()> {
+    let contents = fs::read(path).map_err(in_file(path))?;
+    for line in contents.split(|byte| *byte == b'\n') {
+        if let Some(included) = included(line) {
+            // Writing to a string does not fail.
+            let _ = writeln!(text, "{name}\t{included}");
+        }
+    }
+    Ok(())
+}
+
+/// The lines of files that the kernel shares with its tools, and includes from there.
+fn collect_elsewhere(source: &Path, text: &mut String) -> Result<()> {
+    let mut done = BTreeSet::new();
+    loop {
+        let shared = |line: &str| {
+            let (user, included) = line.split_once('\t')?;
+            let path = beside(user, included);
+            let is_new = included.contains('/') && is_elsewhere(&path) && !done.contains(&path);
+            (is_new && source.join(&path).is_file()).then_some(path)
+        };
+        let new: BTreeSet<_> = text.lines().filter_map(shared).collect();
+        if new.is_empty() {
+            return Ok(());
+        }
+        for path in new {
+            collect_lines(&source.join(&path), &path, text)?;
+            done.insert(path);
+        }
+    }
 }
 
 /// Whether nothing below a path of the source goes into a kernel for 64-bit x86.
@@ -215,7 +257,7 @@ mod tests {
 
     fn users(lines: &str, file: &str, there: &[&str]) -> Vec<String> {
         let users = Includes::parse(lines).users(file, &|path| there.contains(&path));
-        Vec::from_iter(users)
+        Vec::from_iter(users.c)
     }
 
     #[test]
@@ -239,8 +281,48 @@ mod tests {
     #[test]
     fn generated_wrappers() {
         let lines = "kernel/d.c\tasm/few.h\nkernel/e.c\tasm/other.h\n";
-        let users = users(lines, "include/asm-generic/few.h", &[]);
-        assert_eq!(users, ["kernel/d.c"]);
+        for file in [
+            "include/asm-generic/few.h",
+            "include/uapi/asm-generic/few.h",
+        ] {
+            assert_eq!(users(lines, file, &[]), ["kernel/d.c"]);
+        }
+    }
+
+    #[test]
+    fn headers_for_programs() {
+        let lines = "fs/a.c\tlinux/few.h\nfs/b.c\tuapi/linux/few.h\nfs/c.c\tlinux/other.h\n";
+        let users = users(lines, "include/uapi/linux/few.h", &[]);
+        assert_eq!(users, ["fs/a.c", "fs/b.c"]);
+    }
+
+    #[test]
+    fn assembly_is_not_compared() {
+        let lines = "x/a.c\tasm/few.h\nx/b.S\tasm/few.h\n";
+        let users = Includes::parse(lines).users("arch/x86/include/asm/few.h", &|_| false);
+        assert_eq!(Vec::from_iter(users.c), ["x/a.c"]);
+        assert_eq!(Vec::from_iter(users.assembly), ["x/b.S"]);
+    }
+
+    #[test]
+    fn files_that_the_kernel_shares_with_its_tools() {
+        let source = tempfile::tempdir().unwrap();
+        for (path, text) in [
+            ("kernel/a.c", "#include \"../tools/lib/b.c\"\n"),
+            ("tools/lib/b.c", "#include \"../more/c.h\"\n"),
+            ("tools/more/c.h", "#include <linux/few.h>\n"),
+            ("tools/lib/d.c", "#include <linux/few.h>\n"),
+        ] {
+            let path = source.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        let mut text = String::new();
+        collect(source.path(), source.path(), &mut text).unwrap();
+        collect_elsewhere(source.path(), &mut text).unwrap();
+        let exists = |path: &str| source.path().join(path).is_file();
+        let users = Includes::parse(&text).users("include/linux/few.h", &exists);
+        assert_eq!(Vec::from_iter(users.c), ["kernel/a.c"]);
     }
 
     #[test]

@@ -197,6 +197,7 @@ mod tests {
         Section {
             name,
             flags: flags.into(),
+            entry_size: 0,
             data,
             relocations: Vec::new(),
         }

@@ -487,11 +487,17 @@ pub(crate) mod tests {
 
     /// An object with debugging information.
     pub(crate) fn compile(source: &str) -> Vec<u8> {
+        compile_with(source, &["-g"])
+    }
+
+    /// An object that is compiled with these options.
+    pub(crate) fn compile_with(source: &str, options: &[&str]) -> Vec<u8> {
         let directory = tempfile::tempdir().unwrap();
         let (input, output) = (directory.path().join("x.c"), directory.path().join("x.o"));
         fs::write(&input, source).unwrap();
         let status = Command::new("gcc")
-            .args(["-g", "-c", "-o"])
+            .args(options)
+            .args(["-c", "-o"])
             .arg(&output)
             .arg(&input)
             .status();

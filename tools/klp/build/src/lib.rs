@@ -48,7 +48,10 @@
 //! * *Objects that change though the patch does not name their files.* Without link-time optimisation,
 //!   which is refused, these are the objects that include a changed file. The files are searched for
 //!   lines `#include`; the compiler then says which ones are really in an object. Not seen are files
-//!   that are only included by a macro that stands for their name, and assembly that includes a header.
+//!   that are only included by a macro that stands for their name. Of assembly that includes a header, the
+//!   author is told; a header that goes into a vDSO is refused.
+//! * *What a function refers to.* `objtool` compares instructions and names. Tables and other constants
+//!   that the compiler makes are compared here (module `constants`).
 //!
 //! # The full way
 //!
@@ -85,6 +88,7 @@
 mod boot;
 mod compile;
 mod configured;
+mod constants;
 mod elf;
 mod error;
 mod fields;
@@ -317,26 +321,35 @@ impl Build<'_> {
 
     /// The objects that the patched files go into, and all others of the same modules.
     fn objects(&self, patched: &Patched) -> Result<Vec<Object>> {
-        let mut includes = None;
+        let includes = Includes::read(self.tree, &self.kernel.source)?;
+        let exists = |path: &str| self.kernel.source.join(path).is_file();
+        let mut configured = Configured::new(self.tools, self.kernel, self.work);
         let mut candidates = BTreeSet::new();
         let mut refusals = Vec::new();
         for file in &patched.files {
             candidates.insert(file.clone());
-            if includes.is_none() {
-                includes = Some(Includes::read(self.tree, &self.kernel.source)?);
+            let users = includes.users(file, &exists);
+            if let Some(refusal) = headers::too_many(file, &users.c) {
+                refusals.push(refusal);
+                continue;
             }
-            let exists = |path: &str| self.kernel.source.join(path).is_file();
-            let users = includes
-                .as_ref()
-                .map(|includes| includes.users(file, &exists));
-            let users = users.unwrap_or_default();
-            match headers::too_many(file, &users) {
-                Some(refusal) => refusals.push(refusal),
-                None => candidates.extend(users),
+            for user in users.c.iter().chain(&users.assembly) {
+                // Some of the files there are the kernel's own part.
+                if patch::is_in_vdso(user) && configured.object(user)?.is_none() {
+                    refusals.push(patch::also_in_vdso(file, user));
+                }
             }
+            for user in &users.assembly {
+                if configured.object(user)?.is_some() {
+                    self.note(&format!(
+                        "{file}: {user} includes it, and assembly is not compared: what the patch \
+                         changes for it is left out"
+                    ));
+                }
+            }
+            candidates.extend(users.c);
         }
         refuse(refusals)?;
-        let mut configured = Configured::new(self.tools, self.kernel, self.work);
         let mut there = Vec::new();
         for candidate in candidates {
             there.extend(configured.object(&candidate)?);
@@ -590,6 +603,8 @@ impl Build<'_> {
                 if pair::has_effect(&changes, before, after, &output)? {
                     effective.insert(path.clone());
                 }
+                refusals.extend(constants::compare(&changes, before, after)?);
+                refusals.extend(pair::check_clones(&changes, before, after)?);
                 refusals.extend(pair::check_traceable(&changes, before)?);
                 refusals.extend(pair::check_addresses(&changes, before)?);
                 if let Some(addresses) = locations.get(path) {

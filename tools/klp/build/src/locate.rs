@@ -282,6 +282,7 @@ mod tests {
         Section {
             name,
             flags: u64::from(elf::SHF_ALLOC | executable),
+            entry_size: 0,
             data,
             relocations: Vec::new(),
         }

@@ -679,6 +679,55 @@ pub(crate) fn check_weak(
     Ok(refusals.collect())
 }
 
+/// Refuses functions of which the compiler makes several, as it does for some callers: `objtool`
+/// leaves out the numbers in their names, and calls of one can become calls of another.
+pub(crate) fn check_clones(changes: &Changes, before: &Path, after: &Path) -> Result<Vec<Refusal>> {
+    let read = |path: &Path| fs::read(path).map_err(in_file(path));
+    let (before, after) = (read(before)?, read(after)?);
+    let clones = |file: &File<'_>| -> BTreeMap<String, BTreeSet<String>> {
+        let mut clones: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        let functions = file.definitions().filter(|symbol| symbol.is_function());
+        for symbol in functions.filter(|symbol| !symbol.name.ends_with(".cold")) {
+            if let Some(base) = clone_of(symbol.name) {
+                let all = clones.entry(base.into()).or_default();
+                all.insert(symbol.name.into());
+            }
+        }
+        clones
+    };
+    let (before, after) = (
+        clones(&File::parse(&before)?),
+        clones(&File::parse(&after)?),
+    );
+    let named = [&changes.changed, &changes.new].into_iter().flatten();
+    let bases: BTreeSet<_> = named.filter_map(|name| clone_of(name)).collect();
+    let several = |clones: &BTreeMap<String, BTreeSet<String>>, base: &str| {
+        clones.get(base).is_some_and(|names| names.len() > 1)
+    };
+    let refused = bases
+        .into_iter()
+        .filter(|base| several(&before, base) || several(&after, base));
+    let refusals = refused.map(|base| {
+        Refusal::new(
+            format!("{}: {base}", changes.object),
+            "the compiler makes several functions of it, each for some of its callers",
+            "objtool cannot tell which of them is which before and after the patch",
+            "make it noinline and __noclone in the patch, or write the patch by hand (klp new)",
+        )
+    });
+    Ok(refusals.collect())
+}
+
+/// What the name of a function that the compiler has made of another begins with: `f.constprop` of
+/// `f.constprop.1`.
+fn clone_of(name: &str) -> Option<&str> {
+    let base = name.trim_end_matches(|char: char| char.is_ascii_digit());
+    let base = base
+        .strip_suffix('.')
+        .filter(|base| base.len() < name.len())?;
+    base.contains('.').then_some(base)
+}
+
 /// Refuses functions that ftrace cannot intercept.
 pub(crate) fn check_traceable(changes: &Changes, before: &Path) -> Result<Vec<Refusal>> {
     let data = fs::read(before).map_err(in_file(before))?;
@@ -809,6 +858,37 @@ mod tests {
         assert_eq!(places, ["x.o: f, g"]);
         let (changes, file) = changed(source, &["f", "h"]);
         assert!(check_addresses(&changes, file.path()).unwrap().is_empty());
+    }
+
+    #[test]
+    fn functions_of_which_there_are_several() {
+        assert_eq!(clone_of("f.constprop.1"), Some("f.constprop"));
+        assert_eq!(clone_of("f.isra.0"), Some("f.isra"));
+        for name in ["f", "f1", "f.1", "f.constprop"] {
+            assert_eq!(clone_of(name), None);
+        }
+
+        let source = |names: &[&str]| {
+            let functions = names.iter().enumerate().map(|(number, name)| {
+                format!(
+                    "int f{number}(void) __asm__(\"{name}\"); int f{number}(void) {{ return 1; }}"
+                )
+            });
+            functions.collect::<String>()
+        };
+        let one = source(&["f.constprop.0", "g.isra.0"]);
+        let two = source(&["f.constprop.0", "f.constprop.1", "g.isra.0"]);
+        let said = |before: &str, after: &str, names: &[&str]| {
+            let (changes, before) = changed(before, names);
+            let (_, after) = changed(after, &[]);
+            let refusals = check_clones(&changes, before.path(), after.path()).unwrap();
+            let places = refusals.into_iter().map(|refusal| refusal.place);
+            places.collect::<Vec<_>>()
+        };
+        assert!(said(&one, &one, &["f.constprop.0"]).is_empty());
+        assert_eq!(said(&one, &two, &["f.constprop.0"]), ["x.o: f.constprop"]);
+        assert_eq!(said(&two, &one, &["f.constprop.1"]), ["x.o: f.constprop"]);
+        assert!(said(&one, &two, &["g.isra.0"]).is_empty());
     }
 
     #[test]

@@ -83,6 +83,24 @@ fn path(header: &str) -> Option<String> {
     Some(path.into())
 }
 
+/// Why a vDSO cannot be patched.
+const VDSO: &str = "processes run this code in user space, where the kernel cannot intercept it";
+
+/// Whether a file goes into a vDSO, or is beside those that do.
+pub(crate) fn is_in_vdso(path: &str) -> bool {
+    path.contains("/vdso/")
+}
+
+/// Refuses a file that another one includes, which goes into a vDSO.
+pub(crate) fn also_in_vdso(path: &str, user: &str) -> Refusal {
+    Refusal::new(
+        path,
+        format!("it goes into a vDSO: {user} includes it"),
+        VDSO,
+        "put the change into the C files of the kernel that need it, or a new kernel and a reboot",
+    )
+}
+
 /// The rule that forbids to change a file at all, if there is one.
 pub(crate) fn forbidden(path: &str) -> Option<Refusal> {
     let refusal = |what, rule, way_out| Some(Refusal::new(path, what, rule, way_out));
@@ -99,12 +117,8 @@ pub(crate) fn forbidden(path: &str) -> Option<Refusal> {
              before the kernel can trace; the kernel's klp-build refuses them as well",
             "patch the callers, or write the patch by hand if the function is traceable (klp new)",
         )
-    } else if path.contains("/vdso/") {
-        refusal(
-            "it is in a vDSO",
-            "processes run this code in user space, where the kernel cannot intercept it",
-            "a new kernel and a reboot",
-        )
+    } else if is_in_vdso(path) {
+        refusal("it is in a vDSO", VDSO, "a new kernel and a reboot")
     } else if path.contains("/realmode/rm/") || path.starts_with("arch/x86/boot/") {
         refusal(
             "it only runs while a processor starts",

@@ -89,6 +89,7 @@ mod tests {
         Section {
             name,
             flags: 0,
+            entry_size: 0,
             data,
             relocations: Vec::new(),
         }

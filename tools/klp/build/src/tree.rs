@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// What a directory is made by; it changes with everything that would make it differently.
-const RECIPE: &str = "1";
+const RECIPE: &str = "2";
 
 /// The list of files in the second tree that are not those of the source.
 const CHANGED: &str = "changed";

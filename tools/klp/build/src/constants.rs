@@ -1,0 +1,310 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Constants that the compiler makes: tables of what a `switch` returns, initial values of local
+//! arrays, strings of wide characters.
+//!
+//! `objtool` compares functions by their instructions and the names that these refer to, and such
+//! constants have no name, or one that says nothing. A function that differs in them alone is not
+//! replaced; and of a wide string, which it takes for one of bytes, the patch gets the beginning only.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+};
+
+use object::elf;
+
+use crate::{
+    elf::{File, Relocation, Section, Symbol, UNDEFINED},
+    error::{in_file, Refusal, Result},
+    pair::Changes,
+};
+
+/// How the compiler names the tables that it makes of a `switch`.
+const TABLE: &str = "CSWTCH.";
+
+/// Refuses functions that should be replaced and are not, and wide strings in those that are.
+///
+/// # Errors
+///
+/// An object cannot be read, or is damaged.
+pub(crate) fn compare(changes: &Changes, before: &Path, after: &Path) -> Result<Vec<Refusal>> {
+    let read = |path: &Path| fs::read(path).map_err(in_file(path));
+    let (before, after) = (read(before)?, read(after)?);
+    let (before, after) = (File::parse(&before)?, File::parse(&after)?);
+    Ok(unseen(changes, &before, &after))
+}
+
+fn unseen(changes: &Changes, before: &File<'_>, after: &File<'_>) -> Vec<Refusal> {
+    let mut refusals = Vec::new();
+    let place = |name: &str| format!("{}: {name}", changes.object);
+    let (old, new) = (Constants::of(before), Constants::of(after));
+    let old_functions = functions(before);
+    for (name, function) in functions(after) {
+        let in_patch = [&changes.changed, &changes.new]
+            .iter()
+            .any(|names| names.iter().any(|changed| changed == name));
+        if in_patch {
+            let mut relocations = new.relocations(function);
+            if relocations.any(|relocation| new.is_wide(relocation)) {
+                refusals.push(Refusal::new(
+                    place(name),
+                    "it uses a string of wide characters",
+                    "objtool takes it for a string of bytes, and cuts it off at the first zero",
+                    "make it an array with a name: static const efi_char16_t name[] = L\"...\"",
+                ));
+            }
+            continue;
+        }
+        let Some(old_function) = old_functions.get(name) else {
+            continue;
+        };
+        let pairs = old.relocations(old_function).zip(new.relocations(function));
+        let changed = pairs
+            .filter_map(|(one, other)| Some((old.contents(one)?, new.contents(other)?)))
+            .any(|(one, other)| !one.agrees_with(&other));
+        if changed {
+            refusals.push(Refusal::new(
+                place(name),
+                "constants change that the compiler keeps outside of its code",
+                "objtool compares the code, so it would not replace this function; nor does the \
+                 kernel's klp-build notice",
+                "change something in the code of the function as well: a function that is replaced \
+                 brings its constants",
+            ));
+        }
+    }
+    refusals
+}
+
+/// The functions of an object, by names that only one of them has.
+fn functions<'f>(file: &'f File<'_>) -> BTreeMap<&'f str, &'f Symbol<'f>> {
+    let mut functions = BTreeMap::new();
+    let mut several = BTreeSet::new();
+    for symbol in file.definitions().filter(|symbol| symbol.is_function()) {
+        if functions.insert(symbol.name, symbol).is_some() {
+            several.insert(symbol.name);
+        }
+    }
+    functions.retain(|name, _| !several.contains(name));
+    functions
+}
+
+/// What is at a place.
+struct Contents<'f> {
+    data: &'f [u8],
+    /// Whether it is known where it ends.
+    exact: bool,
+    /// What its pointers point to: where they are, to which symbol or section, and how far into it.
+    pointers: Vec<(u64, &'f str, i64)>,
+}
+
+impl Contents<'_> {
+    fn agrees_with(&self, other: &Self) -> bool {
+        if self.exact && other.exact && self.data.len() != other.data.len() {
+            return false;
+        }
+        // What comes after a constant without a name can be another one.
+        let length = self.data.len().min(other.data.len());
+        let pointers = |of: &Self| {
+            let pointers = of.pointers.iter();
+            let within = pointers.filter(|(at, ..)| *at < length as u64);
+            within
+                .map(|(at, name, addend)| (*at, (*name).to_owned(), *addend))
+                .collect::<Vec<_>>()
+        };
+        self.data[..length] == other.data[..length] && pointers(self) == pointers(other)
+    }
+}
+
+/// The constants of an object.
+struct Constants<'f> {
+    file: &'f File<'f>,
+    /// Where references lead to, by section.
+    referred: BTreeMap<usize, BTreeSet<u64>>,
+}
+
+impl<'f> Constants<'f> {
+    fn of(file: &'f File<'f>) -> Self {
+        let mut referred: BTreeMap<usize, BTreeSet<u64>> = BTreeMap::new();
+        let all = file
+            .sections
+            .iter()
+            .flat_map(|section| &section.relocations);
+        for relocation in all {
+            let symbol = &file.symbols[relocation.symbol];
+            let places = referred.entry(symbol.section).or_default();
+            places.insert(place(symbol, relocation));
+        }
+        Self { file, referred }
+    }
+
+    /// The references in a function, in order.
+    fn relocations(&self, function: &Symbol<'_>) -> impl Iterator<Item = &'f Relocation> {
+        let range = function.value..function.value.saturating_add(function.size);
+        let section = &self.file.sections[function.section];
+        let mut relocations: Vec<_> = section
+            .relocations
+            .iter()
+            .filter(|relocation| range.contains(&relocation.offset))
+            .collect();
+        relocations.sort_by_key(|relocation| relocation.offset);
+        relocations.into_iter()
+    }
+
+    /// The section of constants that a reference leads to.
+    fn section(&self, relocation: &Relocation) -> Option<&'f Section<'f>> {
+        let index = self.file.symbols[relocation.symbol].section;
+        let section = self.file.sections.get(index)?;
+        (index != UNDEFINED && section.name.starts_with(".rodata")).then_some(section)
+    }
+
+    fn is_wide(&self, relocation: &Relocation) -> bool {
+        self.section(relocation).is_some_and(Section::is_wide)
+    }
+
+    /// What a reference leads to, if it is a constant that objtool does not compare.
+    fn contents(&self, relocation: &Relocation) -> Option<Contents<'f>> {
+        let section = self.section(relocation)?;
+        let symbol = &self.file.symbols[relocation.symbol];
+        let start = place(symbol, relocation);
+        let (range, exact) = if symbol.name.starts_with(TABLE) {
+            (symbol.value..symbol.value.checked_add(symbol.size)?, true)
+        } else if symbol.kind != elf::STT_SECTION && !symbol.name.starts_with(".L") {
+            return None;
+        } else if section.is_wide() {
+            (start..wide_end(section, start)?, true)
+        } else if section.is_merged() {
+            // These it does compare.
+            return None;
+        } else {
+            let mut next = self.referred.get(&symbol.section)?.range(start + 1..);
+            let end = next.next().copied().unwrap_or(u64::MAX);
+            (start..end.min(section.data.len() as u64), false)
+        };
+        let (from, to) = (
+            usize::try_from(range.start).ok()?,
+            usize::try_from(range.end).ok()?,
+        );
+        let within = section.relocations.iter();
+        let within = within.filter(|relocation| range.contains(&relocation.offset));
+        let pointers = within.map(|relocation| {
+            let target = &self.file.symbols[relocation.symbol];
+            let name = match target.kind {
+                elf::STT_SECTION => self.file.sections.get(target.section)?.name,
+                _ => target.name,
+            };
+            Some((relocation.offset - range.start, name, relocation.addend))
+        });
+        Some(Contents {
+            data: section.data.get(from..to)?,
+            exact,
+            pointers: pointers.collect::<Option<_>>()?,
+        })
+    }
+}
+
+/// Where in its section a reference leads to.
+fn place(symbol: &Symbol<'_>, relocation: &Relocation) -> u64 {
+    // The processor counts from the end of the instruction. That a number may follow the address in
+    // it is not known here; then the place is a few bytes too early, before and after the patch.
+    let distance = match relocation.kind {
+        elf::R_X86_64_PC32 | elf::R_X86_64_PLT32 => 4,
+        _ => 0,
+    };
+    symbol
+        .value
+        .wrapping_add_signed(relocation.addend)
+        .wrapping_add(distance)
+}
+
+/// The end of the wide string at a place.
+fn wide_end(section: &Section<'_>, start: u64) -> Option<u64> {
+    let size = usize::try_from(section.entry_size).ok()?;
+    let data = section.data.get(usize::try_from(start).ok()?..)?;
+    let length = data
+        .chunks_exact(size)
+        .position(|character| character.iter().all(|byte| *byte == 0))?;
+    Some(start + (length * size) as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layout::tests::compile_with;
+
+    fn compiled(source: &str) -> Vec<u8> {
+        let options = [
+            "-O2",
+            "-ffunction-sections",
+            "-fdata-sections",
+            "-fshort-wchar",
+            "-mno-sse",
+        ];
+        compile_with(source, &options)
+    }
+
+    /// What is said if the functions `changed` are replaced.
+    fn said(before: &str, after: &str, changed: &[&str]) -> Vec<String> {
+        let (before, after) = (compiled(before), compiled(after));
+        let changes = Changes {
+            object: "x.o".into(),
+            changed: changed.iter().copied().map(String::from).collect(),
+            ..Changes::default()
+        };
+        let (before, after) = (File::parse(&before).unwrap(), File::parse(&after).unwrap());
+        let refusals = unseen(&changes, &before, &after).into_iter();
+        refusals.map(|refusal| refusal.place).collect()
+    }
+
+    #[test]
+    fn tables_of_a_switch() {
+        let source = |value: u32| {
+            format!(
+                "int f(int x) {{ switch (x) {{ case 0: return 5; case 1: return {value}; \
+                 case 2: return 13; case 3: return 40; case 4: return 2; }} return 7; }}\
+                 int g(int x) {{ switch (x) {{ case 0: return 6; case 1: return 3; \
+                 case 2: return 11; case 3: return 30; case 4: return 1; }} return 8; }}"
+            )
+        };
+        let (before, after) = (source(900), source(901));
+        assert!(said(&before, &before, &[]).is_empty());
+        assert_eq!(said(&before, &after, &[]), ["x.o: f"]);
+        assert!(said(&before, &after, &["f"]).is_empty());
+    }
+
+    #[test]
+    fn initial_values_of_local_arrays() {
+        let function = |name: &str, first: u32| {
+            let values: Vec<_> = (first..first + 60).map(|value| value.to_string()).collect();
+            let values = values.join(", ");
+            format!("void {name}(void) {{ long a[60] = {{ {values} }}; use(a); }}")
+        };
+        let source = |first| {
+            let (f, g) = (function("f", first), function("g", 7));
+            format!("void use(void *); {f} {g}")
+        };
+        let (before, after) = (source(4), source(44));
+        assert!(said(&before, &before, &[]).is_empty());
+        assert_eq!(said(&before, &after, &[]), ["x.o: f"]);
+        assert!(said(&before, &after, &["f"]).is_empty());
+    }
+
+    #[test]
+    fn wide_strings() {
+        let source = |text: &str| {
+            format!(
+                "const __WCHAR_TYPE__ *f(void) {{ return L\"{text}\"; }}\
+                 const __WCHAR_TYPE__ *g(void) {{ return L\"other\"; }}\
+                 const char *h(void) {{ return \"bytes\"; }}"
+            )
+        };
+        let (before, after) = (source("nvram"), source("nvram2"));
+        assert!(said(&before, &before, &[]).is_empty());
+        assert_eq!(said(&before, &after, &[]), ["x.o: f"]);
+        // Replaced or new, it would not have the whole string.
+        assert_eq!(said(&before, &after, &["f"]), ["x.o: f"]);
+        assert!(said(&before, &before, &["h"]).is_empty());
+    }
+}
