@@ -259,6 +259,8 @@ test_refused() {
 	refused init 'fs/proc/cmdline.o: proc_cmdline_init: it is in an init section'
 	refused lib 'lib/uuid.c: it is in lib/'
 	refused vdso 'arch/x86/entry/vdso/common/vclock_gettime.c: it is in a vDSO'
+	refused vdso-header \
+		'arch/x86/include/asm/pvclock.h: it goes into a vDSO: arch/x86/entry/vdso/common/vclock_gettime.c includes it'
 	refused new-member 'fs/aio.o: struct kioctx: its layout changes (new: klp_events)'
 	grep -q '^    users    in fs/aio.o: .*, .* and [0-9]* more' "$TEST_FILES/refused-new-member.log"
 	refused pointer 'fs/proc/loadavg.o: loadavg_proc_show: it takes the address of nr_running'

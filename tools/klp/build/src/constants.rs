@@ -96,8 +96,8 @@ struct Contents<'f> {
     data: &'f [u8],
     /// Whether it is known where it ends.
     exact: bool,
-    /// What its pointers point to: where they are, to which symbol or section, and how far into it.
-    pointers: Vec<(u64, &'f str, i64)>,
+    /// Where its pointers are, and what they lead to.
+    pointers: Vec<(u64, &'f [u8], u64)>,
 }
 
 impl Contents<'_> {
@@ -107,14 +107,9 @@ impl Contents<'_> {
         }
         // What comes after a constant without a name can be another one.
         let length = self.data.len().min(other.data.len());
-        let pointers = |of: &Self| {
-            let pointers = of.pointers.iter();
-            let within = pointers.filter(|(at, ..)| *at < length as u64);
-            within
-                .map(|(at, name, addend)| (*at, (*name).to_owned(), *addend))
-                .collect::<Vec<_>>()
-        };
-        self.data[..length] == other.data[..length] && pointers(self) == pointers(other)
+        let within = |pointer: &&(u64, &[u8], u64)| pointer.0 < length as u64;
+        let (one, two) = (self.pointers.iter(), other.pointers.iter());
+        self.data[..length] == other.data[..length] && one.filter(within).eq(two.filter(within))
     }
 }
 
@@ -164,44 +159,75 @@ impl<'f> Constants<'f> {
         self.section(relocation).is_some_and(Section::is_wide)
     }
 
+    /// The variable of the source, or table of the compiler, at a place.
+    fn variable(&self, section: usize, place: u64) -> Option<&'f Symbol<'f>> {
+        self.file.symbols.iter().find(|symbol| {
+            symbol.section == section
+                && symbol.kind == elf::STT_OBJECT
+                && (symbol.value..symbol.value.saturating_add(symbol.size)).contains(&place)
+        })
+    }
+
     /// What a reference leads to, if it is a constant that objtool does not compare.
     fn contents(&self, relocation: &Relocation) -> Option<Contents<'f>> {
         let section = self.section(relocation)?;
         let symbol = &self.file.symbols[relocation.symbol];
         let start = place(symbol, relocation);
-        let (range, exact) = if symbol.name.starts_with(TABLE) {
-            (symbol.value..symbol.value.checked_add(symbol.size)?, true)
-        } else if symbol.kind != elf::STT_SECTION && !symbol.name.starts_with(".L") {
-            return None;
-        } else if section.is_wide() {
-            (start..wide_end(section, start)?, true)
-        } else if section.is_merged() {
-            // These it does compare.
-            return None;
-        } else {
-            let mut next = self.referred.get(&symbol.section)?.range(start + 1..);
-            let end = next.next().copied().unwrap_or(u64::MAX);
-            (start..end.min(section.data.len() as u64), false)
+        let variable = match symbol.kind {
+            elf::STT_OBJECT => Some(symbol),
+            _ => self.variable(symbol.section, start),
         };
-        let (from, to) = (
-            usize::try_from(range.start).ok()?,
-            usize::try_from(range.end).ok()?,
-        );
+        let (range, exact) = match variable {
+            Some(table) if table.name.starts_with(TABLE) => {
+                (table.value..table.value.checked_add(table.size)?, true)
+            }
+            // These it does compare: variables of the source, strings and numbers.
+            Some(_) => return None,
+            None if section.is_wide() => (start..wide_end(section, start)?, true),
+            None if section.is_merged() => return None,
+            None => {
+                let mut next = self.referred.get(&symbol.section)?.range(start + 1..);
+                let end = next.next().copied().unwrap_or(u64::MAX);
+                (start..end.min(section.data.len() as u64), false)
+            }
+        };
+        let data = usize::try_from(range.start).ok()?..usize::try_from(range.end).ok()?;
         let within = section.relocations.iter();
         let within = within.filter(|relocation| range.contains(&relocation.offset));
         let pointers = within.map(|relocation| {
-            let target = &self.file.symbols[relocation.symbol];
-            let name = match target.kind {
-                elf::STT_SECTION => self.file.sections.get(target.section)?.name,
-                _ => target.name,
-            };
-            Some((relocation.offset - range.start, name, relocation.addend))
+            let (target, distance) = self.target(relocation);
+            (relocation.offset - range.start, target, distance)
         });
         Some(Contents {
-            data: section.data.get(from..to)?,
+            data: section.data.get(data)?,
             exact,
-            pointers: pointers.collect::<Option<_>>()?,
+            pointers: pointers.collect(),
         })
+    }
+
+    /// What a pointer in data leads to, as far as that can be told apart: a symbol and how far into
+    /// it, a string, or a section.
+    fn target(&self, relocation: &Relocation) -> (&'f [u8], u64) {
+        let symbol = &self.file.symbols[relocation.symbol];
+        let start = symbol.value.wrapping_add_signed(relocation.addend);
+        if symbol.kind != elf::STT_SECTION {
+            return (symbol.name.as_bytes(), start.wrapping_sub(symbol.value));
+        }
+        if let Some(variable) = self.variable(symbol.section, start) {
+            return (variable.name.as_bytes(), start - variable.value);
+        }
+        let Some(section) = self.file.sections.get(symbol.section) else {
+            return (&[], 0);
+        };
+        let text = usize::try_from(start).ok();
+        let text = text.and_then(|start| section.data.get(start..));
+        match text {
+            Some(text) if section.is_merged() => {
+                let mut strings = text.split(|byte| *byte == 0);
+                (strings.next().unwrap_or_default(), 0)
+            }
+            _ => (section.name.as_bytes(), 0),
+        }
     }
 }
 
@@ -289,6 +315,20 @@ mod tests {
         assert!(said(&before, &before, &[]).is_empty());
         assert_eq!(said(&before, &after, &[]), ["x.o: f"]);
         assert!(said(&before, &after, &["f"]).is_empty());
+    }
+
+    #[test]
+    fn variables_of_the_source() {
+        // objtool compares them itself; where their strings are does not matter.
+        let source = |first: &str, value: u32| {
+            format!(
+                "struct s {{ const char *name; int value; }};\
+                 static const struct s table[] = {{ {{ \"a\", {value} }}, {{ \"b\", 2 }} }};\
+                 void use(const void *); void f(void) {{ use(table); }}\
+                 void g(void) {{ use(\"{first}\"); }}"
+            )
+        };
+        assert!(said(&source("x", 1), &source("a longer one", 9), &["g"]).is_empty());
     }
 
     #[test]

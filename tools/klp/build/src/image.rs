@@ -252,10 +252,12 @@ impl Image {
     /// Whether what is at an address is gone when the kernel has started.
     pub(crate) fn is_init(&self, address: u64) -> bool {
         let limit = |name| self.symbols(name).first().map(|symbol| symbol.address);
-        match (limit("__init_begin"), limit("__init_end")) {
+        let is_between = |begin, end| match (limit(begin), limit(end)) {
             (Some(begin), Some(end)) => (begin..end).contains(&address),
             _ => false,
-        }
+        };
+        // The addresses of variables of each CPU stay meaningful: only their initial values go.
+        is_between("__init_begin", "__init_end") && !is_between("__per_cpu_start", "__per_cpu_end")
     }
 }
 
@@ -426,6 +428,19 @@ mod tests {
             Image::of(&[], &symbols).system_map(),
             "ffffffff82200000 T a\nffffffff82200008 d b\nffffffff82200010 t b\n"
         );
+    }
+
+    #[test]
+    fn what_is_gone_when_the_kernel_has_started() {
+        let symbols = [
+            (BASE, b'T', "__init_begin"),
+            (BASE + 16, b'D', "__per_cpu_start"),
+            (BASE + 32, b'D', "__per_cpu_end"),
+            (BASE + 48, b'T', "__init_end"),
+        ];
+        let image = Image::of(&[], &symbols);
+        let gone = [0, 15, 16, 31, 32, 47, 48].map(|offset| image.is_init(BASE + offset));
+        assert_eq!(gone, [true, true, false, false, true, true, false]);
     }
 
     #[test]

@@ -337,6 +337,7 @@ impl Build<'_> {
                 // Some of the files there are the kernel's own part.
                 if patch::is_in_vdso(user) && configured.object(user)?.is_none() {
                     refusals.push(patch::also_in_vdso(file, user));
+                    break;
                 }
             }
             for user in &users.assembly {
