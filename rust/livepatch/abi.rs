@@ -217,8 +217,10 @@ pub(crate) unsafe extern "C" fn klp_apply_section_relocs(
     let Some(pmod) = (unsafe { ModulePtr::from_raw(pmod) }) else {
         return EINVAL.to_errno();
     };
-    // SAFETY: The section is there, by the safety requirements.
-    let target = unsafe { (*sechdrs.add(secndx as usize)).sh_info };
+    // SAFETY: The section is there, by the safety requirements; only the address is taken.
+    let target = unsafe { &raw const (*sechdrs.add(secndx as usize)).sh_info };
+    // SAFETY: The section is there; the loader does not see to it that its header is aligned.
+    let target = unsafe { target.read_unaligned() };
     // The loader, which does not say how many there are, has seen to it that these are there.
     let count = symndx.max(secndx).max(target) + 1;
     // SAFETY: They are the module's by the safety requirements; nobody else knows of the module

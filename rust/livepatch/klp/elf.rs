@@ -274,9 +274,9 @@ impl Places<'_> {
             symbols,
             ..
         } = *self.0.all;
-        // SAFETY: All of it belongs to the module, by the invariants of `Sections` and by ours. The
-        // memory of an init function may go at this instant, while an object comes in another task;
-        // it is freed no earlier than an RCU grace period after that.
+        // SAFETY: All of it belongs to the module, by the invariants of `Sections` and by ours. As
+        // with the built-in core, one case is left: the memory of an init function that returns in
+        // another task at this instant, if relocations there are for an object that comes now.
         to_result(unsafe {
             bindings::apply_relocate_add(
                 headers.as_ptr(),

@@ -20,10 +20,10 @@ figure=$(mktemp)
 # How many are tried between two looks.
 chunk=50
 
-# How many modules are damaged for both cores; and for the Rust core alone, as many as the kernel's log has
-# room for.
+# How many modules are damaged for both cores; and for the Rust core alone, so many that there are some of
+# each kind, and as many as the kernel's log has room for.
 modules=$((cases / 5))
-wild=$((cases < 2000 ? cases / 10 : 200))
+wild=$((cases < 500 ? 50 : cases < 2000 ? cases / 10 : 200))
 damaged_modules() { PYTHONDONTWRITEBYTECODE=1 "$top/tools/testing/damaged-modules" --seed "$seed" "$@"; }
 
 # count_each PATTERN: the results of lines like that, and how many there are of each.

@@ -10,6 +10,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
+    ops::Bound,
     path::Path,
 };
 
@@ -18,7 +19,7 @@ use object::elf;
 use crate::{
     elf::{File, Relocation, Section, Symbol, UNDEFINED},
     error::{in_file, Refusal, Result},
-    pair::Changes,
+    pair::{clone_of, Changes},
 };
 
 /// How the compiler names the tables that it makes of a `switch`.
@@ -41,7 +42,9 @@ fn unseen(changes: &Changes, before: &File<'_>, after: &File<'_>) -> Vec<Refusal
     let place = |name: &str| format!("{}: {name}", changes.object);
     let (old, new) = (Constants::of(before), Constants::of(after));
     let old_functions = functions(before);
-    for (name, function) in functions(after) {
+    for (symbol, function) in functions(after) {
+        // What the compiler has split off goes with its function.
+        let name = symbol.strip_suffix(".cold").unwrap_or(symbol);
         let in_patch = [&changes.changed, &changes.new]
             .iter()
             .any(|names| names.iter().any(|changed| changed == name));
@@ -57,7 +60,9 @@ fn unseen(changes: &Changes, before: &File<'_>, after: &File<'_>) -> Vec<Refusal
             }
             continue;
         }
-        let Some(old_function) = old_functions.get(name) else {
+        // Of which others it is one, its number does not tell.
+        let old_function = old_functions.get(symbol);
+        let Some(old_function) = old_function.filter(|_| clone_of(name).is_none()) else {
             continue;
         };
         let pairs = old.relocations(old_function).zip(new.relocations(function));
@@ -186,7 +191,8 @@ impl<'f> Constants<'f> {
             None if section.is_wide() => (start..wide_end(section, start)?, true),
             None if section.is_merged() => return None,
             None => {
-                let mut next = self.referred.get(&symbol.section)?.range(start + 1..);
+                let after = (Bound::Excluded(start), Bound::Unbounded);
+                let mut next = self.referred.get(&symbol.section)?.range(after);
                 let end = next.next().copied().unwrap_or(u64::MAX);
                 (start..end.min(section.data.len() as u64), false)
             }
@@ -211,10 +217,10 @@ impl<'f> Constants<'f> {
         let symbol = &self.file.symbols[relocation.symbol];
         let start = symbol.value.wrapping_add_signed(relocation.addend);
         if symbol.kind != elf::STT_SECTION {
-            return (symbol.name.as_bytes(), start.wrapping_sub(symbol.value));
+            return (plain(symbol.name), start.wrapping_sub(symbol.value));
         }
         if let Some(variable) = self.variable(symbol.section, start) {
-            return (variable.name.as_bytes(), start - variable.value);
+            return (plain(variable.name), start - variable.value);
         }
         let Some(section) = self.file.sections.get(symbol.section) else {
             return (&[], 0);
@@ -226,9 +232,17 @@ impl<'f> Constants<'f> {
                 let mut strings = text.split(|byte| *byte == 0);
                 (strings.next().unwrap_or_default(), 0)
             }
-            _ => (section.name.as_bytes(), 0),
+            _ => (plain(section.name), 0),
         }
     }
+}
+
+/// A name without the number that the compiler has given it, which changes with others.
+fn plain(name: &str) -> &[u8] {
+    let base = name.trim_end_matches(|char: char| char.is_ascii_digit());
+    let is_numbered = base.len() < name.len();
+    let base = base.strip_suffix('.').filter(|_| is_numbered);
+    base.unwrap_or(name).as_bytes()
 }
 
 /// Where in its section a reference leads to.
@@ -315,6 +329,36 @@ mod tests {
         assert!(said(&before, &before, &[]).is_empty());
         assert_eq!(said(&before, &after, &[]), ["x.o: f"]);
         assert!(said(&before, &after, &["f"]).is_empty());
+    }
+
+    #[test]
+    fn parts_that_are_split_off() {
+        let source = |value: u32| {
+            format!(
+                "void use(int); __attribute__((cold)) void rare(void); int f(int x, int y) {{\
+                 if (__builtin_expect(y, 0)) {{ rare(); switch (x) {{ case 0: x = 5; break;\
+                 case 1: x = {value}; break; case 2: x = 13; break; case 3: x = 40; break;\
+                 case 4: x = 2; break; default: x = 7; }} use(x); rare(); }} return y; }}"
+            )
+        };
+        let (before, after) = (source(900), source(901));
+        assert_eq!(said(&before, &after, &[]), ["x.o: f"]);
+        assert!(said(&before, &after, &["f"]).is_empty());
+    }
+
+    #[test]
+    fn numbers_of_the_compiler() {
+        let source = |more: &str| {
+            let pointers = "&st, ".repeat(40);
+            format!(
+                "void use(void *); {more} void g(void) {{ static int st; st++;\
+                 void *a[] = {{ {pointers} }}; use(a); }}"
+            )
+        };
+        let more = "void f(void) { static int st; st++; use(&st); }";
+        assert!(said(&source(""), &source(more), &[]).is_empty());
+        assert_eq!(plain("st.12"), b"st");
+        assert_eq!(plain("st12"), b"st12");
     }
 
     #[test]

@@ -340,13 +340,18 @@ impl Build<'_> {
                     break;
                 }
             }
+            let mut assembly = Vec::new();
             for user in &users.assembly {
                 if configured.object(user)?.is_some() {
-                    self.note(&format!(
-                        "{file}: {user} includes it, and assembly is not compared: what the patch \
-                         changes for it is left out"
-                    ));
+                    assembly.push(user.as_str());
                 }
+            }
+            if !assembly.is_empty() {
+                self.note(&format!(
+                    "{file}: included by assembly, which is not compared: what the patch changes for \
+                     it is left out ({})",
+                    assembly.join(", ")
+                ));
             }
             candidates.extend(users.c);
         }

@@ -720,7 +720,7 @@ pub(crate) fn check_clones(changes: &Changes, before: &Path, after: &Path) -> Re
 
 /// What the name of a function that the compiler has made of another begins with: `f.constprop` of
 /// `f.constprop.1`.
-fn clone_of(name: &str) -> Option<&str> {
+pub(crate) fn clone_of(name: &str) -> Option<&str> {
     let base = name.trim_end_matches(|char: char| char.is_ascii_digit());
     let base = base
         .strip_suffix('.')

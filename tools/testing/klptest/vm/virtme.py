@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Dict, Iterator, List, Mapping, Sequence
 
 from ..paths import SCRIPTS, cache_directory
-from .guest import guest_path, overlay_directories
+from .guest import OWN_DIRECTORIES, guest_path, overlay_directories
 
 # Where a kernel build leaves what is booted.
 BUILT_IMAGE = Path("arch/x86/boot/bzImage")
@@ -146,9 +146,12 @@ def with_cached_root(command: Sequence[str], scratch: Path) -> List[str]:
     times as long.
 
     Virtme mounts its root file system without a cache, in a way that cannot be changed. So another device has the same
-    files, and a script that runs in place of virtme's init makes that the root, and then runs it.
+    files, and a script that runs in place of virtme's init makes that the root, and then runs it. Without, if the
+    script would not be found.
     """
     result = list(command)
+    if re.search(r"\s", str(scratch)) or scratch.resolve().parts[1] in OWN_DIRECTORIES:
+        return result
     append = result.index("-append") + 1
     kernel_line, _, virtme_init = result[append].rpartition(" init=")
     if not kernel_line or " " in virtme_init:
@@ -198,6 +201,7 @@ def virtme_command(args: argparse.Namespace, kernel: Path, options: Sequence[str
     if "-initrd" in composed:
         # The kernel has modules that it needs for the root file system. The file must outlive virtme.
         composed = run([f"--save-initramfs={scratch / 'initramfs'}"])
+    composed = with_cached_root(composed, scratch)
     if len(os.fsencode(composed[composed.index("-append") + 1])) >= COMMAND_LINE_SIZE:
         raise Failure("the kernel command line gets too long: fewer --rw and --append, please")
-    return with_cached_root(composed, scratch)
+    return composed
