@@ -16,6 +16,13 @@ use std::{
 
 pub(crate) const SHF_RELA_LIVEPATCH: u32 = 0x0010_0000;
 pub(crate) const SHF_ALLOC: u32 = 2;
+pub(crate) const SHT_NULL: u32 = 0;
+pub(crate) const SHT_PROGBITS: u32 = 1;
+pub(crate) const SHT_SYMTAB: u32 = 2;
+pub(crate) const SHT_STRTAB: u32 = 3;
+pub(crate) const SHT_RELA: u32 = 4;
+pub(crate) const SHT_NOBITS: u32 = 8;
+pub(crate) const SHT_REL: u32 = 9;
 pub(crate) const SHN_LIVEPATCH: u32 = 0xff20;
 
 /// The header of a section.
@@ -25,6 +32,8 @@ pub(crate) struct elf64_shdr {
     pub(crate) sh_flags: u64,
     pub(crate) sh_addr: u64,
     pub(crate) sh_size: u64,
+    pub(crate) sh_type: u32,
+    pub(crate) sh_info: u32,
 }
 
 /// A relocation.
@@ -120,6 +129,11 @@ pub(crate) mod module {
         pub(crate) fn as_ptr(self) -> *mut std::ffi::c_void {
             std::ptr::null_mut()
         }
+
+        /// Everything belongs to the module.
+        pub(crate) fn memory_around(self, _: usize) -> Option<std::ops::Range<usize>> {
+            Some(0..usize::MAX)
+        }
     }
 }
 
@@ -127,7 +141,10 @@ pub(crate) mod loaded {
     //! `klp::module`.
 
     use super::*;
-    use crate::{klp::elf::Sections, lock::LockHeld};
+    use crate::{
+        klp::elf::{Sections, Stage},
+        lock::LockHeld,
+    };
 
     /// A module in memory.
     #[derive(Clone, Debug, Default)]
@@ -161,7 +178,15 @@ pub(crate) mod loaded {
             for (header, relocations) in image.headers[1..last].iter_mut().zip(&image.relocations) {
                 header.sh_addr = relocations.as_ptr() as u64;
                 header.sh_size = size_of_val(&relocations[..]) as u64;
+                header.sh_type = SHT_RELA;
             }
+            // What they change.
+            image.headers[0] = elf64_shdr {
+                sh_type: SHT_PROGBITS,
+                sh_flags: u64::from(SHF_ALLOC),
+                sh_size: 1 << 20,
+                ..elf64_shdr::default()
+            };
             let symbols = &mut image.symbols;
             let table = &mut image.headers[last];
             table.sh_addr = symbols.as_mut_ptr() as u64;
@@ -171,6 +196,7 @@ pub(crate) mod loaded {
             unsafe {
                 Sections::from_raw(
                     *module,
+                    Stage::Loaded,
                     image.headers.as_mut_ptr(),
                     image.headers.len() as u32,
                     image.names.as_ptr().cast(),

@@ -40,8 +40,7 @@ KERNEL_OPTIONS = (
 
 
 # Runs in the guest in place of init. Nothing but the root is mounted, and perhaps what the kernel or an initramfs has.
-ROOT_SCRIPT = """\
-#!/bin/sh
+ROOT_SCRIPT = "#!/bin/sh\n" + """\
 path=$PATH
 PATH=$PATH:/usr/sbin:/usr/bin:/sbin:/bin
 if mount -n -t 9p -o ro,trans=virtio,version=9p2000.L,access=any,cache=loose,msize=512000 vm_root {root}; then
