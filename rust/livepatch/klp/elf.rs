@@ -267,44 +267,32 @@ impl Places<'_> {
     ///
     /// `ENOEXEC` if a place does not hold what it should or a value does not fit, after a message.
     pub(crate) fn relocate(self) -> Result {
-        let Sections {
-            module,
-            headers,
-            strings,
-            symbols,
-            ..
-        } = *self.0.all;
+        let all = self.0.all;
         // SAFETY: All of it belongs to the module, by the invariants of `Sections` and by ours. As
         // with the built-in core, one case is left: the memory of an init function that returns in
         // another task at this instant, if relocations there are for an object that comes now.
         to_result(unsafe {
             bindings::apply_relocate_add(
-                headers.as_ptr(),
-                strings,
-                symbols,
+                all.headers.as_ptr(),
+                all.strings,
+                all.symbols,
                 self.0.index,
-                module.as_ptr(),
+                all.module.as_ptr(),
             )
         })
     }
 
     /// Undoes [`Self::relocate`]. Sleeps.
     pub(crate) fn clear(self) {
-        let Sections {
-            module,
-            headers,
-            strings,
-            symbols,
-            ..
-        } = *self.0.all;
+        let all = self.0.all;
         // SAFETY: As in `relocate`; the section was written before.
         unsafe {
             bindings::clear_relocate_add(
-                headers.as_ptr(),
-                strings,
-                symbols,
+                all.headers.as_ptr(),
+                all.strings,
+                all.symbols,
                 self.0.index,
-                module.as_ptr(),
+                all.module.as_ptr(),
             )
         };
     }

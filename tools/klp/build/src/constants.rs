@@ -19,7 +19,7 @@ use object::elf;
 use crate::{
     elf::{File, Relocation, Section, Symbol, UNDEFINED},
     error::{in_file, Refusal, Result},
-    pair::{clone_of, Changes},
+    pair::{clone_of, without_number, Changes},
 };
 
 /// How the compiler names the tables that it makes of a `switch`.
@@ -239,10 +239,7 @@ impl<'f> Constants<'f> {
 
 /// A name without the number that the compiler has given it, which changes with others.
 fn plain(name: &str) -> &[u8] {
-    let base = name.trim_end_matches(|char: char| char.is_ascii_digit());
-    let is_numbered = base.len() < name.len();
-    let base = base.strip_suffix('.').filter(|_| is_numbered);
-    base.unwrap_or(name).as_bytes()
+    without_number(name).unwrap_or(name).as_bytes()
 }
 
 /// Where in its section a reference leads to.

@@ -721,11 +721,13 @@ pub(crate) fn check_clones(changes: &Changes, before: &Path, after: &Path) -> Re
 /// What the name of a function that the compiler has made of another begins with: `f.constprop` of
 /// `f.constprop.1`.
 pub(crate) fn clone_of(name: &str) -> Option<&str> {
+    without_number(name).filter(|base| base.contains('.'))
+}
+
+/// A name without the number that the compiler has given it, such as the `st` of `st.12`.
+pub(crate) fn without_number(name: &str) -> Option<&str> {
     let base = name.trim_end_matches(|char: char| char.is_ascii_digit());
-    let base = base
-        .strip_suffix('.')
-        .filter(|base| base.len() < name.len())?;
-    base.contains('.').then_some(base)
+    base.strip_suffix('.').filter(|_| base.len() < name.len())
 }
 
 /// Refuses functions that ftrace cannot intercept.
