@@ -3,7 +3,8 @@
 #
 # Results as KTAP. A part is a command that prints result lines, "ok NAME" or "not ok NAME",
 # numbered or not; its plan, "1..N", if it knows it beforehand; and anything else, which becomes a
-# comment. A part whose output begins with "KTAP version" numbers its results from 1.
+# comment. A part whose output begins with "KTAP version" numbers its results from 1. Where that line
+# comes again, the part has begun anew, and what came before does not count.
 
 passed=0 failed=0 skipped=0 parts_run=0
 
@@ -33,7 +34,7 @@ refuses() {
 # not explain.
 subtest() {
 	local name=$1 line not number=0 bad=0 plan='' status status_file complaints=() result
-	local ktap='' skip_all='' start=$SECONDS
+	local ktap='' skip_all='' start=$SECONDS passed_before=$passed skipped_before=$skipped
 	local pattern='^(not )?ok ([0-9]+ )?(- )?(.*)$'
 	shift
 	status_file=$(mktemp)
@@ -62,7 +63,8 @@ subtest() {
 			plan=${BASH_REMATCH[1]}
 			echo "  $line"
 		elif [[ $line == 'KTAP version '* ]]; then
-			ktap=1
+			ktap=1 number=0 bad=0 plan='' skip_all=''
+			passed=$passed_before skipped=$skipped_before
 		else
 			echo "  # ${line#\# }"
 		fi

@@ -39,6 +39,10 @@ cut_off() { printf 'ok a\nnot ok b'; }
 all_skipped() { echo '1..0 # SKIP no such option'; }
 skipped_not_ok() { printf '%s\n' 1..2 'ok 1 a' 'not ok 2 b # SKIP no such option'; }
 lost() { printf '%s\n' 'KTAP version 1' 1..2 'ok 1 a' 'ok 3 c'; }
+again() {
+	printf '%s\n' 'KTAP version 1' 1..3 'ok 1 a' 'ok 2 b # SKIP no such option' 'not ok 3 c'
+	printf '%s\n' 'KTAP version 1' 1..2 'ok 1 a' 'ok 2 b'
+}
 guest_skips() {
 	in_guest
 	run_test 1 a true
@@ -105,6 +109,7 @@ try "skipped test that is not ok" \
 try "part that skips itself" ends_with $'0 passed, 0 failed, 1 skipped\nstatus 1' all_skipped
 try "result that is cut off" ends_with $'1 passed, 1 failed\nstatus 1' cut_off
 try "result that was lost" ends_with $'2 passed, 1 failed\nstatus 1' lost
+try "part that begins anew" ends_with $'2 passed, 0 failed\nstatus 0' again
 try "test in the guest that skips" ends_with $'1 passed, 0 failed, 1 skipped\nstatus 0' guest_skips
 try "test in the guest that fails" ends_with $'0 passed, 1 failed\nstatus 1' guest_fails
 try "tests in the guest in the order of the file" guest_in_order

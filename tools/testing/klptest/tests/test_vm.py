@@ -124,6 +124,21 @@ class Complaints(unittest.TestCase):
                     text = "\n".join(f"[    1.234567] {line}" for line in (rule, warning, following))
                     self.assertEqual(len(log.complaints(text)), count + more)
 
+    def test_breakpoint_that_was_replaced(self) -> None:
+        oops = ["Oops: int3: 0000 [#1] SMP NOPTI", "RIP: 0010:__schedule+0xa4/0x1080", "Code: 1f 44 00 00 e9 <b9> 04 00"]
+        for code, blame in (("e9 <b9> 04", True), ("0f <1f>", True), ("00 cc <b9> 04", False),
+                            ("Bad RIP value.", False)):
+            for first, is_breakpoint in ((oops[0], True), ("Oops: 0002 [#1] PREEMPT SMP", False)):
+                with self.subTest(code, first=first):
+                    lines = ["fine", first, oops[1], f"Code: {code}", "Kernel panic - not syncing: Fatal exception"]
+                    reports = log.complaints("\n".join(f"[    1.234567] {line}" for line in lines))
+                    self.assertEqual(log.emulator_is_to_blame(reports), blame and is_breakpoint)
+        warned = ["WARNING: a.c:1 at f+0x1/0x2, CPU#0: x/1", *["more"] * log.CONTEXT_LINES, *oops]
+        reports = log.complaints("\n".join(f"[    1.234567] {line}" for line in warned))
+        self.assertEqual(len(reports), 2)
+        self.assertFalse(log.emulator_is_to_blame(reports))
+        self.assertFalse(log.emulator_is_to_blame([]))
+
     def test_context(self) -> None:
         lines = [f"[    1.{n:06}] line" for n in range(100)]
         lines[10] += "\n[    1.000010] ------------[ cut here ]------------"

@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import BinaryIO, Iterator, NoReturn, Optional, Sequence, Tuple
 
 from .guest import BOOTSTRAP, guest_path, guest_script
-from .log import complaints, report_complaints
+from .log import complaints, emulator_is_to_blame, report_complaints
 from .machine import Machine
 from .options import parse_arguments
 from .streams import say
 from .virtme import Failure, check_kvm, default_kernel, kernel_arguments, virtme_command
 
+EXIT_EMULATOR = 123
 EXIT_TIMEOUT = 124
 EXIT_COMPLAINT = 125
 EXIT_NO_STATUS = 126
@@ -101,6 +102,9 @@ def run(args: argparse.Namespace, log: BinaryIO, scratch: Path) -> int:
         report_complaints(reports)
         if time_up:
             say(f"the time limit of {args.timeout} s was reached")
+        if emulator_is_to_blame(reports):
+            say("QEMU ran a breakpoint that the kernel had replaced by then; the kernel is not to blame")
+            return EXIT_EMULATOR
         return EXIT_COMPLAINT
     last_lines = "the console's last lines:\n    " + "\n    ".join(text.splitlines()[-TAIL_LINES:])
     if time_up:
@@ -146,7 +150,7 @@ def main(argv: Sequence[str]) -> int:
             keep = bool(args.log)
             try:
                 status = run(args, log, Path(scratch))
-                if status in (EXIT_TIMEOUT, EXIT_COMPLAINT, EXIT_NO_STATUS):
+                if status in (EXIT_EMULATOR, EXIT_TIMEOUT, EXIT_COMPLAINT, EXIT_NO_STATUS):
                     keep = True
                     say(f"the kernel's log is in {log_path}")
             finally:

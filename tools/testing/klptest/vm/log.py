@@ -41,6 +41,10 @@ IN_MODULE = re.compile(r" \[\w+\]( |$)")
 # With PREEMPT_RT, the built-in core looks at the stack of the task that enables a patch with preemption
 # on, into a buffer that belongs to the processor. Lockdep is right, but it is not our mistake.
 BUILT_IN = re.compile(r"WARNING: kernel/livepatch/transition\.c:\d+ at klp_check_stack\+")
+# A breakpoint that nobody had set, and what stands there now: the byte before the one at the instruction pointer.
+BREAKPOINT = re.compile(r"Oops: int3:? ")
+CODE = re.compile(r"Code: (?:[0-9a-f]{2} )*([0-9a-f]{2}) <[0-9a-f]{2}>")
+INT3 = "cc"
 CONTEXT_LINES = 30
 MAX_REPORTS = 3
 
@@ -75,6 +79,20 @@ def complaints(log: str) -> List[List[str]]:
             end = number + CONTEXT_LINES
             reports.append(lines[number:end])
     return reports
+
+
+def emulator_is_to_blame(reports: Sequence[Sequence[str]]) -> bool:
+    """Whether the first report is of a breakpoint that an emulated processor ran after it had been replaced.
+
+    While the kernel changes its text, a breakpoint stands there; each processor is told before the kernel forgets
+    about it. QEMU looks for translations of the text before it writes a byte. Where its thread has to wait in
+    between, another processor may translate the old byte once more, and keep that.
+    """
+    if not reports:
+        return False
+    lines = [line[prefix.end():] for line in reports[0] if (prefix := PREFIX.match(line))]
+    codes = [code[1] for line in lines if (code := CODE.match(line))]
+    return bool(lines and BREAKPOINT.match(lines[0]) and codes and codes[0] != INT3)
 
 
 def report_complaints(reports: Sequence[Sequence[str]]) -> None:

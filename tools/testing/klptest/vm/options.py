@@ -9,6 +9,8 @@ nothing on its standard input; its standard output and standard error arrive her
 
 exit status:
   N    COMMAND's own status (128 + N when a signal ended it, 127 when it was not found)
+  123  QEMU lost a race with the kernel's changes of its own text, seldom when the machine is busy: COMMAND may be
+       run again
   124  the time limit was reached
   125  the kernel complained in its log (BUG, WARNING, Oops, panic, lockup, stall, hung task, KASAN, lockdep, ...),
        whatever else happened; the reports are printed. With --allow-warnings they do not count. KCSAN's data
@@ -17,7 +19,7 @@ exit status:
   126  the machine could not be started, or ended without reporting COMMAND's status
   128 + N  signal N ended this program
 
-The kernel's log is kept, and its path printed, when the status is one of 124, 125 and 126; --log always keeps it.
+The kernel's log is kept, and its path printed, when the status is one of 123, 124, 125 and 126; --log always keeps it.
 """
 
 import argparse
