@@ -227,6 +227,12 @@ impl Kernel for Fake {
         Ok(())
     }
 
+    fn modprobe(&self, name: &str) -> io::Result<()> {
+        self.fails()?;
+        self.write(&format!("/sys/module/{name}/version"), "1.0\n");
+        Ok(())
+    }
+
     fn unload_module(&self, name: &str) -> io::Result<()> {
         self.fails()?;
         let module = self.path(&format!("/sys/module/{name}"));

@@ -256,23 +256,20 @@ impl<'a> Kernel<'a> {
         let Self {
             release, machine, ..
         } = self;
-        let directory = PathBuf::from(format!("/lib/modules/{release}"));
-        let list = machine.path(directory.join("modules.dep"));
-        let modules = fs::read_to_string(&list)
-            .map_err(|error| format!("module {name}: {}: {error}", list.display()))?;
-        let mut files = modules
-            .lines()
-            .filter_map(|line| Some(line.split_once(':')?.0));
-        let file = files
-            .find(|file| module_name(Path::new(file)) == object_name(name))
-            .ok_or_else(|| format!("{} has no module {name}: name its file", list.display()))?;
-        let plain = file.rsplit_once(".ko").map_or(file, |(plain, _)| plain);
+        let file = machine
+            .module_file(release, name)
+            .map_err(|error| format!("module {name}: {error}"))?
+            .ok_or_else(|| {
+                let list = self.installed().join("modules.dep");
+                format!("{} has no module {name}: name its file", list.display())
+            })?;
+        let plain = file.rsplit_once(".ko").map_or(&*file, |(plain, _)| plain);
         let debug = format!("/usr/lib/debug/lib/modules/{release}/{plain}.ko");
         let debug = machine.path(debug);
         Ok(if debug.is_file() {
             debug
         } else {
-            machine.path(directory.join(file))
+            self.installed().join(file)
         })
     }
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! The boot guard: a patch with which the machine dies at boot, twice in a row, is not loaded at the
-//! next boots.
+//! next boots. Nor is the Rust core, which is guarded as if it were a patch.
 //!
 //! Before a patch is loaded at boot, a marker is written that names the boot and what is in the
 //! patch's file. It is removed when the machine has been up for a while. A marker of another boot
@@ -20,7 +20,7 @@ use sha2::{Digest, Sha256};
 use crate::{
     store::{self, module_name, Installed, Store},
     task::permitted,
-    Error, Machine, Result,
+    Error, Machine, Result, CORE,
 };
 
 /// For how long the machine has to be up after patches were loaded at boot until they are trusted.
@@ -85,8 +85,8 @@ impl Guard {
         }
     }
 
-    /// The names of the modules of installed patches under suspicion, sorted. [`None`] if the user may
-    /// not know: who wants to see something else is not to fail for that.
+    /// The names of the modules of what is installed and under suspicion, sorted. [`None`] if the
+    /// user may not know: who wants to see something else is not to fail for that.
     ///
     /// # Errors
     ///
@@ -182,8 +182,27 @@ impl Guard {
         self.markers.ancestors().take(4)
     }
 
+    /// What is guarded.
     fn installed(&self) -> Result<Vec<Installed>> {
-        Store::new(&self.machine).patches(&self.kernel_release)
+        let mut installed = Store::new(&self.machine).patches(&self.kernel_release)?;
+        installed.extend(self.core()?);
+        Ok(installed)
+    }
+
+    /// The Rust core, if it is installed for this kernel.
+    ///
+    /// # Errors
+    ///
+    /// That of reading the list of the kernel's modules; without one, nothing is installed.
+    pub fn core(&self) -> Result<Option<Installed>> {
+        let release = &self.kernel_release;
+        match self.machine.module_file(release, CORE) {
+            Err(Error::File { source, .. }) if Error::is_gone(&source) => Ok(None),
+            file => Ok(file?.map(|file| Installed {
+                path: self.machine.path(format!("/lib/modules/{release}/{file}")),
+                kernel_release: release.clone(),
+            })),
+        }
     }
 
     /// Removes the marker of a patch, whichever boot and file it names: it may be loaded at boot. The

@@ -11,6 +11,7 @@ use std::{
         fd::{AsFd, BorrowedFd},
         unix::net::UnixStream,
     },
+    process::Command,
     time::{Duration, Instant},
 };
 
@@ -55,6 +56,13 @@ pub trait Kernel {
     ///
     /// That of the kernel.
     fn load_module(&self, file: &File) -> io::Result<()>;
+
+    /// Loads an installed module with its options, as modprobe does; one that is loaded stays so.
+    ///
+    /// # Errors
+    ///
+    /// What modprobe says.
+    fn modprobe(&self, name: &str) -> io::Result<()>;
 
     /// Unloads a module, if nobody uses it.
     ///
@@ -141,6 +149,16 @@ impl Kernel for Running {
     fn load_module(&self, file: &File) -> io::Result<()> {
         // A signal may interrupt the kernel while it reads the file, before anything is done.
         Ok(rustix::io::retry_on_intr(|| finit_module(file, c"", 0))?)
+    }
+
+    fn modprobe(&self, name: &str) -> io::Result<()> {
+        // Where the kernel itself looks for it; users may not have it in their PATH.
+        let output = Command::new("/sbin/modprobe").arg(name).output()?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let reason = String::from_utf8_lossy(&output.stderr);
+        Err(io::Error::other(reason.trim_end()))
     }
 
     fn unload_module(&self, name: &str) -> io::Result<()> {

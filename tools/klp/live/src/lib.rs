@@ -29,7 +29,7 @@ pub use error::{Error, Result};
 pub use escape::Escaped;
 pub use kernel::Kernel;
 pub use log::{History, Log};
-pub use machine::{Core, Machine};
+pub use machine::{Core, Machine, CORE};
 pub use names::{KernelRelease, ModuleName};
 pub use outlook::{Facts, Outlook};
 pub use patch::{Func, Object, Patch, State};

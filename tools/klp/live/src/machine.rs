@@ -9,7 +9,7 @@ use std::{
 
 use serde::Serialize;
 
-use crate::{Error, ModuleName, Patch, Result};
+use crate::{store::module_name, Error, ModuleName, Patch, Result};
 
 /// Which live patching core is in charge.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -25,7 +25,7 @@ pub enum Core {
 }
 
 /// The name of the module of the Rust core.
-const CORE: &str = "livepatch";
+pub const CORE: &str = "livepatch";
 
 /// A machine that runs a kernel with live patching.
 #[derive(Clone, Debug)]
@@ -137,6 +137,27 @@ impl Machine {
     pub fn has_patch_module(&self, name: &str) -> Result<bool> {
         let taint = self.read(format!("/sys/module/{name}/taint"))?;
         Ok(name != CORE && taint.is_some_and(|taint| taint.contains('K')))
+    }
+
+    /// The file of a module, as the list of a kernel's modules has it: below the directory of that
+    /// kernel in `/lib/modules`.
+    ///
+    /// # Errors
+    ///
+    /// That of reading the list.
+    pub fn module_file(&self, kernel_release: &str, name: &str) -> Result<Option<String>> {
+        let path = self.path(format!("/lib/modules/{kernel_release}/modules.dep"));
+        let list = fs::read_to_string(&path).map_err(|source| Error::File { path, source })?;
+        let mut files = list
+            .lines()
+            .filter_map(|line| Some(line.split_once(':')?.0));
+        let name = module_name(name);
+        Ok(files.find(|file| module_name(file) == name).map(Into::into))
+    }
+
+    /// Whether this is the file of the Rust core, installed as modprobe wants it.
+    pub fn is_core_file(&self, path: &Path) -> bool {
+        module_name(&path.to_string_lossy()) == CORE && path.starts_with(self.path("/lib/modules"))
     }
 
     /// Whether systemd has a unit of this name, which may be disabled or masked.

@@ -19,8 +19,8 @@ pub struct Status {
     pub patches: Vec<PatchStatus>,
     /// Modules of patches that the core does not have any more.
     pub leftovers: Vec<Leftover>,
-    /// Patches that are not loaded at boot, since the machine died at a boot after they were
-    /// loaded. [`None`] if only root may know.
+    /// Patches, or the Rust core, that are not loaded at boot, since the machine died after they
+    /// were loaded. [`None`] if only root may know.
     pub skipped_at_boot: Option<Vec<String>>,
 }
 

@@ -51,7 +51,11 @@ impl Installed {
 /// The name of the module in a file of this name: without a path and the ending, and with `_` for `-`.
 pub fn module_name(file: &str) -> String {
     let name = file.rsplit('/').next().unwrap_or_default();
-    name.strip_suffix(".ko").unwrap_or(name).replace('-', "_")
+    [".ko", ".ko.gz", ".ko.xz", ".ko.zst"]
+        .iter()
+        .find_map(|ending| name.strip_suffix(ending))
+        .unwrap_or(name)
+        .replace('-', "_")
 }
 
 /// The order of two names of modules, in which numbers count as such: `fix_9` comes before `fix_10`.

@@ -161,6 +161,10 @@ mod tests {
             unreachable!()
         }
 
+        fn modprobe(&self, _: &str) -> io::Result<()> {
+            unreachable!()
+        }
+
         fn unload_module(&self, _: &str) -> io::Result<()> {
             unreachable!()
         }

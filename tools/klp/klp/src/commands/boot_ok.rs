@@ -13,9 +13,10 @@ use crate::{
     session::{self, Session, Step, Waits},
 };
 
-/// Tell the boot guard that the machine has come up well with the patches that were loaded at boot.
+/// Tell the boot guard that the machine has come up well with what was loaded at boot: patches, and
+/// the Rust core.
 ///
-/// If the machine dies before that, at two boots in a row, these patches are skipped at the next ones.
+/// If the machine dies before that, at two boots in a row, they are skipped at the next ones.
 #[derive(Args)]
 pub struct Arguments {
     /// Wait for five minutes, or until this program is asked to end, as by a shutdown.
@@ -25,7 +26,7 @@ pub struct Arguments {
 
 #[derive(Serialize)]
 struct Answer {
-    /// The patches that are trusted now.
+    /// What is trusted now.
     patches: Vec<String>,
 }
 

@@ -14,7 +14,7 @@ use klp_check::{Finding, Level, Report, Rule};
 use klp_live::{
     guard::{Guard, DEATHS},
     store::{Installed, Store},
-    Machine,
+    Core, Machine, CORE,
 };
 use klp_module::{Architecture, Module};
 use serde::Serialize;
@@ -35,7 +35,7 @@ use crate::{
 /// enabled again if it is being disabled.
 #[derive(Args)]
 pub struct Arguments {
-    /// A module's file, or the name of an installed patch.
+    /// A module's file, the name of an installed patch, or "livepatch" for the Rust core.
     #[arg(required_unless_present = "all", conflicts_with = "all")]
     module: Option<String>,
 
@@ -43,9 +43,9 @@ pub struct Arguments {
     #[arg(long)]
     all: bool,
 
-    /// This is the boot: skip patches with which the machine died at the last two, leave those of
-    /// kpatch to kpatch.service if there is that unit, and go on if a patch cannot be loaded.
-    #[arg(long, requires = "all")]
+    /// This is the boot: skip what the machine died with at the last two, leave patches of kpatch
+    /// to kpatch.service if there is that unit, and go on if a patch cannot be loaded.
+    #[arg(long)]
     boot: bool,
 
     /// Do not look first whether a patch fits, as klp check does; at boot that is never done.
@@ -95,8 +95,8 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result {
     let result = session::run(context, &name, &arguments.waits, |session| {
         session.checks.set(!arguments.no_check && !arguments.boot);
         match &arguments.module {
+            module if arguments.boot => at_boot(session, module.as_deref(), &mut patches),
             Some(module) => by_name(session, module, &mut patches),
-            None if arguments.boot => at_boot(session, &mut patches),
             None => all(session, &mut patches),
         }
     });
@@ -107,9 +107,26 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result {
 }
 
 pub(super) fn by_name(session: &Session, name: &str, patches: &mut Vec<Patch>) -> Step {
-    let path =
-        find(&session.machine, name)?.ok_or_else(|| Stop::Failed(format!("can't find {name}")))?;
-    by_hand(session, &path, patches)
+    by_hand(session, &named(session, name)?.path, patches)
+}
+
+/// What is to be loaded by this name: the Rust core, or a patch.
+fn named(session: &Session, name: &str) -> Step<Installed> {
+    let machine = &session.machine;
+    let kernel_release = machine.kernel_release()?;
+    if name == CORE {
+        let core = Guard::new(machine, &kernel_release).core()?;
+        return core.ok_or_else(|| {
+            Stop::Failed(format!(
+                "the Rust core is not installed for kernel {kernel_release}"
+            ))
+        });
+    }
+    let path = find(machine, name)?.ok_or_else(|| Stop::Failed(format!("can't find {name}")))?;
+    Ok(Installed {
+        path,
+        kernel_release,
+    })
 }
 
 /// The file that is meant by a name: one of this name if the name has the ending, else one that is
@@ -196,14 +213,14 @@ fn by_hand(session: &Session, path: &Path, patches: &mut Vec<Patch>) -> Step {
     Ok(())
 }
 
-/// Loads what is installed, but for patches that the boot guard suspects. What fails is told, and
-/// does not keep others from being loaded.
-pub(super) fn at_boot(session: &Session, patches: &mut Vec<Patch>) -> Step {
+/// Loads what is installed, or what has this name, unless the boot guard suspects it. What fails is
+/// told, and does not keep others from being loaded.
+pub(super) fn at_boot(session: &Session, name: Option<&str>, patches: &mut Vec<Patch>) -> Step {
     let guard = Guard::new(&session.machine, &session.machine.kernel_release()?);
     if let Err(error) = guard.tidy() {
         session.warn(error);
     }
-    let result = guarded(session, &guard, patches);
+    let result = guarded(session, &guard, name, patches);
     if let Err(Stop::Interrupted(..)) = &result {
         // A machine that is shut down in good order has not died.
         if let Err(error) = guard.boot_succeeded().and_then(|_| guard.tidy()) {
@@ -213,18 +230,26 @@ pub(super) fn at_boot(session: &Session, patches: &mut Vec<Patch>) -> Step {
     result
 }
 
-fn guarded(session: &Session, guard: &Guard, patches: &mut Vec<Patch>) -> Step {
+fn guarded(session: &Session, guard: &Guard, name: Option<&str>, patches: &mut Vec<Patch>) -> Step {
     let machine = &session.machine;
     let mut missing = vec![];
-    let installed = Store::new(machine).patches_at_boot(&machine.kernel_release()?)?;
+    let installed = match name {
+        Some(name) => vec![named(session, name)?],
+        None => Store::new(machine).patches_at_boot(&machine.kernel_release()?)?,
+    };
     for (index, patch) in installed.iter().enumerate() {
         let name = patch.module_name();
         if is_replaced(session, patch, &installed[index + 1..], patches)? {
             continue;
         }
+        let what = if machine.is_core_file(&patch.path) {
+            "the Rust core".into()
+        } else {
+            format!("patch {name}")
+        };
         // A disk that is full, read-only or damaged must not keep security fixes away.
         let unguarded = |error| {
-            session.warn(format_args!("patch {name} is loaded unguarded: {error}"));
+            session.warn(format_args!("{what} is loaded unguarded: {error}"));
         };
         let deaths = guard.deaths(patch).unwrap_or_else(|error| {
             unguarded(error);
@@ -249,9 +274,7 @@ fn guarded(session: &Session, guard: &Guard, patches: &mut Vec<Patch>) -> Step {
         if let Some(suspicion) = suspicion {
             tell(
                 session,
-                &format!(
-                    "patch {name} is not loaded: {suspicion}; \"klp load {name}\" tries it again"
-                ),
+                &format!("{what} is not loaded: {suspicion}; \"klp load {name}\" tries it again"),
             );
             missing.push(name);
             patches.push(Patch {
@@ -264,8 +287,8 @@ fn guarded(session: &Session, guard: &Guard, patches: &mut Vec<Patch>) -> Step {
             tell(
                 session,
                 &format!(
-                    "the machine died at the last boot after patch {name} was loaded; it is loaded \
-                     once more"
+                    "the machine died at the last boot after {what} was loaded; it is loaded once \
+                     more"
                 ),
             );
         }
@@ -316,10 +339,21 @@ fn load_and_note(session: &Session, path: &Path, patches: &mut Vec<Patch>) -> St
     result.map(|_| ())
 }
 
-/// Loads the patch in this file, and waits until it is complete.
+/// Loads the patch in this file, and waits until it is complete; or the Rust core.
 fn load(session: &Session, path: &Path) -> Step<Outcome> {
-    session.machine.core()?;
+    let in_charge = session.machine.core()?;
     session.stop_if_asked(&format!("{} is not loaded", path.display()))?;
+    if session.machine.is_core_file(path) {
+        if let Core::Rust { .. } = in_charge {
+            session.say(format_args!("module named {CORE} already loaded"));
+            return Ok(Outcome::AlreadyLoaded);
+        }
+        session.say(format_args!("loading the Rust core: {}", path.display()));
+        let loaded = session.kernel.modprobe(CORE);
+        loaded
+            .map_err(|error| Stop::failed(format_args!("failed to load module {CORE}: {error}")))?;
+        return Ok(Outcome::Loaded);
+    }
     let opened = open(path)?;
     let module = &opened.module;
     let name = module.name();

@@ -137,7 +137,7 @@ fn metrics(
         count(
             &mut registry,
             "patches_skipped_at_boot",
-            "Patches that are not loaded at boot, since the machine died with them",
+            "Patches, and the Rust core, not loaded at boot since the machine died with them",
             skipped_at_boot,
         );
     }

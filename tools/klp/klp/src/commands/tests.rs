@@ -5,7 +5,7 @@
 
 use std::{fs, time::Duration};
 
-use klp_live::{kernel::Signal, lock::Lock};
+use klp_live::{guard::Guard, kernel::Signal, lock::Lock};
 use rustix::io::Errno;
 use sha2::{Digest, Sha256};
 
@@ -32,7 +32,7 @@ fn load(fake: &Fake, name: &str) -> String {
 }
 
 fn load_at_boot(fake: &Fake) -> String {
-    fake.run(|session| load::at_boot(session, &mut vec![]))
+    fake.run(|session| load::at_boot(session, None, &mut vec![]))
 }
 
 fn unload(fake: &Fake, name: &str) -> String {
@@ -612,7 +612,7 @@ fn a_patch_that_may_have_killed_the_machine_is_not_loaded_unguarded() {
     // It may say that the last boot died, and cannot be written anew.
     fs::create_dir_all(fake.path(&marker("a"))).unwrap();
     let mut loaded = vec![];
-    let printed = fake.run(|session| load::at_boot(session, &mut loaded));
+    let printed = fake.run(|session| load::at_boot(session, None, &mut loaded));
     let outcomes = loaded.iter().map(|patch| patch.outcome).collect::<Vec<_>>();
     assert_eq!(outcomes, [Outcome::Skipped, Outcome::Loaded]);
     assert_eq!(patches(&fake), ["b"]);
@@ -682,6 +682,77 @@ fn a_shutdown_while_patches_are_loaded_is_no_death() {
     let printed = load_at_boot(&fake);
     assert!(printed.contains("interrupted by 15"), "{printed}");
     assert!(!fake.path("/var/lib/klp/.boot").exists());
+}
+
+#[test]
+fn the_core_is_guarded_as_a_patch_is() {
+    let fake = Fake::new();
+    let modules = format!("/lib/modules/{RELEASE}");
+    let core = format!("{modules}/updates/dkms/livepatch.ko.xz");
+    let at_boot = || fake.run(|session| load::at_boot(session, Some("livepatch"), &mut vec![]));
+    let reboot = |boot| {
+        fake.write("/proc/sys/kernel/random/boot_id", boot);
+        fs::remove_dir_all(fake.path("/sys/module/livepatch")).unwrap();
+    };
+    let missing = format!("failed: the Rust core is not installed for kernel {RELEASE}\n");
+    assert_eq!(at_boot(), missing);
+    fake.write(&core, "core");
+    fake.write(
+        &format!("{modules}/modules.dep"),
+        "kernel/a.ko.xz: kernel/b.ko.xz\nupdates/dkms/livepatch.ko.xz:\n",
+    );
+    fake.write("/dev/kmsg", "");
+
+    // What could not be loaded has not killed the machine.
+    fake.failures.replace([Errno::BUSY].into());
+    assert_eq!(
+        at_boot(),
+        format!(
+            "loading the Rust core: ROOT{core}\n\
+             ! klp: failed to load module livepatch: Device or resource busy (os error 16)\n\
+             failed: not loaded: livepatch\n"
+        )
+    );
+    assert!(!fake.path("/var/lib/klp").exists());
+
+    let loading = format!("loading the Rust core: ROOT{core}\ndone\n");
+    assert_eq!(at_boot(), loading);
+    // The patches come later, and leave it on probation; so does loading it by hand.
+    expect!(load_at_boot(&fake), "done");
+    expect!(load(&fake, "livepatch"), "module named livepatch already loaded" "done");
+    assert!(fake.path(&marker("livepatch")).exists());
+    reboot("second");
+    let warning = "! klp: the machine died at the last boot after the Rust core was loaded; it is \
+                   loaded once more\n";
+    assert_eq!(at_boot(), warning.to_string() + &loading);
+    reboot("third");
+    let skipped =
+        "the Rust core is not loaded: the machine died at two boots in a row after it was \
+                   loaded; \"klp load livepatch\" tries it again";
+    assert_eq!(
+        at_boot(),
+        format!("! klp: {skipped}\nfailed: not loaded: livepatch\n")
+    );
+    let log = fs::read_to_string(fake.path("/dev/kmsg")).unwrap();
+    assert!(log.ends_with(&format!("<4>klp: {skipped}\n")), "{log}");
+    assert!(!fake.path("/sys/module/livepatch").exists());
+    let guard = Guard::new(&fake.machine(), RELEASE);
+    assert_eq!(guard.suspects().unwrap().unwrap(), ["livepatch"]);
+
+    // Another build is not under suspicion, and one that somebody has loaded is no longer.
+    fake.write(&core, "another core");
+    assert_eq!(at_boot(), loading);
+    reboot("fourth");
+    fake.write(&core, "core");
+    assert_eq!(load(&fake, "livepatch"), loading);
+}
+
+#[test]
+fn a_core_that_is_gone_leaves_no_marker() {
+    let fake = Fake::new();
+    fake.write(&marker("livepatch"), "last-boot 1 x\n");
+    expect!(load_at_boot(&fake), "done");
+    assert!(!fake.path("/var/lib/klp").exists());
 }
 
 #[test]
