@@ -244,6 +244,47 @@ fn install_and_uninstall() {
 }
 
 #[test]
+fn uninstall_leaves_nothing_that_would_be_loaded_instead() {
+    let tree = Tree::new();
+    let places = ["var/lib/klp", "var/lib/kpatch", "usr/lib/klp"]
+        .map(|place| format!("{place}/{RELEASE}/fix-1.ko"));
+    let other = "var/lib/klp/6.1.0/fix_1.ko";
+    let install = |files: &[&str]| files.iter().for_each(|file| tree.module(file, "fix_1"));
+    let uninstalling = format!("uninstalling fix_1 ({RELEASE})\n");
+    let stays = "klp: fix_1 stays installed for 6.1.0: name one with -k to uninstall it there\n";
+
+    // By kpatch too, and for another kernel, for which it stays.
+    install(&[&places[0], &places[1], other]);
+    let (status, text) = tree.klp(&["uninstall", "fix_1"]);
+    assert_eq!((status, text), (0, uninstalling.clone() + stays));
+    assert!(!places.iter().any(|file| tree.exists(file)) && tree.exists(other));
+    let missing = format!(
+        "klp: fix_1 is not installed for kernel {RELEASE}, but for 6.1.0: name one with -k\n"
+    );
+    assert_eq!(tree.klp(&["uninstall", "fix_1"]), (1, missing));
+    let (status, _) = tree.klp(&["uninstall", "-k", "6.1.0", "fix_1"]);
+    assert_eq!((status, tree.exists(other)), (0, false));
+
+    // What belongs to a package stays.
+    install(&places.each_ref().map(|place| &**place));
+    let (status, text) = tree.klp(&["uninstall", "fix_1"]);
+    let packaged = format!(
+        "klp: ROOT/{} belongs to a package: remove that\n",
+        places[2]
+    );
+    assert_eq!((status, text), (1, uninstalling + &packaged));
+    assert!(!tree.exists(&places[0]) && !tree.exists(&places[1]) && tree.exists(&places[2]));
+
+    install(&[&places[0], &places[1]]);
+    let (status, text) = tree.klp(&["uninstall", "--json", "fix_1"]);
+    let start = text.rfind("\n}\n").map_or(0, |end| end + 3);
+    let answer: serde_json::Value = serde_json::from_str(&text[..start]).unwrap();
+    assert_eq!(status, 1);
+    assert_eq!(answer["file"], format!("ROOT/{}", places[0]));
+    assert_eq!(answer["others"][0], format!("ROOT/{}", places[1]));
+}
+
+#[test]
 fn everybody_may_look_whatever_the_umask_is() {
     let tree = Tree::new();
     tree.module("fix.ko", "fix");

@@ -131,23 +131,26 @@ impl Store {
     }
 
     fn patches_in(&self, directories: &[&Path], kernel_release: &str) -> Result<Vec<Installed>> {
-        let mut patches = Vec::<Installed>::new();
+        let mut patches = self.files_in(directories, kernel_release)?;
+        // It is stable: the place that comes first counts.
+        patches.sort_by(|a, b| by_version(&a.module_name(), &b.module_name()));
+        patches.dedup_by_key(|patch| patch.module_name());
+        Ok(patches)
+    }
+
+    fn files_in(&self, directories: &[&Path], kernel_release: &str) -> Result<Vec<Installed>> {
+        let mut files = vec![];
         for directory in directories {
             for path in entries(&directory.join(kernel_release))? {
-                let patch = Installed {
-                    path,
-                    kernel_release: kernel_release.into(),
-                };
-                let name = patch.module_name();
-                if patch.path.extension().is_some_and(|ending| ending == "ko")
-                    && !patches.iter().any(|other| other.module_name() == name)
-                {
-                    patches.push(patch);
+                if path.extension().is_some_and(|ending| ending == "ko") {
+                    files.push(Installed {
+                        path,
+                        kernel_release: kernel_release.into(),
+                    });
                 }
             }
         }
-        patches.sort_by(|a, b| by_version(&a.module_name(), &b.module_name()));
-        Ok(patches)
+        Ok(files)
     }
 
     /// The patches for all kernels, in the order of these, then in that of loading.
@@ -177,12 +180,21 @@ impl Store {
     ///
     /// As for [`patches`](Self::patches).
     pub fn find(&self, kernel_release: &str, name: &str) -> Result<Option<Installed>> {
-        let patches = self.patches(kernel_release)?;
-        let by_file = patches.iter().find(|patch| patch.file_name() == name);
-        let module = module_name(name);
-        Ok(by_file
-            .or_else(|| patches.iter().find(|patch| patch.module_name() == module))
-            .cloned())
+        Ok(self.copies(kernel_release, name)?.into_iter().next())
+    }
+
+    /// All files of this patch for this kernel: the one that counts, and those that would count
+    /// without it.
+    ///
+    /// # Errors
+    ///
+    /// As for [`patches`](Self::patches).
+    pub fn copies(&self, kernel_release: &str, name: &str) -> Result<Vec<Installed>> {
+        let places = [&*self.ours, &*self.packages, &*self.kpatch];
+        let mut files = self.files_in(&places, kernel_release)?;
+        let name = module_name(name);
+        files.retain(|file| file.module_name() == name);
+        Ok(files)
     }
 
     /// Installs a module file with these contents for this kernel: wholly, on the disk itself, or
@@ -481,6 +493,11 @@ mod tests {
             assert_eq!(files(&patches), ["a-fix.ko", "b_fix.ko", "c_fix.ko"]);
             assert_eq!(patches[0].path, lib.join("klp/7.3.4/a-fix.ko"));
             assert!(store.all_patches().unwrap().contains(&patches[2]));
+            let copies = store.copies(RELEASE, "a-fix").unwrap();
+            // Ours, that of the package, and that of kpatch.
+            assert_eq!(files(&copies), ["a-fix.ko", "a-fix.ko", "a_fix.ko"]);
+            assert_eq!(copies[0], patches[0]);
+            assert_eq!(store.copies(RELEASE, "old").unwrap(), []);
             let error = store.uninstall(&patches[2]).unwrap_err();
             assert!(matches!(error, Error::Packaged(_)), "{error}");
             assert!(patches[2].path.exists());
