@@ -153,6 +153,7 @@ clean:
 help:
 	@echo 'Targets:'
 	@echo '  all            livepatch.ko and the samples, for KDIR (default)'
+	@echo '  klp            the command klp, into the directory that scripts/cargo --programs prints'
 	@echo '  demo           from a bare machine to a live-patched kernel, in a virtual machine'
 	@echo '  test           formatting, lints, host tests and tests in the virtual machine'
 	@echo '  klp-test       all tests of the command klp, of which test runs some'
