@@ -17,9 +17,7 @@ cache=${LIVEPATCH_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/livepatch}
 # The Debian release that Debian's 7.x kernels are built in: its compilers build everything.
 suite=trixie
 
-# The tools that no distribution package provides in a suitable version.
-virtme_version=1.42
-mypy_version=1.18.2
+# Of crates.io; those of PyPI are in lists of their own.
 mutants_version=25.3.1
 
 say() { printf '\033[1m==>\033[0m %s\n' "$*" >&2; }
@@ -86,11 +84,17 @@ failed_command() {
 	die "$what failed; the whole output is in $log"
 }
 
-# python_tool DIRECTORY PROGRAM ARGUMENT...: a program from PyPI in a virtual environment of its own;
-# the arguments are for "pip install".
+# python_environment LIST: where python_tool installs what the list names.
+python_environment() {
+	local name=${1##*/}
+	echo "$cache/${name%.txt}-$(sha256sum "$1" | cut -c1-12)"
+}
+
+# python_tool LIST PROGRAM: a program from PyPI in a virtual environment of its own. It may be run as
+# root, so the list has the version and the hashes of it and of all that it needs.
 python_tool() {
-	local directory=$1 program=$2 log=$cache/log/$2
-	shift 2
+	local list=$1 program=$2 log=$cache/log/$2 directory
+	directory=$(python_environment "$list")
 	mkdir -p "$cache"
 	(
 		flock 9
@@ -98,7 +102,8 @@ python_tool() {
 		say "installing $program"
 		rm -rf "$directory"
 		python3 -m venv "$directory" || die "cannot make a virtual environment for $program"
-		try_logged "$log" "installing" "$directory/bin/pip" install -q "$@" || {
+		try_logged "$log" "installing" "$directory/bin/pip" install -q --no-deps \
+			--only-binary :all: --require-hashes -r "$list" || {
 			rm -rf "$directory"
 			failed_command "$log" "installing $program"
 		}

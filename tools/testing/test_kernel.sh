@@ -106,7 +106,7 @@ fake_apt() {
 new_cache() {
 	rm -rf "${1:?}"
 	mkdir -p "$1"
-	ln -s "$real_cache/toolchain-$toolchain" "$real_cache/virtme-ng-$virtme_version" "$1/"
+	ln -s "$real_cache/toolchain-$toolchain" "$real_cache/$(basename "$(python_environment "$top/scripts/virtme-ng.txt")")" "$1/"
 }
 
 # kernel [NAME=VALUE]...: scripts/kernel on the archive made here, with the option $OPTION.

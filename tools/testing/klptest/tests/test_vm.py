@@ -3,7 +3,6 @@
 
 import io
 import os
-import re
 import shlex
 import signal
 import subprocess
@@ -272,10 +271,12 @@ class Assembly(unittest.TestCase):
         with tempfile.TemporaryDirectory() as cache:
             with self.assertRaisesRegex(virtme.Failure, "scripts/setup"):
                 virtme.virtme_directory({"LIVEPATCH_CACHE": cache})
-            text = (SCRIPTS / "common.sh").read_text()
-            version = re.findall("^virtme_version=(.*)$", text, re.MULTILINE)[0]
+            function = '. "$0/common.sh"; python_environment "$0/virtme-ng.txt"'
             for variable, below in (("LIVEPATCH_CACHE", ""), ("XDG_CACHE_HOME", "livepatch")):
-                expected = Path(cache) / below / f"virtme-ng-{version}" / "bin"
+                environment = {**os.environ, "LIVEPATCH_CACHE": str(Path(cache) / below)}
+                output = subprocess.run(["bash", "-c", function, str(SCRIPTS)], env=environment, stdout=subprocess.PIPE,
+                                        encoding="utf-8", check=True).stdout
+                expected = Path(output.strip()) / "bin"
                 expected.mkdir(parents=True)
                 (expected / "virtme-run").touch()
                 self.assertEqual(virtme.virtme_directory({variable: cache}), expected)

@@ -5,6 +5,7 @@ import argparse
 import base64
 import contextlib
 import fcntl
+import hashlib
 import os
 import re
 import shlex
@@ -71,11 +72,9 @@ def kernel_arguments(append: Sequence[str], bootstrap: str) -> List[str]:
 
 
 def virtme_directory(environment: Mapping[str, str]) -> Path:
-    """Where scripts/setup put virtme-ng; the version is written down in scripts/common.sh only."""
-    version = re.search(r"^virtme_version=(\S+)$", (SCRIPTS / "common.sh").read_text(), re.MULTILINE)
-    if not version:
-        raise Failure("scripts/common.sh does not say which virtme-ng to use")
-    found = cache_directory(environment) / f"virtme-ng-{version[1]}" / "bin"
+    """Where scripts/setup put virtme-ng, by what scripts/virtme-ng.txt lists."""
+    name = "virtme-ng-" + hashlib.sha256((SCRIPTS / "virtme-ng.txt").read_bytes()).hexdigest()[:12]
+    found = cache_directory(environment) / name / "bin"
     if not (found / "virtme-run").exists():
         raise Failure("virtme-ng is not installed: run scripts/setup")
     return found
