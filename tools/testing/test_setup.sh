@@ -14,8 +14,8 @@ work=$(mktemp -d)
 # There is none on a machine without a kernel of its own.
 [ -d /lib/modules ] || { mkdir /lib/modules 2>/dev/null && made=1; }
 trap 'rm -rf "$work"; [ -z "${made:-}" ] || rmdir /lib/modules' EXIT
-release=7.9.1+deb13-amd64
-version=7.9.1-1~bpo13+1
+release=7.3.9+deb13-amd64
+version=7.3.9-1~bpo13+1
 build=$work/modules/$release/build
 
 # program NAME: one that comes first in the search path; its text is on standard input.
@@ -45,7 +45,7 @@ new_machine() {
 	program rustc <<<'echo "rustc 1.85.1 (made for a test)"'
 	program bindgen <<<'echo "bindgen 0.71.1"'
 	program pahole <<<'echo v1.30'
-	printf '%s %s\n' "linux-headers-$release" "$version" linux-source-7.9 "$version" >"$work/installed"
+	printf '%s %s\n' "linux-headers-$release" "$version" linux-source-7.3 "$version" >"$work/installed"
 	echo "$release" >"$build/include/config/kernel.release"
 	touch "$build/include/config/auto.conf"
 	cat >"$build/.config" <<-'END'
@@ -85,17 +85,32 @@ dkms_too_old() {
 	echo 6.12.1 >"$build/include/config/kernel.release"
 	refuses "not for $release: Linux 6.12.1 is too old: 7.2 or newer is needed" dkms
 }
+# A release candidate is not the release.
+dkms_too_new() {
+	local new known
+	for new in 7.4-rc1-amd64 7.4.0+deb13-amd64 7.10.1 8.0; do
+		echo "$new" >"$build/include/config/kernel.release"
+		refuses "not for $release: Linux $new is newer than what this was tested on, up to 7.3: install" dkms || return
+	done
+	for known in 7.3 7.3-rc7 7.3.99+deb13+1-amd64; do
+		echo "$known" >"$build/include/config/kernel.release"
+		[ -z "$(dkms)" ] || return
+	done
+	# By hand, one may try.
+	echo 8.0 >"$build/include/config/kernel.release"
+	"$top/scripts/check-kernel" --options "$build"
+}
 dkms_not_debian() {
 	sed -i /linux-headers/d "$work/installed"
 	refuses "its build directory has no Rust metadata, and it is not Debian's" dkms
 }
 dkms_no_source() {
 	sed -i /linux-source/d "$work/installed"
-	refuses "apt-get install linux-source-7.9=$version" dkms
+	refuses "apt-get install linux-source-7.3=$version" dkms
 }
 dkms_other_source() {
-	sed -i "s/^linux-source-7.9 .*/linux-source-7.9 7.9.2-1/" "$work/installed"
-	refuses "it needs the package linux-source-7.9 $version" dkms
+	sed -i "s/^linux-source-7.3 .*/linux-source-7.3 7.3.8-1/" "$work/installed"
+	refuses "it needs the package linux-source-7.3 $version" dkms
 }
 dkms_own_metadata() {
 	mkdir "$build/rust"
@@ -193,7 +208,7 @@ if ! unshare --mount true 2>/dev/null || [ ! -d /lib/modules ]; then
 	echo "ok setup # SKIP only root can mount directories in place of others"
 	exit 0
 fi
-for test in dkms_good dkms_no_headers dkms_without_rust dkms_too_old dkms_not_debian dkms_no_source dkms_other_source \
+for test in dkms_good dkms_no_headers dkms_without_rust dkms_too_old dkms_too_new dkms_not_debian dkms_no_source dkms_other_source \
 	dkms_own_metadata dkms_other_rustc dkms_no_bindgen dkms_other_pahole dkms_no_room dkms_clang dkms_no_release \
 	setup_unknown_option setup_not_root setup_no_network setup_no_such_package setup_full_disk; do
 	try $test
