@@ -5,7 +5,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
+    fs, io,
     path::{Path, PathBuf},
     sync::{
         atomic::{AtomicUsize, Ordering},
@@ -16,6 +16,7 @@ use std::{
 
 use crate::{
     configured::Configured,
+    elf::File,
     error::{in_file, Refusal, Result, FULL_WAY},
     kernel::Kernel,
     tools::Tools,
@@ -150,6 +151,85 @@ fn command_file(path: &str) -> String {
     }
 }
 
+/// The words of a command that come before its options, and call the compiler, if it compiles C.
+fn compiler(text: &str) -> Option<&str> {
+    let mut sources = text.lines().filter(|line| line.starts_with("source_"));
+    if !sources.any(|line| line.ends_with(".c")) {
+        return None;
+    }
+    let command = text.lines().next()?.split_once(":= ")?.1;
+    let options = command.find(" -")?;
+    Some(&command[..options])
+}
+
+/// What a compiler calls itself in what it compiles.
+fn identity(tools: &Tools, kernel: &Kernel, compiler: &str) -> Result<String> {
+    let mut command = tools.program(&kernel.build, "sh");
+    command.args(["-c", &format!("{compiler} -S -x c -o - /dev/null")]);
+    let output = tools.run("asking for the compiler's version", &mut command)?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let mut lines = text.lines();
+    let identity = lines.find_map(|line| line.trim().strip_prefix(".ident"));
+    Ok(identity.unwrap_or_default().trim().trim_matches('"').into())
+}
+
+/// What the compilers of an object call themselves.
+fn identities(object: &[u8]) -> Result<BTreeSet<String>> {
+    let file = File::parse(object)?;
+    let comment = file
+        .section(".comment")
+        .map_or(&[][..], |section| section.data);
+    let texts = comment.split(|byte| *byte == 0);
+    let texts = texts.filter(|text| !text.is_empty());
+    Ok(texts
+        .map(|text| String::from_utf8_lossy(text).into())
+        .collect())
+}
+
+/// Takes away objects of an earlier build that another compiler has made than the one that their
+/// commands call now, and what was `linked` of such ones: the build system does not look for that,
+/// as it goes by the name and version that it was configured with. They would be those of the
+/// kernel, and what is compiled now would not.
+fn remove_outdated(
+    tools: &Tools,
+    kernel: &Kernel,
+    objects: &[String],
+    linked: Option<&str>,
+) -> Result<()> {
+    let mut known = BTreeMap::new();
+    for path in objects {
+        let Ok(text) = fs::read_to_string(kernel.build.join(command_file(path))) else {
+            continue;
+        };
+        let Some(compiler) = compiler(&text) else {
+            continue;
+        };
+        if !known.contains_key(compiler) {
+            known.insert(compiler.to_owned(), identity(tools, kernel, compiler)?);
+        }
+        remove_unless(&kernel.build.join(path), |made_by| {
+            made_by.len() == 1 && made_by.contains(&known[compiler])
+        })?;
+    }
+    let now: BTreeSet<_> = known.into_values().collect();
+    if let Some(linked) = linked {
+        remove_unless(&kernel.build.join(linked), |made_by| {
+            made_by.is_subset(&now)
+        })?;
+    }
+    Ok(())
+}
+
+/// Takes an object away, if it is there, unless it was made by the right compilers.
+fn remove_unless(path: &Path, right: impl Fn(&BTreeSet<String>) -> bool) -> Result<()> {
+    match fs::read(path) {
+        Ok(object) if right(&identities(&object)?) => Ok(()),
+        Ok(_) => fs::remove_file(path).map_err(in_file(path)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(in_file(path)(error)),
+    }
+}
+
 /// Lets the kernel's build system compile objects, with what they need.
 ///
 /// # Errors
@@ -161,6 +241,7 @@ pub(crate) fn kbuild(
     configured: &mut Configured<'_>,
     objects: &[String],
 ) -> Result<Vec<Object>> {
+    remove_outdated(tools, kernel, objects, None)?;
     let missing = |path: &String| {
         !kernel.build.join(path).is_file() || !kernel.build.join(command_file(path)).is_file()
     };
@@ -203,6 +284,11 @@ fn build(tools: &Tools, kernel: &Kernel, what: &str, files: &[String], jobs: usi
 pub(crate) fn of_module(tools: &Tools, kernel: &Kernel, module: &str) -> Result<Vec<String>> {
     let object = format!("{module}.o");
     let list = kernel.build.join(format!("{module}.mod"));
+    let members =
+        |text: String| -> Vec<String> { text.split_ascii_whitespace().map(Into::into).collect() };
+    if let Ok(text) = fs::read_to_string(&list) {
+        remove_outdated(tools, kernel, &members(text), Some(&object))?;
+    }
     if !list.is_file() || !kernel.build.join(&object).is_file() {
         let files = [object, format!("{module}.mod")];
         build(
@@ -213,8 +299,7 @@ pub(crate) fn of_module(tools: &Tools, kernel: &Kernel, module: &str) -> Result<
             jobs(),
         )?;
     }
-    let text = fs::read_to_string(&list).map_err(in_file(&list))?;
-    Ok(text.split_ascii_whitespace().map(Into::into).collect())
+    Ok(members(fs::read_to_string(&list).map_err(in_file(&list))?))
 }
 
 /// How many compilers run at once.
@@ -354,6 +439,76 @@ mod tests {
         );
         let command = object.command(&kernel, Path::new("/out/y.o"), Some(Path::new("/patched")));
         assert!(command.contains("-I/patched/include") && command.ends_with(" /patched/x/y.c"));
+    }
+
+    /// A directory in which a script that stands in for the kernel's build system makes objects.
+    fn project(directory: &Path) -> (Tools, Kernel) {
+        let script = |name: &str, text: &str| {
+            let path = directory.join("scripts").join(name);
+            fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+            fs::set_permissions(&path, mode).unwrap();
+        };
+        for name in ["scripts", "source/arch/x86", "build/x"] {
+            fs::create_dir_all(directory.join(name)).unwrap();
+        }
+        script("kernel", "");
+        script("toolchain", "exec \"$@\"");
+        let make =
+            "cd \"${0%/*}/../build\" && echo \"$*\" >>made && gcc -c -x c -o x/y.o /dev/null\n\
+                    gcc -c -x c -o x/z.o /dev/null && echo x/y.o >x/z.mod";
+        script("kmake", make);
+        fs::write(directory.join("source/arch/x86/Makefile"), "").unwrap();
+        let makefile = "VERSION = 7\nPATCHLEVEL = 3\nSUBLEVEL = 4\n";
+        fs::write(directory.join("source/Makefile"), makefile).unwrap();
+        let command = "savedcmd_x/y.o := gcc -O2 -c -o x/y.o y.c\n\nsource_x/y.o := y.c\n";
+        fs::write(directory.join("build/x/.y.o.cmd"), command).unwrap();
+        let mut kernel = Kernel::of("");
+        kernel.build = directory.join("build");
+        kernel.source = directory.join("source");
+        (Tools::new(directory, None).unwrap(), kernel)
+    }
+
+    #[test]
+    fn objects_of_another_compiler() {
+        let directory = tempfile::tempdir().unwrap();
+        let (tools, kernel) = project(directory.path());
+        let objects = ["x/y.o".to_owned()];
+        let made = || {
+            let mut configured = Configured::new(&tools, &kernel, directory.path());
+            kbuild(&tools, &kernel, &mut configured, &objects).unwrap();
+            of_module(&tools, &kernel, "x/z").unwrap();
+            let made = fs::read_to_string(kernel.build.join("made")).unwrap_or_default();
+            made.lines().count()
+        };
+        assert_eq!(made(), 1);
+        assert_eq!(made(), 1);
+        let other = ".text\n.ident \"GCC: (Debian 1.0) 1.0\"\n";
+        let nameless = ".text\n";
+        for (path, text, times) in [
+            ("x/y.o", other, 2),
+            ("x/z.o", other, 3),
+            ("x/y.o", nameless, 4),
+        ] {
+            let source = directory.path().join("other.s");
+            fs::write(&source, text).unwrap();
+            let mut compiler = std::process::Command::new("gcc");
+            compiler.args(["-c", "-o"]).arg(kernel.build.join(path));
+            assert!(compiler.arg(&source).status().unwrap().success());
+            assert_eq!(made(), times, "{path}");
+            assert_eq!(made(), times, "{path}");
+        }
+    }
+
+    #[test]
+    fn compilers_of_commands() {
+        let text = |command: &str, source: &str| {
+            format!("savedcmd_x.o := {command}\n\nsource_x.o := /source/{source}\n")
+        };
+        let gcc = text("ccache gcc-14 -Wp,-MMD,.x.o.d -c -o x.o", "x.c");
+        assert_eq!(compiler(&gcc), Some("ccache gcc-14"));
+        assert_eq!(compiler(&text("gcc-14 -c -o x.o", "x.S")), None);
+        assert_eq!(compiler("savedcmd_x.o := ld -r -o x.o @x.mod\n"), None);
     }
 
     #[test]
