@@ -22,8 +22,12 @@ use crate::{
     tools::Tools,
 };
 
-/// What the kernel's klp-build adds, so that each function and variable can be taken by itself.
-const SECTIONS: &str = "-ffunction-sections -fdata-sections";
+/// What the kernel's klp-build adds, so that each function and variable can be taken by itself, and
+/// debugging information for the modules `layout` and `statics`, which changes no code.
+const ADDED: &str = "-ffunction-sections -fdata-sections -g";
+
+/// Options with which debugging information lacks structures, is elsewhere, or is packed.
+const LEFT_OUT: [&str; 3] = ["-femit-struct-debug-baseonly", "-gsplit-dwarf", "-gz"];
 
 /// What an object is linked into.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -104,12 +108,14 @@ impl Object {
     /// and from another tree of the source if one is given.
     fn command(&self, kernel: &Kernel, output: &Path, source: Option<&Path>) -> String {
         let words = self.command.split(' ');
-        let command: Vec<_> = words
-            .filter(|word| !word.starts_with("-Wp,-MMD,"))
-            .collect();
+        let left_out = |word: &str| {
+            let option = word.split_once('=').map_or(word, |(option, _)| option);
+            word.starts_with("-Wp,-MMD,") || LEFT_OUT.contains(&option)
+        };
+        let command: Vec<_> = words.filter(|word| !left_out(word)).collect();
         let mut command = command.join(" ").replace(
             &format!(" -o {} ", self.path),
-            &format!(" {SECTIONS} -o '{}' ", output.display()),
+            &format!(" {ADDED} -o '{}' ", output.display()),
         );
         if let Some(source) = source {
             command = command.replace(
@@ -435,7 +441,7 @@ mod tests {
         assert_eq!(
             object.command(&kernel, Path::new("/out/y.o"), None),
             "gcc -I/source/include -O2 -DX='\"$(pound)\"' -c -ffunction-sections -fdata-sections \
-             -o '/out/y.o' /source/x/y.c"
+             -g -o '/out/y.o' /source/x/y.c"
         );
         let command = object.command(&kernel, Path::new("/out/y.o"), Some(Path::new("/patched")));
         assert!(command.contains("-I/patched/include") && command.ends_with(" /patched/x/y.c"));
@@ -497,6 +503,31 @@ mod tests {
             assert!(compiler.arg(&source).status().unwrap().success());
             assert_eq!(made(), times, "{path}");
             assert_eq!(made(), times, "{path}");
+        }
+    }
+
+    #[test]
+    fn debugging_information_of_commands() {
+        let kernel = Kernel::of("");
+        for flags in [
+            "-g0",
+            "-g -gsplit-dwarf",
+            "-femit-struct-debug-baseonly",
+            "-gz=zlib",
+            "-gz",
+        ] {
+            let source = tempfile::Builder::new().suffix(".c").tempfile().unwrap();
+            fs::write(&source, "struct s { int member; } s;").unwrap();
+            let (object, _) = parse("x/y.o", flags, "").unwrap();
+            let output = source.path().with_extension("o");
+            let command = object.command(&kernel, &output, None);
+            let command = command.replace("/source/x/y.c", &source.path().display().to_string());
+            let mut shell = std::process::Command::new("sh");
+            assert!(shell.args(["-c", &command]).status().unwrap().success());
+            let data = fs::read(&output).unwrap();
+            fs::remove_file(&output).unwrap();
+            let structures = crate::layout::with_member(&data, "member").unwrap();
+            assert_eq!(structures, ["struct s"], "{flags}");
         }
     }
 

@@ -53,6 +53,11 @@ pub(crate) fn compare(
     after: &[u8],
     types: Option<&Types>,
 ) -> Result<Vec<Refusal>> {
+    for data in [before, after] {
+        if let Some(refusal) = check_information(object, data)? {
+            return Ok(vec![refusal]);
+        }
+    }
     let data = before;
     let (before, after) = (layouts(before)?, layouts(after)?);
     let mut refusals = Vec::new();
@@ -163,6 +168,41 @@ fn difference(old: &Layout, new: &Layout) -> String {
 
 fn layouts(data: &[u8]) -> Result<Layouts> {
     with_units(data, collect)
+}
+
+/// Refuses an object whose debugging information is not in it: nothing would be found in it that
+/// changes.
+///
+/// # Errors
+///
+/// The debugging information is damaged.
+fn check_information(object: &str, data: &[u8]) -> Result<Option<Refusal>> {
+    let units = with_units(data, collect_units)?;
+    let is_whole = !units.is_empty() && !units.contains(&false);
+    if is_whole || File::parse(data)?.definitions().next().is_none() {
+        return Ok(None);
+    }
+    Ok(Some(Refusal::new(
+        object,
+        "it has no debugging information",
+        "without it, nothing tells whether the layout of a structure changes",
+        "take out of its Makefile what turns it off, such as -g0",
+    )))
+}
+
+/// Collects whether the information of each unit is in the object, and not in a file of its own.
+fn collect_units(
+    _: &Dwarf<Reader<'_>>,
+    unit: &Unit<Reader<'_>>,
+    whole: &mut Vec<bool>,
+) -> Result<(), gimli::Error> {
+    let mut entries = unit.entries();
+    if let Some((_, root)) = entries.next_dfs()? {
+        let is_here = root.attr_value(gimli::DW_AT_dwo_name)?.is_none()
+            && root.attr_value(gimli::DW_AT_GNU_dwo_name)?.is_none();
+        whole.push(is_here);
+    }
+    Ok(())
 }
 
 /// Takes what it looks for from a unit of debugging information.
@@ -590,6 +630,27 @@ pub(crate) mod tests {
             .collect();
         let expected = ["in x.o: by_pointer, in_a_block, inlined", "in x.o: other"];
         assert_eq!(users, expected.map(|text| Some(text.to_owned())));
+    }
+
+    #[test]
+    fn objects_without_information() {
+        let source = "struct s { int a; } s;";
+        let said = |source: &str, options: &[&str]| {
+            let object = compile_with(source, options);
+            let refusals = compare("x.o", &object, &object, None).unwrap().into_iter();
+            refusals.map(|refusal| refusal.what).next()
+        };
+        let expected = Some("it has no debugging information".to_owned());
+        assert_eq!(said(source, &["-g"]), None);
+        assert_eq!(said(source, &["-g0"]), expected);
+        for version in ["-gdwarf-4", "-gdwarf-5"] {
+            assert_eq!(
+                said(source, &[version, "-gsplit-dwarf"]),
+                expected,
+                "{version}"
+            );
+        }
+        assert_eq!(said("", &["-g0"]), None);
     }
 
     #[test]
