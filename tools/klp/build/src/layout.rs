@@ -24,8 +24,11 @@ pub(crate) type Reader<'data> = EndianSlice<'data, LittleEndian>;
 /// An entry of it.
 pub(crate) type Entry<'unit, 'data> = DebuggingInformationEntry<'unit, 'unit, Reader<'data>>;
 
-/// How deep structures without a name are looked into.
-const DEEPEST: usize = 8;
+/// How deep structures without a name are looked into; nobody writes deeper ones.
+const DEEPEST: usize = 32;
+
+/// What the variables are called among the structures whose own structure has no name.
+const VARIABLE: &str = "variable ";
 
 /// A structure or union.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -65,6 +68,11 @@ pub(crate) fn compare(
         let Some(new) = after.get(name).filter(|new| *new != old) else {
             continue;
         };
+        let is_variable = name.starts_with(VARIABLE);
+        // A function can get or lose one of several variables of a name.
+        if is_variable && (old.is_subset(new) || new.is_subset(old)) {
+            continue;
+        }
         let what = match (old.first(), new.first()) {
             (Some(old), Some(new)) => difference(old, new),
             _ => "its layout changes".into(),
@@ -77,7 +85,8 @@ pub(crate) fn compare(
             "keep new data in shadow variables (klp_shadow_alloc(); samples/README.md says how)",
         );
         let users = with_units(data, collect_users)?.remove(name);
-        let in_kernel = types.map(|types| types.users(plain_name(name)));
+        let in_kernel = types.filter(|_| !is_variable);
+        let in_kernel = in_kernel.map(|types| types.users(plain_name(name)));
         refusals.push(Refusal {
             users: tell_users(object, &users.unwrap_or_default(), in_kernel.as_ref()),
             ..refusal
@@ -266,24 +275,36 @@ fn collect(
     layouts: &mut Layouts,
 ) -> Result<(), gimli::Error> {
     let mut entries = unit.entries();
-    while let Some((_, entry)) = entries.next_dfs()? {
+    let mut around = Around::default();
+    while let Some((deeper, entry)) = entries.next_dfs()? {
+        around.step(deeper);
         let keyword = match entry.tag() {
             gimli::DW_TAG_structure_type => "struct ",
             gimli::DW_TAG_union_type => "union ",
             gimli::DW_TAG_typedef => "",
+            gimli::DW_TAG_variable => VARIABLE,
+            gimli::DW_TAG_subprogram | gimli::DW_TAG_inlined_subroutine => {
+                around.enter(name_or_origins(dwarf, unit, entry)?);
+                continue;
+            }
             _ => continue,
         };
-        // Those without a name are looked into where they are members, or have that of a typedef.
-        let Some(name) = name(dwarf, unit, entry)? else {
+        // Those without a name are looked into where they are members, or have that of a typedef or
+        // of a variable.
+        let Some(mut name) = name_or_origins(dwarf, unit, entry)? else {
             continue;
         };
         let structure = match keyword {
-            "" => match nameless(dwarf, unit, target(entry)?)? {
-                Some(structure) => structure,
-                None => continue,
-            },
-            _ => entry.clone(),
+            "" => behind(dwarf, unit, target(entry)?)?,
+            VARIABLE => of_variable(dwarf, unit, entry, &around)?,
+            _ => Some(entry.clone()),
         };
+        let Some(structure) = structure else {
+            continue;
+        };
+        if let (VARIABLE, Some(function)) = (keyword, around.innermost()) {
+            name.push_str(&format!(" of {function}()"));
+        }
         let Some(size) = number(&structure, gimli::DW_AT_byte_size)? else {
             continue;
         };
@@ -297,6 +318,51 @@ fn collect(
         layouts.entry(key).or_default().insert(layout);
     }
     Ok(())
+}
+
+/// The structure without a name that a variable is or leads to, if instances of it can outlive a call
+/// of the function that the variable is in.
+fn of_variable<'unit, 'data>(
+    dwarf: &Dwarf<Reader<'data>>,
+    unit: &'unit Unit<Reader<'data>>,
+    entry: &Entry<'_, '_>,
+    around: &Around,
+) -> Result<Option<Entry<'unit, 'data>>, gimli::Error> {
+    let origin = reference(entry, gimli::DW_AT_abstract_origin)?;
+    let place = match (target(entry)?, origin) {
+        (None, Some(origin)) => target(&unit.entry(origin)?)?,
+        (place, _) => place,
+    };
+    let structure = behind(dwarf, unit, place)?;
+    let stays = around.functions.is_empty() || has_address(entry)? || is_pointer(unit, place)?;
+    Ok(structure.filter(|_| stays))
+}
+
+fn is_pointer(unit: &Unit<Reader<'_>>, place: Option<UnitOffset>) -> Result<bool, gimli::Error> {
+    let tag = place.map(|place| unit.entry(place)).transpose()?;
+    Ok(tag.is_some_and(|entry| entry.tag() == gimli::DW_TAG_pointer_type))
+}
+
+/// Whether a variable is at an address, and so not on the stack.
+pub(crate) fn has_address(entry: &Entry<'_, '_>) -> Result<bool, gimli::Error> {
+    let location = entry.attr_value(gimli::DW_AT_location)?;
+    let expression = location.and_then(|location| location.exprloc_value());
+    Ok(expression.is_some_and(|code| code.0.slice().first() == Some(&gimli::DW_OP_addr.0)))
+}
+
+/// The name of an entry, or of the one that it is a copy of.
+pub(crate) fn name_or_origins(
+    dwarf: &Dwarf<Reader<'_>>,
+    unit: &Unit<Reader<'_>>,
+    entry: &Entry<'_, '_>,
+) -> Result<Option<String>, gimli::Error> {
+    if let Some(name) = name(dwarf, unit, entry)? {
+        return Ok(Some(name));
+    }
+    match reference(entry, gimli::DW_AT_abstract_origin)? {
+        Some(origin) => name(dwarf, unit, &unit.entry(origin)?),
+        None => Ok(None),
+    }
 }
 
 /// The functions around the entries of a unit, as one goes through them in order.
@@ -404,6 +470,28 @@ fn nameless<'unit, 'data>(
     Ok((is_structure && name(dwarf, unit, &entry)?.is_none()).then_some(entry))
 }
 
+/// The structure or union without a name that a type is, points to, or is an array of.
+fn behind<'unit, 'data>(
+    dwarf: &Dwarf<Reader<'data>>,
+    unit: &'unit Unit<Reader<'data>>,
+    mut place: Option<UnitOffset>,
+) -> Result<Option<Entry<'unit, 'data>>, gimli::Error> {
+    for _ in 0..DEEPEST {
+        let Some(offset) = place else {
+            return Ok(None);
+        };
+        let entry = unit.entry(offset)?;
+        match entry.tag() {
+            gimli::DW_TAG_pointer_type
+            | gimli::DW_TAG_const_type
+            | gimli::DW_TAG_volatile_type
+            | gimli::DW_TAG_array_type => place = target(&entry)?,
+            _ => return nameless(dwarf, unit, place),
+        }
+    }
+    Ok(None)
+}
+
 fn members(
     dwarf: &Dwarf<Reader<'_>>,
     unit: &Unit<Reader<'_>>,
@@ -455,7 +543,11 @@ fn describe(
     let name = name(dwarf, unit, &entry)?;
     let inner = || describe(dwarf, unit, target(&entry)?, depth - 1);
     Ok(match entry.tag() {
-        gimli::DW_TAG_pointer_type => "pointer".into(),
+        gimli::DW_TAG_pointer_type => match behind(dwarf, unit, target(&entry)?)? {
+            // Nothing else compares it.
+            Some(_) => format!("pointer to {}", inner()?),
+            None => "pointer".into(),
+        },
         gimli::DW_TAG_typedef | gimli::DW_TAG_const_type | gimli::DW_TAG_volatile_type => inner()?,
         gimli::DW_TAG_array_type => {
             let mut text = inner()?;
@@ -604,6 +696,60 @@ pub(crate) mod tests {
                 "its layout changes (new: b; 4 bytes, and 8 with the patch)"
             )
         );
+    }
+
+    #[test]
+    fn variables_of_structures_without_a_name() {
+        let said = |before: &str, after: &str, rest: &str| {
+            let source = |members: &str| {
+                let structure = format!("struct {{ {members} }}");
+                compile_with(&rest.replace("S", &structure), &["-g", "-O2"])
+            };
+            let refusals = compare("x.o", &source(before), &source(after), None).unwrap();
+            let places: Vec<_> = refusals.into_iter().map(|refusal| refusal.place).collect();
+            places
+        };
+        let swapped = |rest: &str| said("int a; int b;", "int b; int a;", rest);
+        let inline = "static inline int g(void) { static S v; return ++v.a; }";
+        for (rest, name) in [
+            (
+                "static S v[2]; int f(int i) { return ++v[i].a; }",
+                "variable v",
+            ),
+            ("extern S v; int f(void) { return ++v.a; }", "variable v"),
+            ("S *const *v;", "variable v"),
+            (
+                "int f(void) { static S v; return ++v.a; }",
+                "variable v of f()",
+            ),
+            (
+                &format!("{inline} int f(void) {{ return g(); }}"),
+                "variable v of g()",
+            ),
+            (
+                "int f(void *p) { S *v = p; return ++v->a; }",
+                "variable v of f()",
+            ),
+            ("struct s { S *v; } s;", "struct s"),
+            ("typedef S *t; t v;", "t"),
+        ] {
+            assert_eq!(swapped(rest), [format!("x.o: {name}")], "{rest}");
+        }
+        let block = "{ static S v; ++v.a; }";
+        let other = "{ static struct { char a; } v; ++v.a; }";
+        let blocks = |first: &str| compile(&format!("void f(void) {{ {first} {other} }}"));
+        let (one, two) = (blocks(""), blocks(&block.replace('S', "struct { int a; }")));
+        for (before, after) in [(&one, &two), (&two, &one)] {
+            assert!(compare("x.o", before, after, None).unwrap().is_empty());
+        }
+        let local = "int use(void *); int f(void) { S v = { 1, 2 }; return use(&v); }";
+        assert!(swapped(local).is_empty());
+        assert!(said(
+            "int a;",
+            "signed int a;",
+            "static S v[2]; void *f(void) { return v; }"
+        )
+        .is_empty());
     }
 
     #[test]

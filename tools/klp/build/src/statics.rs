@@ -9,11 +9,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use gimli::{Dwarf, Unit, UnitOffset};
+use gimli::{Dwarf, Unit};
 
 use crate::{
     error::{Refusal, Result},
-    layout::{self, Entry, Reader},
+    layout::{self, Reader},
 };
 
 /// What begins the names that macros make up with a number, which counts what is before it in the
@@ -62,13 +62,13 @@ fn collect(
         around.step(deeper);
         match entry.tag() {
             gimli::DW_TAG_subprogram | gimli::DW_TAG_inlined_subroutine => {
-                around.enter(name(dwarf, unit, entry)?);
+                around.enter(layout::name_or_origins(dwarf, unit, entry)?);
             }
-            gimli::DW_TAG_variable if has_address(entry)? => {
+            gimli::DW_TAG_variable if layout::has_address(entry)? => {
                 let Some(function) = around.innermost() else {
                     continue;
                 };
-                let variable = name(dwarf, unit, entry)?;
+                let variable = layout::name_or_origins(dwarf, unit, entry)?;
                 if let Some(variable) = variable.filter(|name| !name.starts_with(MADE_UP)) {
                     let all = statics.entry(variable).or_default();
                     all.insert(function.clone());
@@ -78,29 +78,6 @@ fn collect(
         }
     }
     Ok(())
-}
-
-/// Whether a variable is at an address, and so not on the stack.
-fn has_address(entry: &Entry<'_, '_>) -> std::result::Result<bool, gimli::Error> {
-    let location = entry.attr_value(gimli::DW_AT_location)?;
-    let expression = location.and_then(|location| location.exprloc_value());
-    Ok(expression.is_some_and(|code| code.0.slice().first() == Some(&gimli::DW_OP_addr.0)))
-}
-
-/// The name of an entry, or of the one that it is a copy of.
-fn name(
-    dwarf: &Dwarf<Reader<'_>>,
-    unit: &Unit<Reader<'_>>,
-    entry: &Entry<'_, '_>,
-) -> std::result::Result<Option<String>, gimli::Error> {
-    if let Some(name) = layout::name(dwarf, unit, entry)? {
-        return Ok(Some(name));
-    }
-    let origin: Option<UnitOffset> = layout::reference(entry, gimli::DW_AT_abstract_origin)?;
-    match origin {
-        Some(origin) => layout::name(dwarf, unit, &unit.entry(origin)?),
-        None => Ok(None),
-    }
 }
 
 #[cfg(test)]
