@@ -97,7 +97,7 @@ fn functions<'f>(file: &'f File<'_>) -> BTreeMap<&'f str, &'f Symbol<'f>> {
 }
 
 /// What is at a place.
-struct Contents<'f> {
+pub(crate) struct Contents<'f> {
     data: &'f [u8],
     /// Whether it is known where it ends.
     exact: bool,
@@ -106,7 +106,8 @@ struct Contents<'f> {
 }
 
 impl Contents<'_> {
-    fn agrees_with(&self, other: &Self) -> bool {
+    /// Whether it can be the same, as far as it is known where it ends.
+    pub(crate) fn agrees_with(&self, other: &Self) -> bool {
         if self.exact && other.exact && self.data.len() != other.data.len() {
             return false;
         }
@@ -119,14 +120,15 @@ impl Contents<'_> {
 }
 
 /// The constants of an object.
-struct Constants<'f> {
+pub(crate) struct Constants<'f> {
     file: &'f File<'f>,
     /// Where references lead to, by section.
     referred: BTreeMap<usize, BTreeSet<u64>>,
 }
 
 impl<'f> Constants<'f> {
-    fn of(file: &'f File<'f>) -> Self {
+    /// Looks where the references of an object lead to.
+    pub(crate) fn of(file: &'f File<'f>) -> Self {
         let mut referred: BTreeMap<usize, BTreeSet<u64>> = BTreeMap::new();
         let all = file
             .sections
@@ -174,7 +176,7 @@ impl<'f> Constants<'f> {
     }
 
     /// What a reference leads to, if it is a constant that objtool does not compare.
-    fn contents(&self, relocation: &Relocation) -> Option<Contents<'f>> {
+    pub(crate) fn contents(&self, relocation: &Relocation) -> Option<Contents<'f>> {
         let section = self.section(relocation)?;
         let symbol = &self.file.symbols[relocation.symbol];
         let start = place(symbol, relocation);

@@ -320,8 +320,8 @@ fn collect(
     Ok(())
 }
 
-/// The structure without a name that a variable is or leads to, if instances of it can outlive a call
-/// of the function that the variable is in.
+/// The structure without a name that a variable is or leads to, if instances of it can outlive a
+/// call of the function that the variable is in.
 fn of_variable<'unit, 'data>(
     dwarf: &Dwarf<Reader<'data>>,
     unit: &'unit Unit<Reader<'data>>,
@@ -590,7 +590,11 @@ pub(crate) fn name(
     Ok(Some(text.to_string_lossy().into_owned()))
 }
 
-fn number(entry: &Entry<'_, '_>, name: gimli::DwAt) -> Result<Option<u64>, gimli::Error> {
+/// The value of an attribute that is a number.
+pub(crate) fn number(
+    entry: &Entry<'_, '_>,
+    name: gimli::DwAt,
+) -> Result<Option<u64>, gimli::Error> {
     Ok(entry
         .attr_value(name)?
         .and_then(|value| value.udata_value()))

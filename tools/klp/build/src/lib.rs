@@ -51,7 +51,8 @@
 //!   that are only included by a macro that stands for their name. Of assembly that includes a header, the
 //!   author is told; a header that goes into a vDSO is refused.
 //! * *What a function refers to.* `objtool` compares instructions and names. Tables and other constants
-//!   that the compiler makes are compared here (module `constants`).
+//!   that the compiler makes are compared here (module `constants`), and which ones are meant of
+//!   symbols whose names differ in numbers only (module `namesakes`).
 //!
 //! # The full way
 //!
@@ -99,6 +100,7 @@ mod kernel;
 mod layout;
 mod locate;
 mod module;
+mod namesakes;
 mod pair;
 mod patch;
 #[cfg(test)]
@@ -596,20 +598,30 @@ impl Build<'_> {
                     pair.module(module, &order, &before, &after)?
                 }
             };
+            let changed = before
+                .iter()
+                .filter(|(path, before)| after[*path] != **before);
             let Some(output) = output else {
+                // For objtool nothing changes; what it does not compare may do so all the same.
+                for (path, before) in changed {
+                    let none = Changes {
+                        object: path.clone(),
+                        ..Changes::default()
+                    };
+                    refusals.extend(constants::compare(&none, before, &after[path])?);
+                    refusals.extend(namesakes::compare(&none, before, &after[path])?);
+                }
                 continue;
             };
-            for (path, before) in &before {
+            for (path, before) in changed {
                 let after = &after[path];
-                if before == after {
-                    continue;
-                }
                 let changes = pair::changes(path, before, after, &output)?;
                 (self.progress)(Progress::Changed(&changes));
                 if pair::has_effect(&changes, before, after, &output)? {
                     effective.insert(path.clone());
                 }
                 refusals.extend(constants::compare(&changes, before, after)?);
+                refusals.extend(namesakes::compare(&changes, before, after)?);
                 refusals.extend(pair::check_clones(&changes, before, after)?);
                 refusals.extend(pair::check_traceable(&changes, before)?);
                 refusals.extend(pair::check_addresses(&changes, before)?);
@@ -618,6 +630,7 @@ impl Build<'_> {
                 }
                 all.push(changes);
             }
+            refusals.extend(namesakes::check(&before, &after, &output)?);
             let of_vmlinux = match owner {
                 Owner::Vmlinux => &all[..],
                 Owner::Module(_) => &[],

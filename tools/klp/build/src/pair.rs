@@ -456,15 +456,20 @@ pub(crate) fn in_object(place: &str, before: &Definitions, after: &Definitions) 
     }
 }
 
+/// Refuses a variable whose initial value changes.
+pub(crate) fn changed_data(place: &str) -> Refusal {
+    Refusal::new(
+        place,
+        "its initial value changes",
+        "the variable exists already, with a value of its own, and is not initialised again",
+        "set it in a callback before the patch takes effect (KLP_PRE_PATCH_CALLBACK in \
+         <linux/livepatch_helpers.h>), or use a new variable",
+    )
+}
+
 fn translate(error: &str) -> Option<Refusal> {
     if let Some(name) = error.strip_prefix("changed data: ") {
-        return Some(Refusal::new(
-            name,
-            "its initial value changes",
-            "the variable exists already, with a value of its own, and is not initialised again",
-            "set it in a callback before the patch takes effect (KLP_PRE_PATCH_CALLBACK in \
-             <linux/livepatch_helpers.h>), or use a new variable",
-        ));
+        return Some(changed_data(name));
     }
     if let Some((name, _)) = error.split_once(": can't patch or reference init code/data") {
         return Some(init(name));

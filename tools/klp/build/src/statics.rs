@@ -18,7 +18,7 @@ use crate::{
 
 /// What begins the names that macros make up with a number, which counts what is before it in the
 /// file. Whatever is added moves them all; nobody has written them, and no state is in them.
-const MADE_UP: &str = "__UNIQUE_ID_";
+pub(crate) const MADE_UP: &str = "__UNIQUE_ID_";
 
 /// The functions that have a static variable, by its name.
 type Statics = BTreeMap<String, BTreeSet<String>>;
