@@ -52,7 +52,8 @@
 //!   author is told; a header that goes into a vDSO is refused.
 //! * *What a function refers to.* `objtool` compares instructions and names. Tables and other constants
 //!   that the compiler makes are compared here (module `constants`), and which ones are meant of
-//!   symbols whose names differ in numbers only (module `namesakes`).
+//!   symbols whose names differ in numbers only (module `namesakes`), and what tables have about
+//!   its code (module `entries`).
 //!
 //! # The full way
 //!
@@ -91,6 +92,7 @@ mod compile;
 mod configured;
 mod constants;
 mod elf;
+mod entries;
 mod error;
 mod fields;
 mod headers;

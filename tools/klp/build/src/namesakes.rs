@@ -35,6 +35,7 @@ use object::elf;
 use crate::{
     constants::Constants,
     elf::{File, Relocation, Section, Symbol, UNDEFINED},
+    entries::Tables,
     error::{in_file, Refusal, Result},
     layout::{self, Entry, Reader},
     pair::{changed_data, Changes, Objects},
@@ -92,6 +93,7 @@ fn references(changes: &Changes, old: &Side<'_>, new: &Side<'_>) -> Vec<Refusal>
     let mut refusals = Vec::new();
     let functions = |side: &Side<'_>| side.unique(|symbol| symbol.is_function());
     let old_functions = functions(old);
+    let (tables, new_tables) = (Tables::of(old), Tables::of(new));
     for (name, index) in functions(new) {
         // What the compiler has split off goes with its function.
         let whole = new.file.symbols[index].name;
@@ -104,23 +106,24 @@ fn references(changes: &Changes, old: &Side<'_>, new: &Side<'_>) -> Vec<Refusal>
             continue;
         }
         let pairs = old.relocations(*old_index).into_iter();
-        let mut said = BTreeSet::new();
-        for (one, other) in pairs.zip(new.relocations(index)) {
-            let (Some(one), Some(other)) = (old.definition(one), new.definition(other)) else {
-                continue;
-            };
-            let what = match difference(old, one, new, other) {
-                Some(what) if said.insert(what.clone()) => what,
-                _ => continue,
-            };
-            refusals.push(Refusal::new(
+        let differences = pairs
+            .zip(new.relocations(index))
+            .filter_map(|(one, other)| {
+                let (one, other) = (old.definition(one)?, new.definition(other)?);
+                difference(old, one, new, other)
+            });
+        let mut differences: BTreeSet<_> = differences.collect();
+        let entries = tables.differences(*old_index, &new_tables, index);
+        differences.extend(entries.into_iter().map(String::from));
+        refusals.extend(differences.into_iter().map(|what| {
+            Refusal::new(
                 format!("{}: {whole}", changes.object),
                 what,
-                "objtool compares names without numbers, so it would not replace this function; \
-                 nor does the kernel's klp-build notice",
+                "objtool compares code, and names without numbers, so it would not replace this \
+                 function; nor does the kernel's klp-build notice",
                 "change something in the code of the function as well: then it is replaced",
-            ));
-        }
+            )
+        }));
     }
     refusals
 }
@@ -353,8 +356,9 @@ struct Owned {
 }
 
 /// An object before or after.
-struct Side<'f> {
-    file: &'f File<'f>,
+pub(crate) struct Side<'f> {
+    /// Itself.
+    pub(crate) file: &'f File<'f>,
     /// What it defines, by section.
     definitions: BTreeMap<usize, Vec<usize>>,
     owners: BTreeMap<usize, Owned>,
@@ -439,7 +443,7 @@ impl<'f> Side<'f> {
     }
 
     /// The function or variable that a reference leads to.
-    fn definition(&self, relocation: &Relocation) -> Option<usize> {
+    pub(crate) fn definition(&self, relocation: &Relocation) -> Option<usize> {
         let symbol = &self.file.symbols[relocation.symbol];
         if symbol.is_definition() {
             return Some(relocation.symbol);
@@ -476,6 +480,13 @@ impl<'f> Side<'f> {
     /// What a symbol is called on both sides.
     fn name(&self, index: usize, depth: usize) -> String {
         let symbol = &self.file.symbols[index];
+        let section = self.file.sections.get(symbol.section);
+        // Nobody has written the numbers of these, or the lines that others know them by.
+        if symbol.name.starts_with(MADE_UP)
+            || section.is_some_and(|section| section.name == DEBUG_MESSAGES)
+        {
+            return plain(symbol.name).into();
+        }
         if let Some(owned) = self.owners.get(&index) {
             let Owned {
                 variable,
@@ -528,7 +539,7 @@ impl<'f> Side<'f> {
     }
 
     /// What a reference leads to, and how far into it.
-    fn target(&self, relocation: &Relocation, depth: usize) -> (String, u64) {
+    pub(crate) fn target(&self, relocation: &Relocation, depth: usize) -> (String, u64) {
         let symbol = &self.file.symbols[relocation.symbol];
         let place = place(symbol, relocation);
         if let Some(index) = self.definition(relocation) {
@@ -537,7 +548,7 @@ impl<'f> Side<'f> {
         }
         match self.file.sections.get(symbol.section) {
             Some(section) if symbol.section != UNDEFINED && section.is_merged() => {
-                (format!("{:?}", text(section, place)), 0)
+                (format!("\"{}\"", text(section, place).escape_ascii()), 0)
             }
             Some(section) if symbol.section != UNDEFINED => (plain(section.name).into(), 0),
             _ => (symbol.name.into(), place),
@@ -719,7 +730,7 @@ fn line(unit: &Unit<Reader<'_>>, entry: &Entry<'_, '_>) -> std::result::Result<u
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::path::PathBuf;
 
     use super::*;
@@ -734,6 +745,7 @@ mod tests {
             "-ffunction-sections",
             "-fdata-sections",
             "-fshort-wchar",
+            "-fno-pie",
         ];
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::write(&file, compile_with(&format!("{BASE}{source}"), &options)).unwrap();
@@ -741,7 +753,7 @@ mod tests {
     }
 
     /// What is said if the functions `changed` are replaced.
-    fn said(before: &str, after: &str, changed: &[&str]) -> Vec<String> {
+    pub(crate) fn said(before: &str, after: &str, changed: &[&str]) -> Vec<String> {
         let (before, after) = (compiled(before), compiled(after));
         let changes = Changes {
             object: "x.o".into(),
