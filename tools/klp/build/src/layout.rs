@@ -347,7 +347,10 @@ fn is_pointer(unit: &Unit<Reader<'_>>, place: Option<UnitOffset>) -> Result<bool
 pub(crate) fn has_address(entry: &Entry<'_, '_>) -> Result<bool, gimli::Error> {
     let location = entry.attr_value(gimli::DW_AT_location)?;
     let expression = location.and_then(|location| location.exprloc_value());
-    Ok(expression.is_some_and(|code| code.0.slice().first() == Some(&gimli::DW_OP_addr.0)))
+    // Clang gives the address in a table.
+    let address = [gimli::DW_OP_addr.0, gimli::DW_OP_addrx.0];
+    let first = expression.and_then(|code| code.0.slice().first().copied());
+    Ok(first.is_some_and(|first| address.contains(&first)))
 }
 
 /// The name of an entry, or of the one that it is a copy of.

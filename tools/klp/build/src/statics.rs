@@ -107,6 +107,24 @@ mod tests {
     }
 
     #[test]
+    fn addresses_in_a_table() {
+        // As Clang gives them: the operation of an expression of 9 bytes.
+        let compiled = |source: &str| {
+            let mut object = compile(source);
+            let expressions = object.windows(10).enumerate();
+            let found =
+                expressions.filter(|(_, bytes)| bytes[..2] == [9, 3] && bytes[2..] == [0; 8]);
+            for place in Vec::from_iter(found.map(|(place, _)| place)) {
+                object[place + 1] = gimli::DW_OP_addrx.0;
+            }
+            object
+        };
+        let before = compiled(&format!("int f(void) {WITH} int g(void) {WITHOUT}"));
+        let after = compiled(&format!("int f(void) {WITHOUT} int g(void) {WITH}"));
+        assert_eq!(compare("x.o", &before, &after).unwrap().len(), 1);
+    }
+
+    #[test]
     fn variables_that_stay_come_or_go() {
         let one = format!("int f(void) {WITH} int g(void) {WITHOUT}");
         let two = format!("int f(void) {WITH} int g(void) {WITH}");
