@@ -2,7 +2,7 @@
 
 //! `klp build`: makes a live patch out of a patch of the kernel's source.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{fs, os::unix::fs::MetadataExt, path::PathBuf, process::ExitCode};
 
 use clap::Args;
 use klp_build::{Built, Changes, Finished, Kernel, Progress, Request, Tools};
@@ -41,7 +41,8 @@ pub struct Arguments {
     kernel: Option<String>,
 
     /// The directory of livepatch's source, whose scripts find the kernel and its compilers; without
-    /// this, the current one or else the one that the package livepatch-dkms has installed.
+    /// this, the current one, which only you and root may be able to change, or else the one that
+    /// the package livepatch-dkms has installed.
     #[arg(long, value_name = "DIRECTORY")]
     project: Option<PathBuf>,
 
@@ -75,7 +76,10 @@ struct Object<'a> {
 pub fn run(arguments: &Arguments, context: &Context) -> Result {
     let project = match &arguments.project {
         Some(project) => project.clone(),
-        None if PathBuf::from("scripts/kernel").is_file() => ".".into(),
+        None if PathBuf::from("scripts/kernel").is_file() => {
+            distrust_others()?;
+            ".".into()
+        }
         None => INSTALLED.into(),
     };
     if arguments.test.is_some() && !project.join("scripts/vm").is_file() {
@@ -110,6 +114,25 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result {
     }
     report(&built, context)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Refuses to run the scripts in the current directory, which nobody has named, if others may have
+/// put them there, as in /tmp.
+fn distrust_others() -> Result<()> {
+    const WRITABLE_BY_OTHERS: u32 = 0o022;
+    for directory in [".", "scripts"] {
+        let metadata = fs::metadata(directory)?;
+        let owners = [0, rustix::process::geteuid().as_raw()];
+        if !owners.contains(&metadata.uid()) || metadata.mode() & WRITABLE_BY_OTHERS != 0 {
+            return Err(format!(
+                "the scripts of the current directory are not run unasked, since others may change \
+                 {}: --project . runs them, --project {INSTALLED} those that are installed",
+                fs::canonicalize(directory)?.display()
+            )
+            .into());
+        }
+    }
+    Ok(())
 }
 
 /// Sees whether the kernel would take the module, as `klp check` does.
