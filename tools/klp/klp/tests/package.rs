@@ -10,6 +10,7 @@ mod module;
 use std::{
     fs,
     io::Cursor,
+    os::unix::fs::PermissionsExt,
     path::Path,
     process::{Command, Output},
 };
@@ -201,12 +202,17 @@ fn an_rpm_has_everything() {
             .map(|it| it.name)
             .collect::<Vec<_>>()
     };
-    let requires = metadata.get_requires().unwrap();
-    let tools = requires.iter().find(|it| it.name == "livepatch-tools");
+    let recommends = metadata.get_recommends().unwrap();
+    let tools = recommends.iter().find(|it| it.name == "livepatch-tools");
     assert_eq!(tools.unwrap().version, env!("CARGO_PKG_VERSION"));
     assert!(tools.unwrap().flags.contains(rpm::DependencyFlags::GE));
-    let requires = names(requires);
+    let requires = names(metadata.get_requires().unwrap());
     assert!(requires.contains(&"/bin/sh".into()), "{requires:?}");
+    // There is no such rpm.
+    assert!(
+        !requires.contains(&"livepatch-tools".into()),
+        "{requires:?}"
+    );
     let provides = names(metadata.get_provides().unwrap());
     assert!(provides.contains(&"klp-patch".into()), "{provides:?}");
     let files = package
@@ -220,6 +226,87 @@ fn an_rpm_has_everything() {
     assert_eq!(files[0].metadata.path, Path::new(&place));
     assert_eq!(files[0].metadata.mode.raw_mode(), 0o100_644);
     assert_eq!(files[0].content, fix);
+}
+
+/// A machine for the script after the installation, on which a package's kernel runs.
+struct Installation(tempfile::TempDir);
+
+impl Installation {
+    fn new() -> Self {
+        let this = Self(directory(&[("fix_1.ko", patch("fix_1", &[]))]));
+        let root = this.0.path();
+        for place in ["bin", "package"] {
+            fs::create_dir(root.join(place)).unwrap();
+        }
+        this.program("uname", &format!("echo '{KERNEL}'"));
+        this.program("readlink", "echo 'pid:[4026531836]'");
+        this.program("stat", "echo 1:2");
+        made(root, "fix_1.ko --deb");
+        let deb = format!("klp-patch-{KERNEL}_1-1_amd64.deb");
+        let mut unpack = Command::new("dpkg-deb");
+        output(
+            unpack
+                .args(["--control", &deb, "package"])
+                .current_dir(root),
+        );
+        this
+    }
+
+    fn program(&self, name: &str, script: &str) {
+        let path = self.0.path().join("bin").join(name);
+        fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    /// What the script says, which succeeds.
+    fn run(&self) -> String {
+        let root = self.0.path();
+        let script = fs::read_to_string(root.join("package/postinst")).unwrap();
+        let script = ["/var/lib", "/run/systemd"]
+            .iter()
+            .fold(script, |script, place| {
+                script.replace(place, &format!("{}{place}", root.display()))
+            });
+        let mut shell = Command::new("/bin/sh");
+        let output = shell
+            .args(["-c", &script, "postinst", "configure"])
+            .env("PATH", root.join("bin"))
+            .output()
+            .unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{said}");
+        said
+    }
+}
+
+#[test]
+fn what_the_boot_does_not_load_is_said() {
+    let machine = Installation::new();
+    let file = format!("/usr/lib/klp/{KERNEL}/fix_1.ko");
+    let not_at_boot = format!("klp-patch-{KERNEL}: no boot of {KERNEL} loads {file}: ");
+    let failed =
+        format!("klp-patch-{KERNEL}: the patch is not loaded, and what was loaded before stays; ");
+    let by_hand = format!("{failed}what tries it again is: klp load {file}\n");
+
+    let said = machine.run();
+    assert!(
+        said.contains(&format!("{not_at_boot}there is no klp (")),
+        "{said}"
+    );
+    assert!(said.ends_with(&by_hand), "{said}");
+
+    machine.program("klp", "true");
+    assert_eq!(machine.run(), "");
+    fs::create_dir_all(machine.0.path().join("run/systemd/system")).unwrap();
+    machine.program("systemctl", "exit 4");
+    let not_enabled = format!("{not_at_boot}klp.service is not enabled\n");
+    assert_eq!(machine.run(), not_enabled);
+    machine.program("klp", "false");
+    assert_eq!(machine.run(), not_enabled + &by_hand);
+    machine.program("systemctl", "true");
+    let at_boot =
+        format!("{failed}the next boot of {KERNEL} tries it again, and so does: klp load {file}\n");
+    assert_eq!(machine.run(), at_boot);
 }
 
 #[test]

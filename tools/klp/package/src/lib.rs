@@ -126,7 +126,7 @@ impl Package {
 /// Where packages have patches, in a directory for each kernel.
 pub const DIRECTORY: &str = "/usr/lib/klp";
 
-/// What a package depends on: the package with `klp`.
+/// The package with `klp`, which a package depends on; for rpm, which it recommends.
 const TOOLS: &str = "livepatch-tools";
 
 /// The oldest version of [`TOOLS`] that is known to do what the scripts ask for: this one.

@@ -6,8 +6,9 @@
 # boots klp loads them from their directory, where the package has put them.
 #
 # A patch that cannot be loaded does not make the installation fail: the patch is in place for the
-# next boot, other packages go on, and the machine is as it was. A patch that cannot be taken off
-# does make the removal fail: nobody would know of it any more.
+# next boot, other packages go on, and the machine is as it was. What keeps boots from loading it is
+# said. A patch that cannot be taken off does make the removal fail: nobody would know of it any
+# more.
 
 say() { echo "$package: $*" >&2; }
 
@@ -21,6 +22,17 @@ is_running() {
 
 is_loaded() { [ -e "/sys/module/$1" ]; }
 
+# Prints why boots of the kernel do not load the patches, if they do not. dpkg has seen to klp; the
+# administrator has where there is no rpm of it.
+obstacle() {
+	if ! command -v klp >/dev/null; then
+		echo "there is no klp (livepatch's README.md says how to install it)"
+	elif [ -d /run/systemd/system ] &&
+		! systemctl --quiet is-enabled klp.service 2>/dev/null; then
+		echo "klp.service is not enabled"
+	fi
+}
+
 # The new version comes first: when it has replaced the other ones, these are only unloaded, and
 # those that it has not replaced are disabled when it is below or above them. No task is without
 # a patch in between.
@@ -32,10 +44,13 @@ put_on() {
 			failed=$file
 		fi
 		echo "installing $file ($kernel)"
+		obstacle=$(obstacle)
+		[ -z "$obstacle" ] || say "no boot of $kernel loads $file: $obstacle"
 	done
 	if [ -n "$failed" ]; then
-		say "the patch is not loaded, and what was loaded before stays; the next boot of" \
-			"$kernel tries it again, and so does: klp load $failed"
+		again="the next boot of $kernel tries it again, and so does"
+		[ -z "$(obstacle)" ] || again="what tries it again is"
+		say "the patch is not loaded, and what was loaded before stays; $again: klp load $failed"
 	elif is_running && [ -e "$others" ]; then
 		unload_others || say "another version of the patch is still loaded"
 	fi

@@ -27,7 +27,7 @@ pub fn build(package: &Package) -> Result<Built, Error> {
     let architecture = architecture(patches.architecture());
     let scripts = scripts::rpm(package, &name);
     let description = format!(
-        "They are loaded when the package is installed, without a reboot, and at every boot of\n\
+        "klp loads them when the package is installed, without a reboot, and at every boot of\n\
         that kernel; on other kernels nothing happens.\n\n{}",
         package.description().join("\n"),
     );
@@ -47,8 +47,13 @@ pub fn build(package: &Package) -> Result<Built, Error> {
     .source_date(package.date)
     .provides(Dependency::any(PROVIDES))
     .provides(Dependency::eq(&name, format!("{version}-{release}")))
-    .requires(for_scripts(TOOLS, DependencyFlags::GE, TOOLS_VERSION))
-    .requires(for_scripts(SHELL, DependencyFlags::ANY, ""))
+    // No distribution has an rpm of it, and whoever has installed klp otherwise need make none. The
+    // scripts say what happens without it.
+    .recommends(Dependency::greater_eq(TOOLS, TOOLS_VERSION))
+    .requires(Dependency {
+        flags: DependencyFlags::SCRIPT_POST | DependencyFlags::SCRIPT_PREUN,
+        ..Dependency::any(SHELL)
+    })
     .post_trans_script(scriptlet(scripts.put_on))
     .pre_uninstall_script(scriptlet(scripts.take_off));
     // The upper one is that of all packages.
@@ -74,16 +79,6 @@ const SHELL: &str = "/bin/sh";
 
 fn scriptlet(script: String) -> Scriptlet {
     Scriptlet::new(script).prog(vec![SHELL])
-}
-
-/// A dependency of the package, which is there before a script after its installation, and until
-/// the one before its removal.
-fn for_scripts(name: &str, flags: DependencyFlags, version: &str) -> Dependency {
-    Dependency {
-        name: name.into(),
-        flags: flags | DependencyFlags::SCRIPT_POST | DependencyFlags::SCRIPT_PREUN,
-        version: version.into(),
-    }
 }
 
 fn architecture(architecture: Architecture) -> &'static str {

@@ -29,6 +29,11 @@ use crate::{context::Context, json};
 /// their own; and if there are several in a package, they must not replace each other (.replace),
 /// which their files do not tell.
 ///
+/// klp has to be on the machine where the package is installed. For dpkg, the package depends on
+/// livepatch-tools. There is no rpm of that: the program as /usr/bin/klp and its units are
+/// installed by hand, as README.md says. Without them, the package puts the files in place and says
+/// that they are not loaded.
+///
 /// Prints the name of each package's file. The same modules and options make the same package,
 /// byte for byte. Its date is that of the newest module, or SOURCE_DATE_EPOCH in the environment.
 #[derive(Args)]
