@@ -204,7 +204,7 @@ fn replacing(machine: &Machine, patches: &[Installed]) -> klp_live::Result<Optio
 /// Loads a patch that somebody asked for, and trusts it again if that succeeds. It may be there
 /// already: that it is, although the boot has not loaded it, says as much.
 fn by_hand(session: &Session, path: &Path, patches: &mut Vec<Patch>) -> Step {
-    load_and_note(session, path, patches)?;
+    load_and_note(session, path, patches, &|message| session.warn(message))?;
     let release = session.machine.kernel_release()?;
     let guard = Guard::new(&session.machine, &release);
     if let Err(error) = guard.acquit_file(path) {
@@ -292,7 +292,7 @@ fn guarded(session: &Session, guard: &Guard, name: Option<&str>, patches: &mut V
                 ),
             );
         }
-        match load_and_note(session, &patch.path, patches) {
+        match load_and_note(session, &patch.path, patches, &|text| tell(session, text)) {
             Err(Stop::Failed(reason)) => {
                 session.warn(reason);
                 // Nothing of it has come into effect that the machine may die of.
@@ -330,8 +330,13 @@ fn tell_kernel_log(machine: &Machine, message: &str) {
     drop(written);
 }
 
-fn load_and_note(session: &Session, path: &Path, patches: &mut Vec<Patch>) -> Step {
-    let result = load(session, path);
+fn load_and_note(
+    session: &Session,
+    path: &Path,
+    patches: &mut Vec<Patch>,
+    tell: &dyn Fn(&str),
+) -> Step {
+    let result = load(session, path, tell);
     patches.push(Patch {
         file: path.into(),
         outcome: *result.as_ref().unwrap_or(&Outcome::Failed),
@@ -339,8 +344,9 @@ fn load_and_note(session: &Session, path: &Path, patches: &mut Vec<Patch>) -> St
     result.map(|_| ())
 }
 
-/// Loads the patch in this file, and waits until it is complete; or the Rust core.
-fn load(session: &Session, path: &Path) -> Step<Outcome> {
+/// Loads the patch in this file, and waits until it is complete; or the Rust core. `tell` is for
+/// what has become of other patches.
+fn load(session: &Session, path: &Path, tell: &dyn Fn(&str)) -> Step<Outcome> {
     let in_charge = session.machine.core()?;
     session.stop_if_asked(&format!("{} is not loaded", path.display()))?;
     if session.machine.is_core_file(path) {
@@ -388,7 +394,30 @@ fn load(session: &Session, path: &Path) -> Step<Outcome> {
     if !is_in_force(&session.machine, name, &before)? {
         return Err(taken_back(name));
     }
+    tell_of_replaced(&session.machine, name, &before, tell)?;
     Ok(outcome)
+}
+
+/// Tells which installed patches were enabled `before` this one and are not any more. By the order
+/// of their names, another one may be in force after the next boot than before it.
+fn tell_of_replaced(
+    machine: &Machine,
+    name: &str,
+    before: &[String],
+    tell: &dyn Fn(&str),
+) -> klp_live::Result<()> {
+    let store = Store::new(machine);
+    let release = machine.kernel_release()?;
+    let after = enabled(machine)?;
+    for other in before.iter().filter(|other| !after.contains(other)) {
+        if store.find(&release, other)?.is_some() {
+            tell(&format!(
+                "patch {other} is not in force any more, since patch {name} has replaced it; \
+                 {other} is still installed, and boots load what is installed in the order of names"
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// The names of the patches that are enabled.

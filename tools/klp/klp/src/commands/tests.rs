@@ -914,6 +914,50 @@ fn an_older_patch_is_not_loaded_over_one_that_replaces_it() {
 }
 
 #[test]
+fn a_patch_that_is_not_in_force_any_more_is_told() {
+    let told = "klp: patch a is not in force any more, since patch z has replaced it; a is still \
+                installed, and boots load what is installed in the order of names\n";
+    let replaces = |fake: &Fake| {
+        // In the middle of the second transition.
+        let forget = |fake: &Fake| {
+            fs::remove_dir_all(fake.path("/sys/kernel/livepatch/a")).unwrap();
+        };
+        fake.event
+            .replace(Some((Duration::from_secs(2), Box::new(forget))));
+        fake.write("/dev/kmsg", "");
+    };
+    let fake = || Fake::new().transitions_take(&[Some(1), Some(3)]);
+    let log = |fake: &Fake| fs::read_to_string(fake.path("/dev/kmsg")).unwrap();
+
+    // It may have been the one that was loaded last before the boot.
+    let boot = fake();
+    install(&boot, "a");
+    install(&boot, "z");
+    replaces(&boot);
+    let mut loaded = vec![];
+    let printed = boot.run(|session| load::at_boot(session, None, &mut loaded));
+    assert!(printed.ends_with(&format!("! {told}done\n")), "{printed}");
+    assert_eq!(log(&boot), format!("<4>{told}"));
+    assert!(loaded.iter().all(|patch| patch.outcome == Outcome::Loaded));
+
+    // One that is not installed is not there at the next boot either.
+    for is_installed in [true, false] {
+        let by_hand = fake();
+        let file = by_hand.module("/a.ko", "a");
+        let newer = by_hand.module("/z.ko", "z");
+        if is_installed {
+            install(&by_hand, "a");
+        }
+        replaces(&by_hand);
+        load(&by_hand, &file);
+        let printed = load(&by_hand, &newer);
+        assert!(printed.ends_with("done\n"), "{printed}");
+        assert_eq!(printed.contains(told), is_installed, "{printed}");
+        assert_eq!(log(&by_hand), "");
+    }
+}
+
+#[test]
 fn unload_all_goes_on_past_a_module_in_use() {
     let fake = Fake::new();
     fake.patch("a", true, false);
