@@ -191,12 +191,14 @@ fn list_in_json() {
                 "kernel": "6.1.0",
                 "file": "ROOT/var/lib/kpatch/6.1.0/old-fix.ko",
                 "skipped_at_boot": false,
+                "shadowed": [],
             },
             {
                 "name": "a",
                 "kernel": RELEASE,
                 "file": format!("ROOT/var/lib/klp/{RELEASE}/a.ko"),
                 "skipped_at_boot": true,
+                "shadowed": [],
             },
         ],
         "functions": [
@@ -205,6 +207,35 @@ fn list_in_json() {
         ],
     });
     assert_eq!(answer, expected);
+}
+
+#[test]
+fn list_of_what_is_shadowed() {
+    let tree = Tree::new();
+    let places = [
+        format!("var/lib/klp/{RELEASE}/fix-1.ko"),
+        format!("usr/lib/klp/{RELEASE}/fix_1.ko"),
+        format!("var/lib/kpatch/{RELEASE}/fix_1.ko"),
+    ];
+    let [ours, packages, kpatch] = &places;
+    for place in &places {
+        tree.module(place, "fix_1");
+    }
+    tree.module(&format!("usr/lib/klp/{RELEASE}/fix_2.ko"), "fix_2");
+    let list = format!(
+        "Loaded patch modules:\n\nInstalled patch modules:\n\
+         fix_1 ({RELEASE}) [ROOT/{ours} comes before ROOT/{packages}] \
+         [ROOT/{ours} comes before ROOT/{kpatch}]\n\
+         fix_2 ({RELEASE})\n"
+    );
+    assert_eq!(tree.klp(&["list"]), (0, list));
+    let (_, text) = tree.klp(&["list", "--json"]);
+    let answer: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let shadowed = [packages, kpatch].map(|place| format!("ROOT/{place}"));
+    assert_eq!(
+        answer["installed"][0]["shadowed"],
+        serde_json::json!(shadowed)
+    );
 }
 
 #[test]

@@ -10,7 +10,7 @@ mod module;
 use std::{
     fs,
     io::Cursor,
-    os::unix::fs::PermissionsExt,
+    os::unix::fs::{symlink, PermissionsExt},
     path::Path,
     process::{Command, Output},
 };
@@ -238,6 +238,13 @@ impl Installation {
         for place in ["bin", "package"] {
             fs::create_dir(root.join(place)).unwrap();
         }
+        for program in ["find", "sed"] {
+            symlink(
+                Path::new("/usr/bin").join(program),
+                root.join("bin").join(program),
+            )
+            .unwrap();
+        }
         this.program("uname", &format!("echo '{KERNEL}'"));
         this.program("readlink", "echo 'pid:[4026531836]'");
         this.program("stat", "echo 1:2");
@@ -275,7 +282,7 @@ impl Installation {
             .unwrap();
         let said = String::from_utf8(output.stderr).unwrap();
         assert!(output.status.success(), "{said}");
-        said
+        said.replace(root.to_str().unwrap(), "ROOT")
     }
 }
 
@@ -307,6 +314,20 @@ fn what_the_boot_does_not_load_is_said() {
     let at_boot =
         format!("{failed}the next boot of {KERNEL} tries it again, and so does: klp load {file}\n");
     assert_eq!(machine.run(), at_boot);
+
+    // The administrator has one of the same module.
+    let installed = machine.0.path().join("var/lib/klp").join(KERNEL);
+    fs::create_dir_all(&installed).unwrap();
+    fs::write(installed.join("fix_12.ko"), "").unwrap();
+    assert_eq!(machine.run(), at_boot);
+    fs::write(installed.join("fix-1.ko"), "").unwrap();
+    let shadowed = format!(
+        "{not_at_boot}ROOT/var/lib/klp/{KERNEL}/fix-1.ko comes first; \
+         \"klp uninstall -k {KERNEL} fix_1\" removes that\n"
+    );
+    assert_eq!(machine.run(), shadowed.clone() + &by_hand);
+    machine.program("klp", "true");
+    assert_eq!(machine.run(), shadowed);
 }
 
 #[test]

@@ -22,14 +22,18 @@ is_running() {
 
 is_loaded() { [ -e "/sys/module/$1" ]; }
 
-# Prints why boots of the kernel do not load the patches, if they do not. dpkg has seen to klp; the
-# administrator has where there is no rpm of it.
+# obstacle PATCH: prints why boots of the kernel do not load it from the package, if they do not.
+# dpkg has seen to klp; the administrator has where there is no rpm of it. What the administrator
+# has installed comes first; its file may have dashes in its name.
 obstacle() {
 	if ! command -v klp >/dev/null; then
 		echo "there is no klp (livepatch's README.md says how to install it)"
 	elif [ -d /run/systemd/system ] &&
 		! systemctl --quiet is-enabled klp.service 2>/dev/null; then
 		echo "klp.service is not enabled"
+	elif name=$(echo "$1" | sed 's/_/[-_]/g').ko &&
+		other=$(find "/var/lib/klp/$kernel" -name "$name" 2>/dev/null) && [ -n "$other" ]; then
+		echo "$other comes first; \"klp uninstall -k $kernel $1\" removes that"
 	fi
 }
 
@@ -41,16 +45,17 @@ put_on() {
 	for patch in $patches; do
 		file=/usr/lib/klp/$kernel/$patch.ko
 		if [ -z "$failed" ] && is_running && ! klp load "$file"; then
-			failed=$file
+			failed=$patch
 		fi
 		echo "installing $file ($kernel)"
-		obstacle=$(obstacle)
+		obstacle=$(obstacle "$patch")
 		[ -z "$obstacle" ] || say "no boot of $kernel loads $file: $obstacle"
 	done
 	if [ -n "$failed" ]; then
 		again="the next boot of $kernel tries it again, and so does"
-		[ -z "$(obstacle)" ] || again="what tries it again is"
-		say "the patch is not loaded, and what was loaded before stays; $again: klp load $failed"
+		[ -z "$(obstacle "$failed")" ] || again="what tries it again is"
+		say "the patch is not loaded, and what was loaded before stays;" \
+			"$again: klp load /usr/lib/klp/$kernel/$failed.ko"
 	elif is_running && [ -e "$others" ]; then
 		unload_others || say "another version of the patch is still loaded"
 	fi

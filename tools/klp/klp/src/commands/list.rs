@@ -46,6 +46,8 @@ struct Installed {
     /// Whether it is skipped at boot, since the machine went down twice after loading it. [`None`]
     /// if only root may know.
     skipped_at_boot: Option<bool>,
+    /// Other files of this patch, which do not count since this one comes first.
+    shadowed: Vec<PathBuf>,
 }
 
 /// A function, and the patch whose version of it is in use.
@@ -85,11 +87,16 @@ impl Answer {
             });
         }
         let mut installed = vec![];
-        for patch in Store::new(machine).all_patches()? {
+        let store = Store::new(machine);
+        for patch in store.all_patches()? {
             let guard = Guard::new(machine, &patch.kernel_release);
+            let name = patch.module_name();
+            let copies = store.copies(&patch.kernel_release, &name)?;
+            let shadowed = copies.into_iter().map(|copy| copy.path);
             installed.push(Installed {
-                name: patch.module_name(),
-                skipped_at_boot: guard.suspects_patch(&patch.module_name())?,
+                shadowed: shadowed.filter(|path| *path != patch.path).collect(),
+                skipped_at_boot: guard.suspects_patch(&name)?,
+                name,
                 kernel: patch.kernel_release,
                 file: patch.path,
             });
@@ -123,6 +130,13 @@ impl Answer {
             text += &format!("{} ({})", patch.name, patch.kernel);
             if patch.skipped_at_boot == Some(true) {
                 text += " [skipped at boot: the machine went down twice after loading it]";
+            }
+            for path in &patch.shadowed {
+                text += &format!(
+                    " [{} comes before {}]",
+                    patch.file.display(),
+                    path.display()
+                );
             }
             text += "\n";
         }

@@ -133,7 +133,9 @@ fn changes() {
 #[test]
 fn list() {
     let tree = stalled();
-    tree.file("var/lib/klp/7.3.4-test/fix.ko", "");
+    for place in ["var/lib", "usr/lib"] {
+        tree.file(&format!("{place}/klp/7.3.4-test/fix.ko"), "");
+    }
     compare(&output(&tree, &["list", "--json"]));
 }
 
