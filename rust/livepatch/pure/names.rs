@@ -45,11 +45,12 @@ impl<'a> SymbolName<'a> {
         // The kernel's isspace().
         let space = |byte: &&u8| matches!(byte, b' ' | b'\t'..=b'\r' | 0xa0);
         let number = rest.strip_prefix(b",")?.iter().skip_while(space);
-        // What follows the number is not looked at, and one that is too large wraps.
+        // What follows the number is not looked at, and one that is too large is the largest there is.
         let mut digits = number.take_while(|byte| byte.is_ascii_digit()).peekable();
         digits.peek()?;
         let position = digits.fold(0usize, |sum, digit| {
-            sum.wrapping_mul(10).wrapping_add(usize::from(digit - b'0'))
+            sum.saturating_mul(10)
+                .saturating_add(usize::from(digit - b'0'))
         });
         Some(Self {
             object,

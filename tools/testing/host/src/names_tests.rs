@@ -96,9 +96,13 @@ fn positions_are_read_as_sscanf_does() {
     assert_eq!(parse(".klp.sym.m.f, \t7"), found("m", "f", 7));
     assert_eq!(parse(".klp.sym.m.f,7x"), found("m", "f", 7));
     assert_eq!(parse(".klp.sym.m.f,007"), found("m", "f", 7));
-    assert_eq!(
-        parse(".klp.sym.m.f,18446744073709551617"),
-        found("m", "f", 1)
-    );
+    for large in [
+        "18446744073709551615",
+        "18446744073709551616",
+        "99999999999999999999999",
+    ] {
+        let name = format!(".klp.sym.m.f,{large}");
+        assert_eq!(parse(&name), found("m", "f", usize::MAX));
+    }
     assert_eq!(parse(".klp.sym.m.f,1,2"), found("m", "f", 1));
 }

@@ -51,7 +51,12 @@ impl<'t> Scanner<'t> {
         let mut number = None;
         while self.here().is_ascii_digit() {
             let digit = u64::from(self.here() - b'0');
-            number = Some(number.unwrap_or(0u64).wrapping_mul(10).wrapping_add(digit));
+            number = Some(
+                number
+                    .unwrap_or(0u64)
+                    .saturating_mul(10)
+                    .saturating_add(digit),
+            );
             self.at += 1;
         }
         number
