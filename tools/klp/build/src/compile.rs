@@ -210,14 +210,15 @@ fn remove_outdated(
         let Some(compiler) = compiler(&text) else {
             continue;
         };
-        if !known.contains_key(compiler) {
-            known.insert(compiler.to_owned(), identity(tools, kernel, compiler)?);
-        }
+        // One that is not there any more cannot be asked, and has to be another one now.
+        let now = known
+            .entry(compiler.to_owned())
+            .or_insert_with(|| identity(tools, kernel, compiler).ok());
         remove_unless(&kernel.build.join(path), |made_by| {
-            made_by.len() == 1 && made_by.contains(&known[compiler])
+            made_by.len() == 1 && made_by.first() == now.as_ref()
         })?;
     }
-    let now: BTreeSet<_> = known.into_values().collect();
+    let now: BTreeSet<_> = known.into_values().flatten().collect();
     if let Some(linked) = linked {
         remove_unless(&kernel.build.join(linked), |made_by| {
             made_by.is_subset(&now)

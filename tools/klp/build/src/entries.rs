@@ -25,6 +25,9 @@ const WARNINGS: &str = "__bug_table";
 /// function is moved.
 const LINE: std::ops::Range<u64> = 4..6;
 
+/// The size of the flags of a warning in bytes, which are at the end of its entry.
+const FLAGS: u64 = 2;
+
 /// What the text of a warning begins with that is made of its condition, and not written for
 /// people: the names in it may change.
 const CONDITION: &str = "\"[";
@@ -102,7 +105,10 @@ fn entries(side: &Side<'_>, name: &str, starts: impl Fn(&Section<'_>) -> Vec<u64
                 continue;
             };
             let line = match (&pointers[..], name) {
-                ([_, .., last], WARNINGS) => last.offset + LINE.start..last.offset + LINE.end,
+                // Without CONFIG_DEBUG_BUGVERBOSE, the flags are there, and nothing follows them.
+                ([_, .., last], WARNINGS) if end >= last.offset + LINE.end + FLAGS => {
+                    last.offset + LINE.start..last.offset + LINE.end
+                }
                 _ => 0..0,
             };
             let bytes = (start..end).filter(|place| !line.contains(place));
@@ -206,6 +212,14 @@ mod tests {
         assert_eq!(changed("__bug_table", &before, &entry("text", 7, 3)), what);
         assert_eq!(changed("__bug_table", &before, &entry("other", 7, 1)), what);
         assert!(changed("__bug_table", &before, &entry("text", 8, 1)).is_empty());
+        // Without CONFIG_DEBUG_BUGVERBOSE.
+        let short = |flags: u32| {
+            format!(
+                ".long 3f - .\\n.word {flags}\\n.section .rodata.str1.1,\\\"aMS\\\",@progbits,1\\n\
+                 3: .asciz \\\"text\\\"\\n.previous"
+            )
+        };
+        assert_eq!(changed("__bug_table", &short(1), &short(3)), what);
         let condition = |name| entry(&format!("[{name}] "), 7, 1);
         assert!(changed("__bug_table", &condition("a"), &condition("b")).is_empty());
     }

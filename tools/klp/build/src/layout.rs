@@ -344,13 +344,20 @@ fn is_pointer(unit: &Unit<Reader<'_>>, place: Option<UnitOffset>) -> Result<bool
 }
 
 /// Whether a variable is at an address, and so not on the stack.
+///
+/// A pointer that is known to lead to an address begins in the same way, and goes on with what makes
+/// that its value.
 pub(crate) fn has_address(entry: &Entry<'_, '_>) -> Result<bool, gimli::Error> {
+    const ADDRESS: u8 = gimli::DW_OP_addr.0;
+    // Clang gives the address in a table.
+    const INDEX: u8 = gimli::DW_OP_addrx.0;
     let location = entry.attr_value(gimli::DW_AT_location)?;
     let expression = location.and_then(|location| location.exprloc_value());
-    // Clang gives the address in a table.
-    let address = [gimli::DW_OP_addr.0, gimli::DW_OP_addrx.0];
-    let first = expression.and_then(|code| code.0.slice().first().copied());
-    Ok(first.is_some_and(|first| address.contains(&first)))
+    Ok(match expression.as_ref().map(|code| code.0.slice()) {
+        Some([ADDRESS, address @ ..]) => address.len() == 8,
+        Some([INDEX, .., last]) => *last != gimli::DW_OP_stack_value.0,
+        _ => false,
+    })
 }
 
 /// The name of an entry, or of the one that it is a copy of.

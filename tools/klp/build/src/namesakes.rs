@@ -56,8 +56,9 @@ const COPIES: [&str; 9] = [
 ];
 
 /// Those of them that are compared elsewhere (module `constants`), or have the number of their
-/// line, which changes when a function is moved, and nothing else that the code does not have.
-const NOT_COMPARED: [&str; 3] = ["CSWTCH", "_entry", "_entry_ptr"];
+/// line, which changes when a function is moved, and nothing else that the code does not have; and
+/// the name of a function, which may be inlined and be called otherwise.
+const NOT_COMPARED: [&str; 4] = ["CSWTCH", "__func__", "_entry", "_entry_ptr"];
 
 /// The section of messages for debugging, which have their lines as well.
 const DEBUG_MESSAGES: &str = "__dyndbg";
@@ -94,15 +95,26 @@ fn references(changes: &Changes, old: &Side<'_>, new: &Side<'_>) -> Vec<Refusal>
     let functions = |side: &Side<'_>| side.unique(|symbol| symbol.is_function());
     let old_functions = functions(old);
     let (tables, new_tables) = (Tables::of(old), Tables::of(new));
+    let in_patch = |name: &str| {
+        let mut all = [&changes.changed, &changes.new].into_iter().flatten();
+        all.any(|changed| changed == name)
+    };
+    let place = |symbol: &Symbol<'_>| (symbol.section, symbol.value);
+    // An alias is replaced with its function.
+    let replaced: BTreeSet<_> = new
+        .file
+        .definitions()
+        .filter(|symbol| symbol.is_function() && in_patch(symbol.name))
+        .map(place)
+        .collect();
     for (name, index) in functions(new) {
         // What the compiler has split off goes with its function.
         let whole = new.file.symbols[index].name;
         let whole = whole.strip_suffix(".cold").unwrap_or(whole);
-        let mut in_patch = [&changes.changed, &changes.new].into_iter().flatten();
         let Some(old_index) = old_functions.get(&name) else {
             continue;
         };
-        if in_patch.any(|changed| changed == whole) {
+        if in_patch(whole) || replaced.contains(&place(&new.file.symbols[index])) {
             continue;
         }
         let pairs = old.relocations(*old_index).into_iter();
@@ -121,7 +133,7 @@ fn references(changes: &Changes, old: &Side<'_>, new: &Side<'_>) -> Vec<Refusal>
                 what,
                 "objtool compares code, and names without numbers, so it would not replace this \
                  function; nor does the kernel's klp-build notice",
-                "change something in the code of the function as well: then it is replaced",
+                "have its code differ as well, such as by asm volatile(\"nop\"): then it is replaced",
             )
         }));
     }
@@ -526,8 +538,8 @@ impl<'f> Side<'f> {
         let mut hasher = DefaultHasher::new();
         symbol.size.hash(&mut hasher);
         let section = self.file.sections.get(symbol.section);
-        let range =
-            usize::try_from(symbol.value).ok()..usize::try_from(symbol.value + symbol.size).ok();
+        let end = symbol.value.saturating_add(symbol.size);
+        let range = usize::try_from(symbol.value).ok()..usize::try_from(end).ok();
         if let (Some(section), Some(start), Some(end)) = (section, range.start, range.end) {
             section.data.get(start..end).hash(&mut hasher);
         }
@@ -797,6 +809,37 @@ pub(crate) mod tests {
         assert!(said(&before, &before, &[]).is_empty());
         assert_eq!(said(&before, &source(["g", "f", "g"]), &[]), [what]);
         assert!(said(&before, &source(["g", "f", "g"]), &["h"]).is_empty());
+    }
+
+    #[test]
+    fn pointers_to_variables() {
+        let before = "static int all[4];\
+                      int h(int i) { use(all); return all[i]++; }\
+                      __attribute__((alias(\"h\"))) int alias(int i);";
+        let after = format!("{before} int k(int i) {{ int *one = all; use(one); return one[i]; }}");
+        assert!(said(before, &after, &[]).is_empty());
+        assert!(said(&after, before, &[]).is_empty());
+    }
+
+    #[test]
+    fn other_names_of_functions() {
+        let source = |value: u32| {
+            format!(
+                "int f(int i) {{ static int _rs = {value}; use(&_rs); return i; }}\
+                 __attribute__((alias(\"f\"))) int other(int i);"
+            )
+        };
+        let what = ["x.o: f: the initial value of its _rs changes"];
+        assert_eq!(said(&source(1), &source(2), &[])[..1], what);
+        assert!(said(&source(1), &source(2), &["f"]).is_empty());
+        // The name of one that is inlined.
+        let renamed = |name: &str| {
+            format!(
+                "static inline __attribute__((always_inline)) void {name}(void)\
+                 {{ use((void *)__func__); }} int g(void) {{ {name}(); return 1; }}"
+            )
+        };
+        assert!(said(&renamed("help"), &renamed("__help"), &[]).is_empty());
     }
 
     #[test]

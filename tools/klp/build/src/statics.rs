@@ -143,5 +143,15 @@ mod tests {
         let local = "int f(void) { int done = 0; return done; } int g(void) { return 0; }";
         let moved = "int f(void) { return 0; } int g(void) { int done = 0; return done; }";
         assert!(said(local, moved).is_empty());
+        // Nor has a pointer that is known to lead to an address.
+        let pointer = "{ int *done = &all; use(done); return *done; }";
+        let source = |f: &str, g: &str| {
+            format!(
+                "static int all; void use(int *); int h(void) {{ return all++; }}\
+                 int f(void) {f} int g(void) {g}"
+            )
+        };
+        let (before, after) = (source(pointer, WITHOUT), source(WITHOUT, pointer));
+        assert!(said(&before, &after).is_empty());
     }
 }
