@@ -260,7 +260,7 @@ macro_rules! __klp_module {
         );
 
         /// The module is marked as a live patch.
-        #[used]
+        #[used(compiler)]
         #[link_section = ".modinfo"]
         static KLP_MODINFO: [u8; 12] = *b"livepatch=Y\0";
 
