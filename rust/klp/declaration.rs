@@ -155,67 +155,58 @@ impl Patch {
     }
 }
 
-/// Holds for a type that is the same.
-#[diagnostic::on_unimplemented(
-    message = "klp: a replacement has another type than the function of the kernel",
-    label = "the kernel's bindings declare a `{Original}`",
-    note = "the replacement is a `{Self}`: give it the parameters and the result of the original"
-)]
-pub trait Replaces<Original> {}
+/// A function that nobody has declared, for the compiler to infer its type. Never called.
+pub fn undeclared<T>() -> T {
+    unreachable!()
+}
 
-impl<T> Replaces<T> for T {}
-
-/// With this one, the compiler does not infer either type from the other, and compares them.
-impl<T> Replaces<[T; 0]> for T {}
-
-/// Compiles if a replacement has the type of the original.
-pub const fn check_type<R: Replaces<O> + Copy, O: Copy>(_replacement: R, _original: O) {}
-
-/// The name of a function and its position, as the author wrote them.
-pub type Name = (&'static str, Option<usize>);
+/// The name of a function and its position, or 0 if the author gave none.
+pub type Name = (&'static str, usize);
 
 const fn same(a: &str, b: &str) -> bool {
     let (a, b) = (a.as_bytes(), b.as_bytes());
-    let mut i = 0;
-    while i < a.len() && i < b.len() && a[i] == b[i] {
-        i += 1;
+    if a.len() != b.len() {
+        return false;
     }
-    i == a.len() && i == b.len()
+    // From the end, since names of functions that belong together begin alike.
+    let mut i = a.len();
+    while i > 0 && a[i - 1] == b[i - 1] {
+        i -= 1;
+    }
+    i == 0
 }
 
-/// Whether a function is in the list once only.
-pub const fn is_unique(name: Name, all: &[Name]) -> bool {
-    let mut count = 0;
+/// What is wrong with two functions of a list, and the index of the first one.
+pub enum Clash {
+    /// All functions differ.
+    None,
+    /// They are the same.
+    Twice(usize),
+    /// They have the same name, and one has no position.
+    NoPosition(usize),
+}
+
+/// Looks for two functions that cannot be told apart.
+pub const fn clash(names: &[Name]) -> Clash {
     let mut i = 0;
-    while i < all.len() {
-        if same(all[i].0, name.0) && position(all[i]) == position(name) {
-            count += 1;
+    while i < names.len() {
+        let (name, position) = names[i];
+        let mut j = i + 1;
+        while j < names.len() {
+            let (other_name, other_position) = names[j];
+            if same(name, other_name) {
+                if position == other_position {
+                    return Clash::Twice(i);
+                }
+                if position == 0 || other_position == 0 {
+                    return Clash::NoPosition(i);
+                }
+            }
+            j += 1;
         }
         i += 1;
     }
-    count == 1
-}
-
-/// Whether all functions of this name are in the list with positions, or it is there once.
-pub const fn is_distinct(name: Name, all: &[Name]) -> bool {
-    let mut without = name.1.is_none();
-    let mut count = 0;
-    let mut i = 0;
-    while i < all.len() {
-        if same(all[i].0, name.0) {
-            count += 1;
-            without |= all[i].1.is_none();
-        }
-        i += 1;
-    }
-    count == 1 || !without
-}
-
-const fn position(name: Name) -> usize {
-    match name.1 {
-        Some(position) => position,
-        None => 0,
-    }
+    Clash::None
 }
 
 /// Whether an object is in the list once only.

@@ -43,8 +43,10 @@
 /// These do not compile: an object without functions and callbacks, a function, an object or a
 /// state that is there twice, positions from 0, names that no module or function can have, and
 /// replacements that are not `extern "C"` functions or differ in the number of parameters. Where
-/// the kernel's bindings declare the function, its type must be the replacement's. For others, such
-/// as static functions, nobody checks the types: look at the source of the running kernel.
+/// the kernel's bindings declare a function of the name, its type must be the replacement's, unless
+/// there is a position. A function of a module that only has the name of that one is in quotes. For
+/// others, such as static functions, the compiler knows no type: look at the source of the running
+/// kernel, and let `klp check` compare it with the types in the kernel's debugging information.
 ///
 /// # Safety
 ///
@@ -295,7 +297,7 @@ macro_rules! __klp_module {
 macro_rules! __klp_free {
     () => {};
     ($($shadow:path)+) => {
-        impl Drop for KlpPatch {
+        impl ::core::ops::Drop for KlpPatch {
             fn drop(&mut self) {
                 $(
                     // SAFETY: Only the unloading of the module drops this value, and no task runs
@@ -355,7 +357,7 @@ macro_rules! __klp_objects {
         static KLP_PATCH: $crate::private::Patch = {
             static OBJECTS: $crate::private::Table<
                 $crate::private::klp_object,
-                { $crate::__klp_count!($($name)+) + 1 },
+                { <[&str]>::len(&[$($name),+]) + 1 },
             > = $crate::private::Table::new([
                 $( $crate::__klp_object!($kind $name $states $body), )+
                 $crate::private::end(),
@@ -418,7 +420,7 @@ macro_rules! __klp_states {
         /// The states, for the core.
         static KLP_STATES: $crate::private::Table<
             $crate::private::klp_state,
-            { $crate::__klp_count!($({ $state })*) + 1 },
+            { <[usize]>::len(&[$(<$state as $crate::State>::ID),*]) + 1 },
         > = $crate::private::Table::new([
             $(
                 $crate::private::state(
@@ -441,41 +443,48 @@ macro_rules! __klp_states {
 #[macro_export]
 macro_rules! __klp_object {
     (module $name:literal $states:tt $body:tt) => {
-        $crate::__klp_object!(@body (Some($crate::__klp_c_str!($name))) $name () $body)
+        $crate::__klp_object!(@body module $name () $body)
     };
     (vmlinux $name:literal [] $body:tt) => {
-        $crate::__klp_object!(@body (None) $name () $body)
+        $crate::__klp_object!(@body vmlinux $name () $body)
     };
     (vmlinux $name:literal [ $($state:ty),+ $(,)? ] $body:tt) => {
-        $crate::__klp_object!(@body (None) $name ($crate::__klp_list!($($state),+)) $body)
+        $crate::__klp_object!(@body vmlinux $name ($crate::__klp_list!($($state),+)) $body)
     };
 
-    (@body ($($c_name:tt)*) $name:literal ($($states:tt)*) {
+    (@name module $name:literal) => {
+        ::core::option::Option::Some($crate::__klp_c_str!($name))
+    };
+    (@name vmlinux $name:literal) => {
+        ::core::option::Option::None
+    };
+
+    (@body $kind:ident $name:literal ($($states:tt)*) {
         callbacks: $callbacks:ty $(, $($functions:tt)*)?
     }) => {
         $crate::private::object(
-            $($c_name)*,
-            $crate::__klp_functions!($name $($($functions)*)?),
+            $crate::__klp_object!(@name $kind $name),
+            $crate::__klp_functions!($kind $name $($($functions)*)?),
             $crate::private::callbacks::<($($states)*), $callbacks>(),
         )
     };
-    (@body $c_name:tt $name:literal () {}) => {
+    (@body $kind:ident $name:literal () {}) => {
         ::core::compile_error!(::core::concat!(
             "klp: nothing is patched in ", $name, ": add a function, `unsafe old(a, b) => new,`, ",
             "or `callbacks: Type`",
         ))
     };
-    (@body ($($c_name:tt)*) $name:literal () { $($functions:tt)* }) => {
+    (@body $kind:ident $name:literal () { $($functions:tt)* }) => {
         $crate::private::object(
-            $($c_name)*,
-            $crate::__klp_functions!($name $($functions)*),
+            $crate::__klp_object!(@name $kind $name),
+            $crate::__klp_functions!($kind $name $($functions)*),
             $crate::private::end(),
         )
     };
-    (@body ($($c_name:tt)*) $name:literal ($($states:tt)+) { $($functions:tt)* }) => {
+    (@body $kind:ident $name:literal ($($states:tt)+) { $($functions:tt)* }) => {
         $crate::private::object(
-            $($c_name)*,
-            $crate::__klp_functions!($name $($functions)*),
+            $crate::__klp_object!(@name $kind $name),
+            $crate::__klp_functions!($kind $name $($functions)*),
             $crate::private::callbacks::<$($states)+, ()>(),
         )
     };
@@ -485,7 +494,7 @@ macro_rules! __klp_object {
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __klp_functions {
-    ($object:literal
+    ($kind:ident $object:literal
         $(
             unsafe $old:tt ( $($argument:tt),* $(,)? ) $(at $position:literal)? => $new:expr
         ),* $(,)?
@@ -494,43 +503,72 @@ macro_rules! __klp_functions {
             $(
                 (
                     $crate::private::plain($crate::__klp_name!($old)),
-                    $crate::__klp_option!($($position)?),
+                    $crate::__klp_position!($($position)?),
                 ),
             )*
         ];
         $(
-            const _: () = {
-                const NAME: $crate::private::Name = (
-                    $crate::private::plain($crate::__klp_name!($old)),
-                    $crate::__klp_option!($($position)?),
-                );
-                $crate::__klp_check!(
-                    $crate::private::is_symbol(NAME.0),
-                    "klp: no function can have the name `", $crate::__klp_name!($old), "`",
-                );
-                $crate::__klp_check!(
-                    !::core::matches!(NAME.1, Some(0)),
+            const _: () = $crate::__klp_check!(
+                $crate::private::is_symbol($crate::__klp_name!($old)),
+                "klp: no function can have the name `", $crate::__klp_name!($old), "`",
+            );
+            $(
+                const _: () = $crate::__klp_check!(
+                    $position != 0,
                     "klp: the position of `", $crate::__klp_name!($old), "` is 0, but the first ",
                     "function of a name is `at 1`",
                 );
-                $crate::__klp_check!(
-                    $crate::private::is_unique(NAME, NAMES),
-                    "klp: `", $crate::__klp_name!($old), "` is patched twice in ", $object,
-                    ": a function has one replacement; for several functions of the name, say ",
-                    "which one with `at 1`, `at 2`",
-                );
-                $crate::__klp_check!(
-                    $crate::private::is_distinct(NAME, NAMES),
-                    "klp: several functions `", $crate::__klp_name!($old), "` are patched in ",
-                    $object, ": say for each which one, with `at 1`, `at 2`",
-                );
-            };
-            $crate::__klp_check_name!($old);
-            $crate::__klp_check_type!($old ($($argument),*) $new);
+            )?
+            $crate::__klp_check_name!($kind $old);
         )*
+        // One loop for all, since the compiler evaluates constants slowly.
+        const _: () = match $crate::private::clash(NAMES) {
+            $crate::private::Clash::None => {}
+            $crate::private::Clash::Twice(index) => {
+                const TEXTS: &[&str] = &[
+                    $(
+                        ::core::concat!(
+                            "klp: `", $crate::__klp_name!($old), "` is patched twice in ", $object,
+                            ": a function has one replacement; for several functions of the name, ",
+                            "say which one with `at 1`, `at 2`",
+                        ),
+                    )*
+                ];
+                ::core::panic!("{}", TEXTS[index]);
+            }
+            $crate::private::Clash::NoPosition(index) => {
+                const TEXTS: &[&str] = &[
+                    $(
+                        ::core::concat!(
+                            "klp: several functions `", $crate::__klp_name!($old), "` are patched ",
+                            "in ", $object, ": say for each which one, with `at 1`, `at 2`",
+                        ),
+                    )*
+                ];
+                ::core::panic!("{}", TEXTS[index]);
+            }
+        };
+        // Compiles if each replacement has the type of the original. Never called.
+        #[allow(clippy::unused_unit, unused_assignments, unused_imports, unused_variables)]
+        const _: fn() = || {
+            let mut originals = {
+                // What the bindings declare hides these.
+                $( $crate::__klp_default_type!($old ($($argument),*) $new $(, $position)?); )*
+                {
+                    // Once for all, since it takes the compiler a while.
+                    use ::kernel::bindings::*;
+                    ($({
+                        let original: unsafe extern "C" fn($($crate::__klp_any!($argument)),*) -> _
+                            = $crate::__klp_original!($old $(, $position)?);
+                        original
+                    },)*)
+                }
+            };
+            originals = ($($new,)*);
+        };
         static FUNCS: $crate::private::Table<
             $crate::private::klp_func,
-            { $crate::__klp_count!($($old)*) + 1 },
+            { NAMES.len() + 1 },
         > = $crate::private::Table::new([
             $({
                 let name = $crate::__klp_c_str!($crate::__klp_name!($old));
@@ -548,7 +586,7 @@ macro_rules! __klp_functions {
         ]);
         FUNCS.as_ptr()
     }};
-    ($object:literal $($rest:tt)*) => {
+    ($kind:ident $object:literal $($rest:tt)*) => {
         ::core::compile_error!(::core::concat!(
             "klp: the functions of ", $object, " are like `unsafe old(a, b) => new,` or, if the ",
             "name is not unique, `unsafe old(a, b) at 2 => new,`, and `callbacks: Type,` comes ",
@@ -557,12 +595,13 @@ macro_rules! __klp_functions {
     };
 }
 
-/// Checks that a name in quotes needs them: the types of such functions are not checked.
+/// Checks that a name in quotes needs them, since the types of such functions are not compared.
+///
+/// In a module, it may be the name of another function in the kernel's bindings.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __klp_check_name {
-    ($name:ident) => {};
-    ($name:literal) => {
+    (vmlinux $name:literal) => {
         const _: () = $crate::__klp_check!(
             !$crate::private::is_identifier($name),
             "klp: `",
@@ -573,30 +612,30 @@ macro_rules! __klp_check_name {
             "` if it is a keyword of Rust",
         );
     };
+    ($kind:ident $name:tt) => {};
 }
 
-/// Checks the type of a replacement, against the kernel's bindings where they have the function.
+/// A function of the replacement's type, for the case that the bindings declare none of the name.
 #[doc(hidden)]
 #[macro_export]
-macro_rules! __klp_check_type {
-    ($old:ident ($($argument:tt),*) $new:expr) => {
-        const _: () = {
-            let replacement: unsafe extern "C" fn($($crate::__klp_any!($argument)),*) -> _ = $new;
-            // What the bindings declare hides this one.
-            let $old = replacement;
-            {
-                #[allow(unused_imports)]
-                use ::kernel::bindings::*;
-                let original: unsafe extern "C" fn($($crate::__klp_any!($argument)),*) -> _ = $old;
-                $crate::private::check_type(replacement, original);
-            }
-            let _ = $old;
-        };
+macro_rules! __klp_default_type {
+    ($name:ident ($($argument:tt),*) $new:expr) => {
+        let $name: unsafe extern "C" fn($($crate::__klp_any!($argument)),*) -> _ = $new;
     };
-    ($old:literal ($($argument:tt),*) $new:expr) => {
-        const _: () = {
-            let _: unsafe extern "C" fn($($crate::__klp_any!($argument)),*) -> _ = $new;
-        };
+    ($($other:tt)*) => {};
+}
+
+/// The function whose type the replacement must have, if its name says which one that is.
+///
+/// Of several functions of a name, nobody knows which one the bindings declare.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __klp_original {
+    ($name:ident) => {
+        $name
+    };
+    ($name:tt $(, $position:literal)?) => {
+        $crate::private::undeclared()
     };
 }
 
@@ -641,30 +680,6 @@ macro_rules! __klp_position {
     };
     ($position:literal) => {
         $position
-    };
-}
-
-/// A position, if there is one.
-#[doc(hidden)]
-#[macro_export]
-macro_rules! __klp_option {
-    () => {
-        None
-    };
-    ($position:literal) => {
-        Some($position)
-    };
-}
-
-/// How many there are.
-#[doc(hidden)]
-#[macro_export]
-macro_rules! __klp_count {
-    () => {
-        0
-    };
-    ($first:tt $($rest:tt)*) => {
-        1 + $crate::__klp_count!($($rest)*)
     };
 }
 
