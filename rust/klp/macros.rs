@@ -266,8 +266,9 @@ macro_rules! __klp_module {
         #[link_section = ".modinfo"]
         static KLP_MODINFO: [u8; 12] = *b"livepatch=Y\0";
 
-        /// The module of the patch.
-        struct KlpPatch {
+        /// The module of the patch. Public, since public states refer to it.
+        #[doc(hidden)]
+        pub struct KlpPatch {
             _enabled: $crate::private::Enabled,
         }
 
