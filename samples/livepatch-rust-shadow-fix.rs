@@ -19,7 +19,9 @@
 //! The identifier and the type of the variable are those of the kernel's own
 //! `livepatch-shadow-fix1.c` and `livepatch-shadow-fix2.c`: 1, a pointer to memory of `kmalloc()`.
 //! So they can be enabled together with this one, on top of it or below it. But this one and
-//! `fix1` free all the variables when they are unloaded: disable all of them before that.
+//! `fix1` free all the variables when they are unloaded: disable all of them before that. This one
+//! does so when the kernel refuses it, too, which the others bear: they only look whether there is
+//! a variable, and free it.
 
 use core::ptr;
 use kernel::{
@@ -34,7 +36,8 @@ klp::patch! {
     description: "Live patch that mends a leak with a shadow variable, in Rust",
     license: "GPL",
     // SAFETY: As the head of the file demands, the other patches with these variables are disabled
-    // when this one is unloaded. Their data is freed by `kfree()`, which does not sleep.
+    // when this one is unloaded, and they never use the data of a variable that another patch can
+    // free. It is freed by `kfree()`, which does not sleep.
     shadows: unsafe [LEAK],
     objects: {
         module "livepatch_shadow_mod" {

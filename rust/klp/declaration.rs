@@ -98,7 +98,7 @@ pub struct Patch {
 // SAFETY: Only the core uses the declaration, under its own lock.
 unsafe impl Sync for Patch {}
 
-/// Says that the module has enabled its patch. Only [`Patch::enable`] makes it.
+/// Says that the module enables its patch. Only [`Patch::enable`] makes it.
 pub struct Enabled(());
 
 impl Patch {
@@ -119,7 +119,8 @@ impl Patch {
         }
     }
 
-    /// Starts the transition to the patch.
+    /// Starts the transition to the patch, and returns the module, which is made before it and
+    /// dropped if the core refuses the patch.
     ///
     /// # Errors
     ///
@@ -129,15 +130,16 @@ impl Patch {
     ///
     /// The lists must be static and end with empty entries.
     #[inline]
-    pub unsafe fn enable(&'static self) -> Result<Enabled> {
+    pub unsafe fn enable<M>(&'static self, make: impl FnOnce(Enabled) -> M) -> Result<M> {
         // ORDERING: Relaxed, since the flag only picks the one caller that goes on.
         if self.started.swap(true, Ordering::Relaxed) {
             return Err(EBUSY);
         }
+        let module = make(Enabled(()));
         // SAFETY: The declaration is what the core expects, by the safety requirements, and the
         // core gets it once only.
         to_result(unsafe { bindings::klp_enable_patch(self.as_ptr()) })?;
-        Ok(Enabled(()))
+        Ok(module)
     }
 
     /// Whether tasks may still run the replacements though the core says that none does. For

@@ -15,7 +15,7 @@
 ///     params: { ... },                          // optional, as in `module!`
 ///     replace: true,                            // optional: replace all enabled patches
 ///     states: [Level],                          // optional: types that implement `State`
-///     // SAFETY: Why nobody uses the variables when the module is unloaded.
+///     // SAFETY: Why nobody uses the variables when the module is unloaded or refused.
 ///     shadows: unsafe [LEAK],                   // optional: statics, freed with the module
 ///     objects: {
 ///         vmlinux {
@@ -66,8 +66,9 @@
 ///   function into the replacement (`#[inline(always)]`), or do something after the call, such as
 ///   to pass its result to [`core::hint::black_box`].
 ///
-/// `unsafe` in `shadows` says that when the module is unloaded, nobody uses variables with these
-/// identifiers, nor will: see [`FreeAll::free_all`](crate::FreeAll::free_all).
+/// `unsafe` in `shadows` says that when the module is unloaded, or the kernel refuses it, nobody
+/// uses variables with these identifiers, nor will: see
+/// [`FreeAll::free_all`](crate::FreeAll::free_all).
 ///
 /// # Names
 ///
@@ -284,7 +285,7 @@ macro_rules! __klp_module {
             #[inline]
             fn init(_module: &'static ::kernel::ThisModule) -> ::kernel::error::Result<Self> {
                 // SAFETY: The lists below are static and end with empty entries.
-                unsafe { KLP_PATCH.enable() }.map(|_enabled| Self { _enabled })
+                unsafe { KLP_PATCH.enable(|_enabled| Self { _enabled }) }
             }
         }
 
@@ -301,8 +302,9 @@ macro_rules! __klp_free {
         impl ::core::ops::Drop for KlpPatch {
             fn drop(&mut self) {
                 $(
-                    // SAFETY: Only the unloading of the module drops this value, and no task runs
-                    // its code then; that nobody else uses the variables is what `unsafe` says.
+                    // SAFETY: This value is dropped when the module is unloaded or the core has
+                    // refused the patch, and no task runs its code then; that nobody else uses the
+                    // variables is what `unsafe` says.
                     unsafe { $crate::FreeAll::free_all(&$shadow) };
                 )+
             }

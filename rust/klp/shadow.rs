@@ -45,10 +45,11 @@ impl Context {
 ///
 /// Variables outlive the patch that attached them. What frees them is, whichever comes first:
 /// [`Shadow::take`], in the replacement of the function that frees the object; the end of the
-/// [`State`] that names this in [`State::SHADOWS`]; or the removal of the patch that names it in
-/// `shadows` of [`patch!`], which is not for variables that another patch goes on with. The latter
-/// two free the variables of all objects with a lock of the core held and interrupts disabled:
-/// `drop` of their data must not sleep then, as `vfree()` may, nor use shadow variables.
+/// [`State`] that names this in [`State::SHADOWS`]; or the end of the module, be it unloaded or
+/// refused, that names it in `shadows` of [`patch!`], which is not for variables that another patch
+/// goes on with. The latter two free the variables of all objects with a lock of the core held and
+/// interrupts disabled: `drop` of their data must not sleep then, as `vfree()` may, nor use shadow
+/// variables.
 ///
 /// # Identifiers
 ///

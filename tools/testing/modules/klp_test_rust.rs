@@ -24,7 +24,7 @@ klp::patch! {
     params: {
         fault: u8 {
             default: 0,
-            description: "1: state, 2: callback fails; 3: callback, 4: function panics; 5: sleeps",
+            description: "1 state, 2 or 6 callback fails; 3 callback, 4 function panics; 5 sleeps",
         },
     },
     replace: true,
@@ -139,8 +139,13 @@ impl Callbacks for Test {
         if fault(3) {
             panic!("in a callback");
         }
+        use_shadow_variables()?;
         check!(<KlpPatch as kernel::Module>::init(&MODULE).is_err_and(|error| error == EBUSY));
-        use_shadow_variables()
+        check!(NUMBER.get(&STAYS).is_some());
+        if fault(6) {
+            return Err(ENODEV);
+        }
+        Ok(())
     }
 }
 

@@ -489,6 +489,11 @@ errors() {
 	expect_error "$ENODEV" load klp_test_rust fault=2
 	[ "$(since_mark | sed -n 's/^klp_test_rust: //p' | grep state | sort | paste -sd ,)" = \
 		'first state created,first state dropped,second state created,second state dropped' ]
+	# The variables of the module go with it, as those of the state do.
+	mark
+	expect_error "$ENODEV" load klp_test_rust fault=6
+	said '^klp_test_rust: shadow variables are all right$'
+	[ "$(since_mark | grep -c '^klp_test_rust: number [34] dropped$')" = 2 ]
 	not is_loaded klp_test_rust
 }
 test_errors() { on_both_cores errors; }
