@@ -468,7 +468,7 @@ macro_rules! __klp_object {
         $crate::private::object(
             $crate::__klp_object!(@name $kind $name),
             $crate::__klp_functions!($kind $name $($($functions)*)?),
-            $crate::private::callbacks::<($($states)*), $callbacks>(),
+            $crate::private::callbacks::<KlpPatch, ($($states)*), $callbacks>(),
         )
     };
     (@body $kind:ident $name:literal () {}) => {
@@ -488,7 +488,7 @@ macro_rules! __klp_object {
         $crate::private::object(
             $crate::__klp_object!(@name $kind $name),
             $crate::__klp_functions!($kind $name $($functions)*),
-            $crate::private::callbacks::<$($states)+, ()>(),
+            $crate::private::callbacks::<KlpPatch, $($states)+, ()>(),
         )
     };
 }

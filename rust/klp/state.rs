@@ -105,6 +105,8 @@ use kernel::{
 /// * All patches with the state replace all others, which the kernel does not check for those in C.
 /// * All patches that use the shadow variables in [`SHADOWS`](Self::SHADOWS) have the state, and
 ///   `drop` of their data neither sleeps nor uses shadow variables.
+/// * Nothing of a patch uses such variables after `post_unpatch` of `vmlinux`: not the callbacks of
+///   objects that stand behind it in `objects`, and not what the patch has started, such as timers.
 /// * A patch that uses such variables is not replaced by force by another one with the state: the
 ///   kernel does not tell the latter that tasks may still run the former.
 pub unsafe trait State: Send + Sync + Sized + 'static {
@@ -203,34 +205,53 @@ pub trait Declared: State {
 #[doc(hidden)]
 pub trait StateList {
     /// Makes or takes over all values.
-    fn pre_patch() -> Result;
+    ///
+    /// # Safety
+    ///
+    /// This and the others here are only called by the callbacks of these names, of `vmlinux`.
+    unsafe fn pre_patch() -> Result;
+
     /// Changes the system.
-    fn post_patch();
+    ///
+    /// # Safety
+    ///
+    /// As above.
+    unsafe fn post_patch();
+
     /// Undoes the change.
-    fn pre_unpatch();
+    ///
+    /// # Safety
+    ///
+    /// As above.
+    unsafe fn pre_unpatch();
+
     /// Drops the values.
-    fn post_unpatch();
+    ///
+    /// # Safety
+    ///
+    /// As above.
+    unsafe fn post_unpatch();
 }
 
 /// No states at all.
 impl StateList for () {
     #[inline]
-    fn pre_patch() -> Result {
+    unsafe fn pre_patch() -> Result {
         Ok(())
     }
 
     #[inline]
-    fn post_patch() {}
+    unsafe fn post_patch() {}
 
     #[inline]
-    fn pre_unpatch() {}
+    unsafe fn pre_unpatch() {}
 
     #[inline]
-    fn post_unpatch() {}
+    unsafe fn post_unpatch() {}
 }
 
 impl<S: Declared, L: StateList> StateList for (S, L) {
-    fn pre_patch() -> Result {
+    unsafe fn pre_patch() -> Result {
         let value = match previous::<S>() {
             None => into_raw(S::create()?)?,
             // Shared until the transition is complete.
@@ -240,10 +261,11 @@ impl<S: Declared, L: StateList> StateList for (S, L) {
             Some(previous) => into_raw(convert::<S>(&previous)?)?,
         };
         own::<S>().ok_or(EINVAL)?.set(value);
-        L::pre_patch().inspect_err(|_| release::<S>())
+        // SAFETY: Called by the callback.
+        unsafe { L::pre_patch() }.inspect_err(|_| release::<S>())
     }
 
-    fn post_patch() {
+    unsafe fn post_patch() {
         if let Some(own) = own::<S>() {
             let previous = previous::<S>();
             let applied = previous.as_ref().is_some_and(|p| p.version() == S::VERSION);
@@ -257,19 +279,22 @@ impl<S: Declared, L: StateList> StateList for (S, L) {
                 None => {}
             }
         }
-        L::post_patch();
+        // SAFETY: Called by the callback.
+        unsafe { L::post_patch() };
     }
 
-    fn pre_unpatch() {
-        L::pre_unpatch();
+    unsafe fn pre_unpatch() {
+        // SAFETY: Called by the callback.
+        unsafe { L::pre_unpatch() };
         if let Some(value) = own::<S>().and_then(|own| own.value::<S>()) {
             // SAFETY: Only callbacks drop the value, and the core calls one at a time.
             unsafe { value.as_ref() }.revert();
         }
     }
 
-    fn post_unpatch() {
-        L::post_unpatch();
+    unsafe fn post_unpatch() {
+        // SAFETY: Called by the callback.
+        unsafe { L::post_unpatch() };
         release::<S>();
     }
 }

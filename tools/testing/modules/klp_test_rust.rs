@@ -147,6 +147,12 @@ impl Callbacks for Test {
         }
         Ok(())
     }
+
+    fn post_unpatch(object: &Object) {
+        if object.is_forced() {
+            pr_info!("disabled by force\n");
+        }
+    }
 }
 
 /// A state that tells when it comes and goes.
