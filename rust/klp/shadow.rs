@@ -105,7 +105,8 @@ impl<O, T: Send + Sync + 'static> Shadow<O, T> {
     ///   `#[repr(C)]` of such types.
     /// * The data does not point into a module that may be unloaded before they are freed, not even
     ///   with `'static`, which in a module only lasts as long as the module: it contains no
-    ///   reference to a static, no function pointer, no `dyn` and no `&ThisModule`.
+    ///   reference to a static, no function pointer, no `dyn`, no `&ThisModule`, and no lock such
+    ///   as `Mutex` or `SpinLock`, which with lockdep refers to a static of the code that made it.
     /// * While code that uses variables by this value can run, nobody else frees any: a single one
     ///   only with exclusive access to its object, and those of all objects, as
     ///   `klp_shadow_free_all()` does, not at all.

@@ -100,8 +100,10 @@ use kernel::{
 ///   meaning and layout. Rust arranges the fields of a structure anew in each build, so it needs
 ///   `#[repr(C)]`, like all structures in it, if it has fields.
 /// * It does not point into a module, not even with `'static`, which in a module only lasts as long
-///   as the module: it contains no reference to a static, no function pointer, no `dyn` and no
-///   `&ThisModule`. The patch that made it may be unloaded while another one goes on with it.
+///   as the module: it contains no reference to a static, no function pointer, no `dyn`, no
+///   `&ThisModule`, and no lock such as `Mutex` or `SpinLock`, which with lockdep refers to a
+///   static of the code that made it. The patch that made it may be unloaded while another one goes
+///   on with it.
 /// * All patches with the state replace all others, which the kernel does not check for those in C.
 /// * All patches that use the shadow variables in [`SHADOWS`](Self::SHADOWS) have the state, and
 ///   `drop` of their data neither sleeps nor uses shadow variables.
