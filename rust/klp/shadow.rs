@@ -58,7 +58,7 @@ impl Context {
 /// notices**: each takes the data of the other for its own, and reads, writes and drops what is not
 /// there. Neither this crate nor the core can tell; only [`attach`](Self::attach) to an object that
 /// has the other's variable fails, with `EEXIST`. Take an identifier that no other patch of the
-/// machine uses, and another one whenever the type changes.
+/// machine uses, and another one whenever the type changes. 0x6b6c705f7273 is for [`State`].
 ///
 /// # What the data may be
 ///

@@ -36,7 +36,8 @@ use kernel::{
 /// go the shadow variables in [`SHADOWS`](Self::SHADOWS).
 ///
 /// A forced transition ends while tasks may still run code of the patch that goes. So if a patch is
-/// disabled by force, its shadow variables stay for ever.
+/// disabled by force, the shadow variables of its states stay until the next boot, and so do those
+/// that later patches with these states attach.
 ///
 /// All functions here may sleep, and run with the core's lock held: like callbacks, they must
 /// neither panic nor enable or disable a patch.
@@ -110,7 +111,8 @@ use kernel::{
 /// * Nothing of a patch uses such variables after `post_unpatch` of `vmlinux`: not the callbacks of
 ///   objects that stand behind it in `objects`, and not what the patch has started, such as timers.
 /// * A patch that uses such variables is not replaced by force by another one with the state: the
-///   kernel does not tell the latter that tasks may still run the former.
+///   kernel does not tell the latter that tasks may still run the former. If it is in C, it is not
+///   disabled by force either; and no patch in C frees the variables after one in Rust has been.
 pub unsafe trait State: Send + Sync + Sized + 'static {
     /// The identifier, not 0.
     const ID: usize;
@@ -431,11 +433,44 @@ fn release<S: Declared>() {
             destroy::<S>(&own);
         }
     }
-    if previous.is_none() && !S::Module::patch().is_forced() {
+    if S::SHADOWS.is_empty() {
+        return;
+    }
+    if S::Module::patch().is_forced() {
+        keep_shadows::<S>();
+    } else if previous.is_none() && !keeps_shadows::<S>() {
         for shadow in S::SHADOWS {
             // SAFETY: No patch that has the state is enabled, and no task runs code of one, since
             // nobody has forced that; by `State` no other patch uses the variables.
             unsafe { shadow.free_all() };
         }
     }
+}
+
+/// The identifier of shadow variables that outlive all patches: what has one, by its identifier as
+/// the object, is a state whose own variables are never freed again.
+const KEPT: c_ulong = 0x6b6c_705f_7273;
+
+/// Has the shadow variables of a state stay, since tasks may still use them. Sleeps.
+fn keep_shadows<S: State>() {
+    let flags = bindings::GFP_KERNEL | (1 << bindings::___GFP_NOFAIL_BIT);
+    // SAFETY: The core does not look at the object, and there is no constructor. Callbacks may
+    // sleep, so the allocation may wait until it succeeds.
+    unsafe {
+        bindings::klp_shadow_get_or_alloc(
+            core::ptr::without_provenance_mut(S::ID),
+            KEPT,
+            0,
+            flags,
+            None,
+            core::ptr::null_mut(),
+        )
+    };
+}
+
+/// Whether the shadow variables of a state stay.
+fn keeps_shadows<S: State>() -> bool {
+    // SAFETY: The core does not look at the object.
+    let kept = unsafe { bindings::klp_shadow_get(core::ptr::without_provenance_mut(S::ID), KEPT) };
+    !kept.is_null()
 }

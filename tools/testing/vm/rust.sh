@@ -473,6 +473,7 @@ of_shadow_variables() {
 	wait_until 30 gone gone klp_test_rust
 	[ "$(since_mark | grep -c '^klp_test_rust: .* state dropped$')" = 2 ]
 	[ "$(since_mark | grep -c '^klp_test_rust: number 4 dropped$')" = 1 ]
+	not said '^klp_test_rust: disabled by force$'
 	not said 'number 3 dropped'
 	rmmod klp_test_rust
 	[ "$(since_mark | grep -c '^klp_test_rust: number 3 dropped$')" = 1 ]
@@ -548,25 +549,63 @@ replace_each_other() {
 }
 test_patch_in_c_and_in_rust_replace_each_other() { on_both_cores replace_each_other; }
 
-# A task that sleeps in the replacement may go on with the variables, so they stay. So does the
-# module, and this is the last test.
+# A task that sleeps in the replacement of a patch that is disabled by force may go on with its
+# variables. The modules of such patches stay, so these are the last tests.
+
+# disable_by_force PATCH: while a task sleeps in it; its process ID is in $reader.
+disable_by_force() {
+	cat /proc/cmdline &
+	reader=$!
+	wait_until 10 "the reader sleeps" grep -q "$1" /proc/$reader/stack
+	mark
+	echo 0 >"$lp/$1/enabled"
+	in_transition "$1"
+	echo 1 >"$lp/$1/force"
+	wait_until 30 gone gone "$1"
+}
+wake_reader() {
+	kill "$reader"
+	wait "$reader" || true
+}
+
 test_forced() {
 	load livepatch
 	enable klp_test_rust fault=5
-	cat /proc/cmdline &
-	wait_until 10 "the reader sleeps" grep -q klp_test_rust /proc/$!/stack
-	mark
-	echo 0 >$lp/klp_test_rust/enabled
-	in_transition klp_test_rust
-	echo 1 >$lp/klp_test_rust/force
-	wait_until 30 gone gone klp_test_rust
+	disable_by_force klp_test_rust
 	[ "$(since_mark | grep -c '^klp_test_rust: .* state dropped$')" = 2 ]
+	said '^klp_test_rust: disabled by force$'
 	not said 'number [34] dropped'
-	kill $!
-	wait $! || true
+	wake_reader
 	expect_error 'in use' command rmmod klp_test_rust
 	rmmod livepatch
 	stays=klp_test_rust
+}
+
+# Nor does a later patch with the state free them, on either core.
+test_state_forced() {
+	enable klp_test_rust_state1 sleep=1
+	disable_by_force klp_test_rust_state1
+	expect_steps 'version 1 reverted,version 1 dropped'
+	mark
+	enable klp_test_rust_state2
+	expect_shown 'version 2, path 2, mark 1'
+	remove klp_test_rust_state2
+	load livepatch
+	enable klp_test_rust_state3
+	expect_shown 'version 3, path 3, mark 1'
+	remove klp_test_rust_state3
+	rmmod livepatch
+	expect_steps "$(paste -sd , <<-'EOT'
+		version 2 applied
+		version 2 reverted
+		version 2 dropped
+		version 3 applied
+		version 3 reverted
+		version 3 dropped
+	EOT
+	)"
+	wake_reader
+	stays=$'klp_test_rust\nklp_test_rust_state1'
 }
 
 run_tests

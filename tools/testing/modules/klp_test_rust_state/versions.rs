@@ -5,7 +5,7 @@
 
 use kernel::{
     bindings::{self, seq_file},
-    ffi::{c_int, c_uint, c_void},
+    ffi::{c_int, c_long, c_uint, c_void},
     prelude::*,
     seq_file::SeqFile,
     seq_print,
@@ -23,6 +23,7 @@ macro_rules! patch_with_version {
             license: "GPL",
             params: {
                 refuse: u8 { default: 0, description: "the version that cannot be made", },
+                sleep: u8 { default: 0, description: "let the function sleep", },
             },
             replace: true,
             states: [versions::Version<$version>],
@@ -143,6 +144,11 @@ pub(crate) unsafe extern "C" fn show<const NUMBER: c_uint>(
 where
     Version<NUMBER>: Declared,
 {
+    // Before Linux 7.3 `value()` is a reference.
+    if crate::module_parameters::sleep.value().ne(&0) {
+        // SAFETY: Show functions may sleep.
+        unsafe { bindings::schedule_timeout_interruptible(c_long::MAX) };
+    }
     let path = Version::<NUMBER>::current(&rcu::read_lock()).map_or(0, |version| version.path);
     let mark = MARK.get(object()).map_or(0, |mark| mark.0);
     // SAFETY: The caller passes the file, which only this thread uses.
