@@ -17,7 +17,7 @@
 //!
 //! For 32-bit programs there is another one, `__ia32_sys_personality()`, with its arguments in
 //! `bx`, `cx`, `dx`, `si`, `di` and `bp`. A real patch has to replace it, too, on kernels that have
-//! it.
+//! it: with `#[cfg(CONFIG_IA32_EMULATION)]` in front of its entry.
 
 use kernel::{
     bindings::{self, pt_regs},

@@ -12,6 +12,7 @@
 ///     authors: ["Somebody"],                    // optional
 ///     description: "Live patch of something",   // optional
 ///     license: "GPL",
+///     imports_ns: ["NAMESPACE"],                // optional, as in `module!`
 ///     params: { ... },                          // optional, as in `module!`
 ///     replace: true,                            // optional: replace all enabled patches
 ///     states: [Level],                          // optional: types that implement `State`
@@ -24,6 +25,7 @@
 ///             unsafe vfs_read(file, buf, count, pos) => my_read,
 ///             // SAFETY: Why it fits, and is for the second function of this name.
 ///             unsafe show(seq, v) at 2 => my_show,
+///             #[cfg(CONFIG_COMPAT)]             // optional; for objects too
 ///             // SAFETY: Why it fits the parameters that the compiler has left.
 ///             unsafe "do_thing.constprop.0"(x) => my_do_thing,
 ///         }
@@ -72,8 +74,8 @@
 ///
 /// # Names
 ///
-/// Besides what `module!` defines, the crate gets the items `KlpPatch`, `KLP_PATCH`, `KLP_STATES`
-/// and `KLP_MODINFO` in its root, which are nobody else's business.
+/// Besides what `module!` defines, the crate gets the items `KlpPatch`, `KLP_PATCH`, `KLP_OBJECTS`,
+/// `KLP_STATES` and `KLP_MODINFO` in its root, which are nobody else's business.
 ///
 /// # States
 ///
@@ -123,10 +125,13 @@ macro_rules! __klp_declaration {
             "klp: the license must be compatible with the GPL, such as \"GPL\": the kernel lets no \
              other module use its livepatch functions",
         );
-        $crate::__klp_declaration! { @params $name { $($module)* license: $value, } $($rest)* }
+        $crate::__klp_declaration! { @imports $name { $($module)* license: $value, } $($rest)* }
     };
     (@license $name:literal { $($module:tt)* } license: $($rest:tt)*) => {
         ::core::compile_error! { "klp: the license is a text: `license: \"GPL\",`" }
+    };
+    (@license $name:literal $module:tt imports_ns $($rest:tt)*) => {
+        $crate::__klp_no_license! {}
     };
     (@license $name:literal $module:tt params $($rest:tt)*) => {
         $crate::__klp_no_license! {}
@@ -148,6 +153,15 @@ macro_rules! __klp_declaration {
     };
     (@license $name:literal $module:tt $key:tt $($rest:tt)*) => {
         $crate::__klp_misplaced! { license $key }
+    };
+
+    (@imports $name:literal { $($module:tt)* } imports_ns: $value:tt, $($rest:tt)*) => {
+        $crate::__klp_declaration! {
+            @params $name { $($module)* imports_ns: $value, } $($rest)*
+        }
+    };
+    (@imports $($rest:tt)*) => {
+        $crate::__klp_declaration! { @params $($rest)* }
     };
 
     (@params $name:literal { $($module:tt)* } params: $value:tt, $($rest:tt)*) => {
@@ -239,8 +253,8 @@ macro_rules! __klp_misplaced {
             ::core::concat!(
                 "klp: `", ::core::stringify!($key), "` is unknown, is there twice, has a value of ",
                 "another kind, or stands where `", ::core::stringify!($expected), "` should; the ",
-                "keys are, in this order: name, authors, description, license, params, replace, ",
-                "states, shadows, objects",
+                "keys are, in this order: name, authors, description, license, imports_ns, ",
+                "params, replace, states, shadows, objects",
             )
         }
     };
@@ -316,13 +330,16 @@ macro_rules! __klp_free {
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __klp_objects {
-    ($replace:literal $states:tt [ $($done:tt)* ] vmlinux { $($body:tt)* } $($rest:tt)*) => {
+    ($replace:literal $states:tt [ $($done:tt)* ]
+        $(#[$meta:meta])* vmlinux { $($body:tt)* } $($rest:tt)*
+    ) => {
         $crate::__klp_objects! {
-            $replace $states [ $($done)* { vmlinux "vmlinux" { $($body)* } } ] $($rest)*
+            $replace $states [ $($done)* { $(#[$meta])* vmlinux "vmlinux" { $($body)* } } ]
+            $($rest)*
         }
     };
     ($replace:literal $states:tt [ $($done:tt)* ]
-        module $name:literal { $($body:tt)* } $($rest:tt)*
+        $(#[$meta:meta])* module $name:literal { $($body:tt)* } $($rest:tt)*
     ) => {
         const _: () = {
             $crate::__klp_check!(
@@ -340,29 +357,32 @@ macro_rules! __klp_objects {
             );
         };
         $crate::__klp_objects! {
-            $replace $states [ $($done)* { module $name { $($body)* } } ] $($rest)*
+            $replace $states [ $($done)* { $(#[$meta])* module $name { $($body)* } } ] $($rest)*
         }
     };
-    ($replace:literal $states:tt [ $({ $kind:ident $name:literal $body:tt })+ ]) => {
-        const _: () = {
-            const NAMES: &[&str] = &[$($name),+];
-            $(
-                $crate::__klp_check!(
-                    $crate::private::is_unique_object($name, NAMES),
-                    "klp: the object ", $name, " is there twice: put its functions together",
-                );
-            )+
-        };
+    ($replace:literal $states:tt
+        [ $({ $(#[$meta:meta])* $kind:ident $name:literal $body:tt })+ ]
+    ) => {
+        #[allow(unused_doc_comments)]
+        const KLP_OBJECTS: &[&str] = &[$($(#[$meta])* $name),+];
+        $(
+            $(#[$meta])*
+            const _: () = $crate::__klp_check!(
+                $crate::private::is_unique_object($name, KLP_OBJECTS),
+                "klp: the object ", $name, " is there twice: put its functions together",
+            );
+        )+
 
-        $crate::__klp_states! { $replace [ $($name),+ ] $states }
+        $crate::__klp_states! { $replace $states }
 
         /// The patch, for the core.
         static KLP_PATCH: $crate::private::Patch = {
+            #[allow(unused_doc_comments)]
             static OBJECTS: $crate::private::Table<
                 $crate::private::klp_object,
-                { <[&str]>::len(&[$($name),+]) + 1 },
+                { KLP_OBJECTS.len() + 1 },
             > = $crate::private::Table::new([
-                $( $crate::__klp_object!($kind $name $states $body), )+
+                $( $(#[$meta])* { $crate::__klp_object!($kind $name $states $body) }, )+
                 $crate::private::end(),
             ]);
             $crate::private::Patch::new(OBJECTS.as_ptr(), KLP_STATES.as_ptr(), $replace)
@@ -382,7 +402,7 @@ macro_rules! __klp_objects {
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __klp_states {
-    ($replace:literal [ $($object:literal),+ ] [ $($state:ty),* $(,)? ]) => {
+    ($replace:literal [ $($state:ty),* $(,)? ]) => {
         const _: () = {
             const STATES: &[usize] = &[$(<$state as $crate::State>::ID),*];
             $crate::__klp_check!(
@@ -391,7 +411,7 @@ macro_rules! __klp_states {
                  that is replaced to the one that replaces it",
             );
             $crate::__klp_check!(
-                STATES.is_empty() || $crate::private::has("vmlinux", &[$($object),+]),
+                STATES.is_empty() || $crate::private::has("vmlinux", KLP_OBJECTS),
                 "klp: a patch with states needs the object `vmlinux {}`, whose callbacks take care \
                  of them",
             );
@@ -434,7 +454,7 @@ macro_rules! __klp_states {
             $crate::private::end(),
         ]);
     };
-    ($replace:literal $objects:tt $($rest:tt)*) => {
+    ($replace:literal $($rest:tt)*) => {
         ::core::compile_error! {
             "klp: the states are types that implement `klp::State`: `states: [Level],`"
         }
@@ -499,11 +519,14 @@ macro_rules! __klp_object {
 macro_rules! __klp_functions {
     ($kind:ident $object:literal
         $(
+            $(#[$meta:meta])*
             unsafe $old:tt ( $($argument:tt),* $(,)? ) $(at $position:literal)? => $new:expr
         ),* $(,)?
     ) => {{
+        #[allow(unused_doc_comments)]
         const NAMES: &[$crate::private::Name] = &[
             $(
+                $(#[$meta])*
                 (
                     $crate::private::plain($crate::__klp_name!($old)),
                     $crate::__klp_position!($($position)?),
@@ -511,30 +534,37 @@ macro_rules! __klp_functions {
             )*
         ];
         $(
-            const _: () = $crate::__klp_check!(
-                $crate::private::is_symbol($crate::__klp_name!($old)),
-                "klp: no function can have the name `", $crate::__klp_name!($old), "`",
-            );
-            $(
-                const _: () = $crate::__klp_check!(
-                    $position != 0,
-                    "klp: the position of `", $crate::__klp_name!($old), "` is 0, but the first ",
-                    "function of a name is `at 1`",
+            $(#[$meta])*
+            const _: () = {
+                $crate::__klp_check!(
+                    $crate::private::is_symbol($crate::__klp_name!($old)),
+                    "klp: no function can have the name `", $crate::__klp_name!($old), "`",
                 );
-            )?
-            $crate::__klp_check_name!($kind $old);
+                $(
+                    $crate::__klp_check!(
+                        $position != 0,
+                        "klp: the position of `", $crate::__klp_name!($old), "` is 0, but the ",
+                        "first function of a name is `at 1`",
+                    );
+                )?
+                $crate::__klp_check_name!($kind $old);
+            };
         )*
         // One loop for all, since the compiler evaluates constants slowly.
+        #[allow(unused_doc_comments)]
         const _: () = match $crate::private::clash(NAMES) {
             $crate::private::Clash::None => {}
             $crate::private::Clash::Twice(index) => {
                 const TEXTS: &[&str] = &[
                     $(
-                        ::core::concat!(
-                            "klp: `", $crate::__klp_name!($old), "` is patched twice in ", $object,
-                            ": a function has one replacement; for several functions of the name, ",
-                            "say which one with `at 1`, `at 2`",
-                        ),
+                        $(#[$meta])*
+                        {
+                            ::core::concat!(
+                                "klp: `", $crate::__klp_name!($old), "` is patched twice in ",
+                                $object, ": a function has one replacement; for several functions ",
+                                "of the name, say which one with `at 1`, `at 2`",
+                            )
+                        },
                     )*
                 ];
                 ::core::panic!("{}", TEXTS[index]);
@@ -542,49 +572,70 @@ macro_rules! __klp_functions {
             $crate::private::Clash::NoPosition(index) => {
                 const TEXTS: &[&str] = &[
                     $(
-                        ::core::concat!(
-                            "klp: several functions `", $crate::__klp_name!($old), "` are patched ",
-                            "in ", $object, ": say for each which one, with `at 1`, `at 2`",
-                        ),
+                        $(#[$meta])*
+                        {
+                            ::core::concat!(
+                                "klp: several functions `", $crate::__klp_name!($old), "` are ",
+                                "patched in ", $object, ": say for each which one, with `at 1`, ",
+                                "`at 2`",
+                            )
+                        },
                     )*
                 ];
                 ::core::panic!("{}", TEXTS[index]);
             }
         };
         // Compiles if each replacement has the type of the original. Never called.
-        #[allow(clippy::unused_unit, unused_assignments, unused_imports, unused_variables)]
+        #[allow(
+            clippy::unused_unit,
+            unused_assignments,
+            unused_doc_comments,
+            unused_imports,
+            unused_variables
+        )]
         const _: fn() = || {
             let mut originals = {
                 // What the bindings declare hides these.
-                $( $crate::__klp_default_type!($old ($($argument),*) $new $(, $position)?); )*
+                $(
+                    $(#[$meta])*
+                    $crate::__klp_default_type!($old ($($argument),*) $new $(, $position)?);
+                )*
                 {
                     // Once for all, since it takes the compiler a while.
                     use ::kernel::bindings::*;
-                    ($({
-                        let original: unsafe extern "C" fn($($crate::__klp_any!($argument)),*) -> _
-                            = $crate::__klp_original!($old $(, $position)?);
-                        original
-                    },)*)
+                    ($(
+                        $(#[$meta])*
+                        {
+                            let original: unsafe extern "C" fn(
+                                $($crate::__klp_any!($argument)),*
+                            ) -> _ = $crate::__klp_original!($old $(, $position)?);
+                            original
+                        },
+                    )*)
                 }
             };
-            originals = ($($new,)*);
+            originals = ($($(#[$meta])* $new,)*);
         };
+        #[allow(unused_doc_comments)]
         static FUNCS: $crate::private::Table<
             $crate::private::klp_func,
             { NAMES.len() + 1 },
         > = $crate::private::Table::new([
-            $({
-                let name = $crate::__klp_c_str!($crate::__klp_name!($old));
-                let replacement = $new as *const ();
-                // SAFETY: The author says that the replacement is fit, by `unsafe`.
-                unsafe {
-                    $crate::private::func(
-                        name,
-                        $crate::__klp_position!($($position)?),
-                        replacement,
-                    )
-                }
-            },)*
+            $(
+                $(#[$meta])*
+                {
+                    let name = $crate::__klp_c_str!($crate::__klp_name!($old));
+                    let replacement = $new as *const ();
+                    // SAFETY: The author says that the replacement is fit, by `unsafe`.
+                    unsafe {
+                        $crate::private::func(
+                            name,
+                            $crate::__klp_position!($($position)?),
+                            replacement,
+                        )
+                    }
+                },
+            )*
             $crate::private::end(),
         ]);
         FUNCS.as_ptr()
@@ -605,7 +656,7 @@ macro_rules! __klp_functions {
 #[macro_export]
 macro_rules! __klp_check_name {
     (vmlinux $name:literal) => {
-        const _: () = $crate::__klp_check!(
+        $crate::__klp_check!(
             !$crate::private::is_identifier($name),
             "klp: `",
             $name,
