@@ -45,7 +45,7 @@ impl<'a> SymbolName<'a> {
         // The kernel's isspace().
         let space = |byte: &&u8| matches!(byte, b' ' | b'\t'..=b'\r' | 0xa0);
         let number = rest.strip_prefix(b",")?.iter().skip_while(space);
-        // What follows the number is not looked at, and one that is too large is the largest there is.
+        // What follows the number is not looked at. One that is too large is the largest there is.
         let mut digits = number.take_while(|byte| byte.is_ascii_digit()).peekable();
         digits.peek()?;
         let position = digits.fold(0usize, |sum, digit| {
