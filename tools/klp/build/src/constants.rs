@@ -9,7 +9,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
     ops::Bound,
     path::Path,
 };
@@ -18,7 +17,7 @@ use object::elf;
 
 use crate::{
     elf::{File, Relocation, Section, Symbol, UNDEFINED},
-    error::{in_file, Refusal, Result},
+    error::{read, Refusal, Result},
     pair::{clone_of, without_number, Changes},
 };
 
@@ -31,7 +30,6 @@ const TABLE: &str = "CSWTCH.";
 ///
 /// An object cannot be read, or is damaged.
 pub(crate) fn compare(changes: &Changes, before: &Path, after: &Path) -> Result<Vec<Refusal>> {
-    let read = |path: &Path| fs::read(path).map_err(in_file(path));
     let (before, after) = (read(before)?, read(after)?);
     let (before, after) = (File::parse(&before)?, File::parse(&after)?);
     Ok(unseen(changes, &before, &after))
@@ -137,7 +135,7 @@ impl<'f> Constants<'f> {
         for relocation in all {
             let symbol = &file.symbols[relocation.symbol];
             let places = referred.entry(symbol.section).or_default();
-            places.insert(place(symbol, relocation));
+            places.insert(relocation.destination(symbol));
         }
         Self { file, referred }
     }
@@ -179,7 +177,7 @@ impl<'f> Constants<'f> {
     pub(crate) fn contents(&self, relocation: &Relocation) -> Option<Contents<'f>> {
         let section = self.section(relocation)?;
         let symbol = &self.file.symbols[relocation.symbol];
-        let start = place(symbol, relocation);
+        let start = relocation.destination(symbol);
         let variable = match symbol.kind {
             elf::STT_OBJECT => Some(symbol),
             _ => self.variable(symbol.section, start),
@@ -242,20 +240,6 @@ impl<'f> Constants<'f> {
 /// A name without the number that the compiler has given it, which changes with others.
 fn plain(name: &str) -> &[u8] {
     without_number(name).unwrap_or(name).as_bytes()
-}
-
-/// Where in its section a reference leads to.
-fn place(symbol: &Symbol<'_>, relocation: &Relocation) -> u64 {
-    // The processor counts from the end of the instruction. That a number may follow the address in
-    // it is not known here; then the place is a few bytes too early, before and after the patch.
-    let distance = match relocation.kind {
-        elf::R_X86_64_PC32 | elf::R_X86_64_PLT32 => 4,
-        _ => 0,
-    };
-    symbol
-        .value
-        .wrapping_add_signed(relocation.addend)
-        .wrapping_add(distance)
 }
 
 /// The end of the wide string at a place.

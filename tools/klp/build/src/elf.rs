@@ -77,6 +77,23 @@ pub(crate) struct Relocation {
     pub(crate) addend: i64,
 }
 
+impl Relocation {
+    /// Where it leads to in the section of its symbol.
+    pub(crate) fn destination(&self, symbol: &Symbol<'_>) -> u64 {
+        // The processor counts from the end of the instruction. That a number may follow the address
+        // in it is not known here; then the place is a few bytes too early, before and after the
+        // patch.
+        let distance = match self.kind {
+            elf::R_X86_64_PC32 | elf::R_X86_64_PLT32 => 4,
+            _ => 0,
+        };
+        symbol
+            .value
+            .wrapping_add_signed(self.addend)
+            .wrapping_add(distance)
+    }
+}
+
 /// An object file.
 #[derive(Debug)]
 pub(crate) struct File<'a> {

@@ -115,3 +115,8 @@ impl From<Refusal> for Error {
 pub(crate) fn in_file(path: &Path) -> impl Fn(io::Error) -> Error + '_ {
     move |error| Error::Failed(format!("{}: {error}", path.display()))
 }
+
+/// The contents of a file.
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
+    std::fs::read(path).map_err(in_file(path))
+}

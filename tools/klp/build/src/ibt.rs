@@ -9,7 +9,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
     path::{Path, PathBuf},
 };
 
@@ -17,7 +16,7 @@ use object::elf;
 
 use crate::{
     elf::{File, Relocation, Section},
-    error::{in_file, Refusal, Result},
+    error::{read, Refusal, Result},
     image::Image,
 };
 
@@ -56,7 +55,6 @@ pub(crate) fn taken(
     modules: &BTreeMap<String, PathBuf>,
     patch: &Path,
 ) -> Result<Vec<Taken>> {
-    let read = |path: &Path| fs::read(path).map_err(in_file(path));
     let data = read(patch)?;
     let patch = File::parse(&data)?;
     let sealed = sealed(image);

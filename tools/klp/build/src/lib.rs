@@ -132,7 +132,7 @@ use klp_check::Types;
 
 use compile::{Object, Owner};
 use configured::Configured;
-use error::{in_file, refuse};
+use error::{in_file, read, refuse};
 use headers::Includes;
 use pair::{Objects, Pair};
 use patch::Patched;
@@ -425,7 +425,6 @@ impl Build<'_> {
         for (path, before) in &compiled.before {
             let after = &compiled.after[path];
             if before != after {
-                let read = |path: &Path| fs::read(path).map_err(in_file(path));
                 let (old, new) = (read(before)?, read(after)?);
                 refusals.extend(layout::compare(path, &old, &new, types.as_ref())?);
                 refusals.extend(statics::compare(path, &old, &new)?);

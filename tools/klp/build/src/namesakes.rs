@@ -24,7 +24,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
     hash::{DefaultHasher, Hash, Hasher},
     path::Path,
 };
@@ -36,7 +35,7 @@ use crate::{
     constants::Constants,
     elf::{File, Relocation, Section, Symbol, UNDEFINED},
     entries::Tables,
-    error::{in_file, Refusal, Result},
+    error::{read, Refusal, Result},
     layout::{self, Entry, Reader},
     pair::{changed_data, Changes, Objects},
     statics::MADE_UP,
@@ -80,7 +79,6 @@ const ENTRY: u64 = 24;
 ///
 /// An object cannot be read, or is damaged.
 pub(crate) fn compare(changes: &Changes, before: &Path, after: &Path) -> Result<Vec<Refusal>> {
-    let read = |path: &Path| fs::read(path).map_err(in_file(path));
     let (before, after) = (read(before)?, read(after)?);
     let (old, new) = (File::parse(&before)?, File::parse(&after)?);
     let (old, new) = sides((&before, &old), (&after, &new))?;
@@ -195,7 +193,6 @@ fn data(changes: &Changes, old: &Side<'_>, new: &Side<'_>) -> Vec<Refusal> {
 ///
 /// An object cannot be read, or is damaged.
 pub(crate) fn check(before: &Objects, after: &Objects, output: &Path) -> Result<Vec<Refusal>> {
-    let read = |path: &Path| fs::read(path).map_err(in_file(path));
     let output = read(output)?;
     let output = File::parse(&output)?;
     let (references, copies) = (references_to_kernel(&output), own_variables(&output));
@@ -461,7 +458,7 @@ impl<'f> Side<'f> {
             return Some(relocation.symbol);
         }
         let all = self.definitions.get(&symbol.section)?;
-        let place = place(symbol, relocation);
+        let place = relocation.destination(symbol);
         // Most have a section of their own.
         let alone = match all[..] {
             [index] if symbol.section != UNDEFINED => Some(index),
@@ -553,7 +550,7 @@ impl<'f> Side<'f> {
     /// What a reference leads to, and how far into it.
     pub(crate) fn target(&self, relocation: &Relocation, depth: usize) -> (String, u64) {
         let symbol = &self.file.symbols[relocation.symbol];
-        let place = place(symbol, relocation);
+        let place = relocation.destination(symbol);
         if let Some(index) = self.definition(relocation) {
             let distance = place.wrapping_sub(self.file.symbols[index].value);
             return (self.name(index, depth), distance);
@@ -649,17 +646,6 @@ fn is_written(section: &Section<'_>) -> bool {
     is_data && !section.name.starts_with(".data.rel.ro")
 }
 
-/// Where in its section a reference leads to.
-fn place(symbol: &Symbol<'_>, relocation: &Relocation) -> u64 {
-    // The processor counts from the end of the instruction.
-    let distance = match relocation.kind {
-        elf::R_X86_64_PC32 | elf::R_X86_64_PLT32 => 4,
-        _ => 0,
-    };
-    let place = symbol.value.wrapping_add_signed(relocation.addend);
-    place.wrapping_add(distance)
-}
-
 /// The string or number at a place in a section that the linker merges.
 fn text<'f>(section: &Section<'f>, place: u64) -> &'f [u8] {
     let start = usize::try_from(place).ok();
@@ -743,7 +729,7 @@ fn line(unit: &Unit<Reader<'_>>, entry: &Entry<'_, '_>) -> std::result::Result<u
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use std::path::PathBuf;
+    use std::{fs, path::PathBuf};
 
     use super::*;
     use crate::layout::tests::compile_with;

@@ -25,7 +25,7 @@ use object::elf;
 
 use crate::{
     elf::{File, UNDEFINED},
-    error::{in_file, Refusal, Result},
+    error::{in_file, read, Refusal, Result},
     image::Image,
     kernel::Kernel,
     tools::Tools,
@@ -501,7 +501,6 @@ fn translate(error: &str) -> Option<Refusal> {
 /// Which functions are replaced, new and removed in each object, as the module that was made and the
 /// objects tell.
 pub(crate) fn changes(object: &str, before: &Path, after: &Path, output: &Path) -> Result<Changes> {
-    let read = |path: &Path| fs::read(path).map_err(in_file(path));
     let (before, after, output) = (read(before)?, read(after)?, read(output)?);
     let functions = |data: &[u8]| -> Result<BTreeSet<String>> {
         let file = File::parse(data)?;
@@ -540,7 +539,6 @@ pub(crate) fn has_effect(
     {
         return Ok(true);
     }
-    let read = |path: &Path| fs::read(path).map_err(in_file(path));
     let (before, after, output) = (read(before)?, read(after)?, read(output)?);
     let names = |data: &[u8]| -> Result<BTreeSet<String>> {
         let file = File::parse(data)?;
@@ -687,7 +685,6 @@ pub(crate) fn check_weak(
 /// Refuses functions of which the compiler makes several, as it does for some callers: `objtool`
 /// leaves out the numbers in their names, and calls of one can become calls of another.
 pub(crate) fn check_clones(changes: &Changes, before: &Path, after: &Path) -> Result<Vec<Refusal>> {
-    let read = |path: &Path| fs::read(path).map_err(in_file(path));
     let (before, after) = (read(before)?, read(after)?);
     let clones = |file: &File<'_>| -> BTreeMap<String, BTreeSet<String>> {
         let mut clones: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
