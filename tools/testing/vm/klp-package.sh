@@ -189,6 +189,30 @@ failed_removal() {
 }
 test_failed_removal() { with_both failed_removal; }
 
+# A klp that cannot unload the module, as after a transition that was forced: the patch is off.
+module_stays() {
+	local errors
+	errors=$(mktemp)
+	install_package klp-cumulative-1
+	mv /usr/bin/klp /usr/bin/klp.real
+	cat >/usr/bin/klp <<-'END'
+		#!/bin/sh
+		[ "$1" != unload ] && exec klp.real "$@"
+		echo 0 >"/sys/kernel/livepatch/$2/enabled"
+		klp.real wait "$2"
+		exit 1
+	END
+	chmod +x /usr/bin/klp
+	remove_package "klp-cumulative-$release" 2>"$errors"
+	grep -q 'the module klp_test_v1 stays until the next boot, without effect' "$errors"
+	rm "$errors"
+	not is_installed "klp-cumulative-$release"
+	shows 111
+	mv /usr/bin/klp.real /usr/bin/klp
+	rmmod klp_test_v1
+}
+test_module_stays() { with_both module_stays; }
+
 # The administrator has unloaded it already.
 unloaded_by_hand() {
 	install_package klp-cumulative-1

@@ -22,6 +22,19 @@ is_running() {
 
 is_loaded() { [ -e "/sys/module/$1" ]; }
 
+# take_off_one PATCH: its module may stay, such as after a transition that was forced.
+take_off_one() {
+	! is_loaded "$1" || klp unload "$1" </dev/null || is_off "$1" || return
+	! is_loaded "$1" || say "the module $1 stays until the next boot, without effect"
+}
+
+# Old kernels still have what is disabled.
+is_off() {
+	for file in enabled transition; do
+		[ "$(cat "/sys/kernel/livepatch/$1/$file" 2>/dev/null || echo 0)" = 0 ] || return
+	done
+}
+
 # obstacle PATCH: prints why boots of the kernel do not load it from the package, if they do not.
 # dpkg has seen to klp; the administrator has where there is no rpm of it. What the administrator
 # has installed comes first; its file may have dashes in its name.
@@ -64,7 +77,7 @@ put_on() {
 unload_others() {
 	while read -r patch; do
 		case " $patches " in *" $patch "*) continue ;; esac
-		! is_loaded "$patch" || klp unload "$patch" </dev/null || return
+		take_off_one "$patch" || return
 	done <"$others"
 	rm -f "$others"
 }
@@ -89,7 +102,7 @@ unload_all() {
 		newest_first="$patch $newest_first"
 	done
 	for patch in $newest_first; do
-		! is_loaded "$patch" || klp unload "$patch" || return
+		take_off_one "$patch" || return
 	done
 	[ ! -e "$others" ] || unload_others
 }

@@ -142,6 +142,14 @@ fn check(module: &Module) -> Result<(String, Architecture), String> {
     if !module.is_livepatch() {
         return Err("it is not a live patch".into());
     }
+    // It becomes a word in scripts.
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "._+".contains(c);
+    if !module.name().chars().all(allowed) {
+        return Err(format!(
+            "its module is called {:?}: a package takes letters, digits, '_', '.' and '+'",
+            module.name()
+        ));
+    }
     let kernel = module
         .kernel_release()
         .ok_or("it does not say which kernel it is for")?;
