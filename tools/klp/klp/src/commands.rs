@@ -31,6 +31,7 @@ mod tests;
 
 use std::{
     error::Error,
+    fmt::Display,
     io::{self, Write},
     process::ExitCode,
 };
@@ -47,6 +48,22 @@ pub type Result<T = ExitCode> = std::result::Result<T, Box<dyn Error>>;
 /// It cannot be written to.
 pub fn print(text: &str) -> Result<()> {
     Ok(io::stdout().lock().write_all(text.as_bytes())?)
+}
+
+/// The status of a command that has done what it was to do, and `printed` its answer. One that fails
+/// may be tried again, so whether the answer can be read does not count; it is said.
+pub fn done(printed: Result<()>) -> ExitCode {
+    if let Err(error) = printed {
+        message(format_args!(
+            "klp: the answer cannot be written, but it is done: {error}"
+        ));
+    }
+    ExitCode::SUCCESS
+}
+
+/// Prints a line for people on standard error. If nobody can read it, that changes nothing.
+pub fn message(text: impl Display) {
+    let _ = writeln!(io::stderr(), "{text}");
 }
 
 /// The patch whose transition is going on, which must be the one of this name if one is given.

@@ -42,6 +42,20 @@ pub fn loading(machine: &Machine, module: &Module, error: &io::Error) -> String 
     }
 }
 
+/// Why the Rust core cannot take over.
+pub fn taking_over(machine: &Machine, error: &io::Error) -> String {
+    let patches = machine.patches_if_any().unwrap_or_default();
+    if patches.is_empty() {
+        return format!("{error}; {SEE_LOG}");
+    }
+    let names: Vec<_> = patches.iter().map(|patch| patch.name()).collect();
+    format!(
+        "{error}; it takes over only where no patch is loaded, and there is {}: \"klp unload --all\", \
+         \"klp load livepatch\" and \"klp load --all\" load them again with it",
+        names.join(", ")
+    )
+}
+
 /// Why a patch cannot be enabled or disabled.
 pub fn setting(machine: &Machine, error: &io::Error) -> String {
     match error.raw_os_error().map(Errno::from_raw_os_error) {
@@ -53,9 +67,11 @@ pub fn setting(machine: &Machine, error: &io::Error) -> String {
 }
 
 /// Why a module cannot be unloaded.
-pub fn unloading(error: &io::Error) -> String {
+pub fn unloading(machine: &Machine, error: &io::Error) -> String {
     match error.raw_os_error().map(Errno::from_raw_os_error) {
-        Some(Errno::PERM) => MUST_BE_ROOT.into(),
+        Some(Errno::PERM) if !geteuid().is_root() => MUST_BE_ROOT.into(),
+        Some(Errno::PERM) if is_switched_off(machine) => SWITCHED_OFF.into(),
+        Some(Errno::PERM) => NOT_PERMITTED.into(),
         Some(Errno::WOULDBLOCK) => "it is in use".into(),
         Some(errno) => text(errno),
         None => error.to_string(),
@@ -69,9 +85,8 @@ fn text(errno: Errno) -> String {
 /// Why root may not load modules.
 fn not_permitted(machine: &Machine) -> String {
     let read = |path: &str| machine.read(path).ok().flatten().unwrap_or_default();
-    if read("/proc/sys/kernel/modules_disabled") == "1" {
-        return "loading modules is switched off until the next boot (kernel.modules_disabled)"
-            .into();
+    if is_switched_off(machine) {
+        return SWITCHED_OFF.into();
     }
     // It lists all modes, and the one in force in brackets.
     let lockdown = read("/sys/kernel/security/lockdown");
@@ -80,7 +95,25 @@ fn not_permitted(machine: &Machine) -> String {
                 is enrolled (mokutil --import)"
             .into();
     }
-    "not permitted; a security module or the lack of a capability stands in the way".into()
+    NOT_PERMITTED.into()
+}
+
+/// Whether no module can be loaded or unloaded any more.
+pub fn is_switched_off(machine: &Machine) -> bool {
+    is(machine, "modules_disabled", "1")
+}
+
+/// What then keeps modules from being loaded or unloaded.
+pub const SWITCHED_OFF: &str =
+    "loading and unloading modules is switched off until the next boot (kernel.modules_disabled)";
+
+const NOT_PERMITTED: &str =
+    "not permitted; a security module or the lack of a capability stands in the way";
+
+/// Whether a setting of the kernel has this value.
+fn is(machine: &Machine, setting: &str, value: &str) -> bool {
+    let read = machine.read(format!("/proc/sys/kernel/{setting}"));
+    matches!(read, Ok(Some(text)) if text == value)
 }
 
 /// What the kernel is too busy with.
@@ -90,6 +123,10 @@ fn busy(machine: &Machine) -> String {
             "the transition of patch {} is going on, and there can be only one",
             other.name()
         ),
+        // Newer kernels do not let it be switched off while there are patches, but before.
+        _ if is(machine, "ftrace_enabled", "0") => {
+            "ftrace is switched off: sysctl kernel.ftrace_enabled=1 switches it on".into()
+        }
         _ => format!("something else has changed one of its functions; {SEE_LOG}"),
     }
 }

@@ -4,7 +4,10 @@
 
 use serde::Serialize;
 
-use crate::commands::{self, Result};
+use crate::{
+    commands::{self, Result},
+    context::Context,
+};
 
 /// The version of the documents. It changes when something that was there changes its meaning or
 /// goes; new fields may come without that.
@@ -17,6 +20,22 @@ struct Document<'a, T> {
     command: &'a str,
     #[serde(flatten)]
     answer: &'a T,
+}
+
+/// Prints the answer of a command that changes something, if JSON is wanted, and returns `result`: what
+/// became of it does not depend on who can read the answer.
+pub fn conclude<T: Serialize>(
+    context: &Context,
+    command: &str,
+    answer: &T,
+    result: Result,
+) -> Result {
+    if context.json {
+        if let Err(error) = print(command, answer) {
+            commands::message(format_args!("klp: the answer cannot be written: {error}"));
+        }
+    }
+    result
 }
 
 /// Prints the answer of a command, a structure, as one document.

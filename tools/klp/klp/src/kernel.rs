@@ -4,6 +4,7 @@
 
 use std::{
     collections::HashSet,
+    fmt::Display,
     fs,
     path::{Path, PathBuf},
     process::Command,
@@ -302,6 +303,18 @@ fn build_id(path: &Path) -> Option<Vec<u8>> {
 /// The file cannot be read or unpacked.
 pub fn read_module(file: &Path) -> std::result::Result<Vec<u8>, UnpackError> {
     klp_build::read_module(file, &program)
+}
+
+/// The module in a file, which may be packed.
+///
+/// # Errors
+///
+/// The file cannot be read or unpacked, or is no kernel module.
+pub fn open_module(file: &Path) -> Result<Module> {
+    let failed = |error: &dyn Display| format!("{}: {error}", file.display());
+    let contents = read_module(file).map_err(|error| failed(&error))?;
+    let module = Module::parse(&contents);
+    Ok(module.map_err(|reason| failed(&format_args!("not a kernel module: {reason}")))?)
 }
 
 /// The command of a program of this machine.

@@ -115,7 +115,7 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
         Err(error) => {
-            eprintln!("{name}: {error}");
+            commands::message(format_args!("{name}: {error}"));
             ExitCode::FAILURE
         }
     }

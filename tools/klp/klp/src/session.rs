@@ -150,15 +150,20 @@ impl<'a> Session<'a> {
     ///
     /// Another program has it, and keeps it; a signal arrives; the user may not have it.
     pub fn lock(&self, command: &str) -> Step<Lock> {
+        let limit = self.waits.retry_interval.0;
+        self.lock_within(command, limit.saturating_mul(self.waits.attempts - 1))
+    }
+
+    /// The same, but waits for `limit` at most.
+    ///
+    /// # Errors
+    ///
+    /// As for [`lock`](Self::lock).
+    pub fn lock_within(&self, command: &str, limit: Duration) -> Step<Lock> {
         let take = || self.try_lock(command);
         let mut attempt = take()?;
         if let Err(holder) = &attempt {
             self.warn(format_args!("waiting for {holder}..."));
-            let limit = self
-                .waits
-                .retry_interval
-                .0
-                .saturating_mul(self.waits.attempts - 1);
             let outcome = wait::until(self.kernel, limit, || {
                 attempt = take()?;
                 Step::Ok(attempt.is_ok())
@@ -285,7 +290,8 @@ impl<'a> Session<'a> {
     /// That of reading files.
     pub fn show_stalled(&self) -> Step {
         if let Some(patch) = self.machine.patch_in_transition()? {
-            self.say(stalled_lines(&self.machine.stalled(&patch)?));
+            let tasks = self.machine.stalled(&patch)?.unwrap_or_default();
+            self.say(stalled_lines(&tasks));
         }
         Ok(())
     }
@@ -372,6 +378,23 @@ impl<'a> Session<'a> {
                     "module {module} stays loaded, without effect; klp unload {module} goes on"
                 ),
             )),
+        }
+    }
+
+    /// Waits until a module that somebody else is loading is loaded, or not, as long as for a transition.
+    ///
+    /// # Errors
+    ///
+    /// A signal arrives, or the module's state cannot be read.
+    pub fn wait_until_initialised(&self, module: &str) -> Step {
+        let initialised = || Ok::<_, klp_live::Error>(!self.machine.is_initialising(module)?);
+        match wait::until(self.kernel, self.waits.wait.0, initialised)? {
+            Outcome::Interrupted(signal) => Err(Stop::Interrupted(
+                signal,
+                format!("somebody else is loading module {module}"),
+            )),
+            // Then the kernel says so.
+            Outcome::Done(_) | Outcome::TimedOut => Ok(()),
         }
     }
 

@@ -412,9 +412,17 @@ fn what_cannot_be_installed() {
     tree.module("fix-2.ko", "fix_1");
     tree.module(".fix.ko", "fix");
     fs::create_dir(tree.path("directory.ko")).unwrap();
+    tree.module("fix.ko", "fix");
+    let pack = Command::new("xz").arg(tree.path("fix.ko")).status();
+    assert!(pack.unwrap().success());
+    fs::rename(tree.path("fix.ko.xz"), tree.path("packed.ko")).unwrap();
     for (arguments, message) in [
         (&["install", "no.ko"][..], "klp: no.ko doesn't exist\n"),
         (&["install", "fix.o"], "klp: fix.o isn't a .ko file\n"),
+        (
+            &["install", "packed.ko"],
+            "klp: packed.ko is compressed: unpack it first, such as by xz -dk or zstd -dk\n",
+        ),
         (
             &["install", "driver.ko"],
             "klp: driver.ko is no live patch\n",
@@ -445,6 +453,59 @@ fn what_cannot_be_installed() {
         assert_eq!((status, text.starts_with(message)), (1, true), "{text}");
     }
     assert!(!tree.exists("var"));
+    // What it says about one that is packed.
+    let (status, text) = tree.klp(&["info", "packed.ko", "--json"]);
+    assert!(status == 0 && text.contains("\"name\": \"fix\""), "{text}");
+}
+
+#[test]
+fn patches_whose_names_have_dots() {
+    let tree = Tree::new();
+    tree.module("fix-1.2.ko", "fix_1.2");
+    assert_eq!(tree.klp(&["install", "fix-1.2.ko"]).0, 0);
+    tree.patch("fix_1.2", &[("enabled", "1"), ("transition", "0")]);
+    let (status, text) = tree.klp(&["list"]);
+    assert_eq!(status, 0);
+    assert!(text.contains("fix_1.2 [enabled]\n"), "{text}");
+    assert!(text.contains(&format!("fix_1.2 ({RELEASE})\n")), "{text}");
+}
+
+#[test]
+fn what_is_done_does_not_depend_on_who_reads_the_answer() {
+    let full = || File::options().write(true).open("/dev/full").unwrap();
+    for json in [&[][..], &["--json"]] {
+        let tree = Tree::new();
+        tree.patch("fix", &[("enabled", "1"), ("transition", "1")]);
+        let reverse = Command::new(KLP)
+            .arg("reverse")
+            .args(json)
+            .arg("--root")
+            .arg(tree.0.path())
+            .stdout(full())
+            .output()
+            .unwrap();
+        assert!(reverse.status.success());
+        let text = String::from_utf8(reverse.stderr).unwrap();
+        assert!(text.contains("but it is done"), "{text}");
+        let enabled = fs::read_to_string(tree.path("sys/kernel/livepatch/fix/enabled"));
+        assert_eq!(enabled.unwrap(), "0\n");
+    }
+    let tree = Tree::new();
+    let load = Command::new(KLP)
+        .args(["load", "missing", "--json", "--root"])
+        .arg(tree.0.path())
+        .stdout(full())
+        .output()
+        .unwrap();
+    let text = String::from_utf8(load.stderr).unwrap();
+    assert!(text.contains("can't find missing"), "{text}");
+    // A message that nobody can read is no crash.
+    let info = Command::new(KLP)
+        .args(["info", "missing", "--root"])
+        .arg(tree.0.path())
+        .stderr(full())
+        .status();
+    assert_eq!(info.unwrap().code(), Some(1));
 }
 
 #[test]

@@ -73,9 +73,11 @@ impl Machine {
     ///
     /// [`Error::NoLivepatch`] if there is none.
     pub fn core(&self) -> Result<Core> {
-        // A module of this name exists only if it took over.
+        // Once a module of this name is initialised, it has taken over.
         if let Some(version) = self.read("/sys/module/livepatch/version")? {
-            return Ok(Core::Rust { version });
+            if !self.is_initialising(CORE)? {
+                return Ok(Core::Rust { version });
+            }
         }
         let directory = self.livepatch();
         if directory.is_dir() {
@@ -133,10 +135,21 @@ impl Machine {
     }
 
     /// Whether the module of this name is loaded, and is a live patch: it taints the kernel as `K`.
-    /// The Rust core is none, though it does so too.
+    /// The Rust core is none, though it does so too. One that is just being loaded does not count.
     pub fn has_patch_module(&self, name: &str) -> Result<bool> {
         let taint = self.read(format!("/sys/module/{name}/taint"))?;
-        Ok(name != CORE && taint.is_some_and(|taint| taint.contains('K')))
+        let is_patch = name != CORE && taint.is_some_and(|taint| taint.contains('K'));
+        Ok(is_patch && !self.is_initialising(name)?)
+    }
+
+    /// Whether somebody is loading the module of this name, and its function for that has not returned.
+    ///
+    /// # Errors
+    ///
+    /// That of reading the file.
+    pub fn is_initialising(&self, name: &str) -> Result<bool> {
+        let state = self.read(format!("/sys/module/{name}/initstate"))?;
+        Ok(state.as_deref() == Some("coming"))
     }
 
     /// The file of a module, as the list of a kernel's modules has it: below the directory of that
@@ -160,12 +173,14 @@ impl Machine {
         module_name(&path.to_string_lossy()) == CORE && path.starts_with(self.path("/lib/modules"))
     }
 
-    /// Whether systemd has a unit of this name, which may be disabled or masked.
+    /// Whether systemd has a unit of this name, which may be disabled or masked. What masks it is
+    /// none: an empty file, or a link to `/dev/null`, which stays when the package of the unit goes.
     pub fn has_unit(&self, name: &str) -> bool {
         ["/etc", "/usr/lib", "/lib"]
             .map(|directory| self.path(format!("{directory}/systemd/system/{name}")))
             .iter()
-            .any(|unit| unit.symlink_metadata().is_ok())
+            .filter_map(|unit| unit.metadata().ok())
+            .any(|unit| unit.is_file() && unit.len() > 0)
     }
 
     /// The patch whose transition is going on, if one is.

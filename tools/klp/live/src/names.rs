@@ -6,7 +6,8 @@ use std::str::FromStr;
 
 use crate::store::module_name;
 
-/// The name of a module, as the kernel has it: letters, digits and `_`, at most 55 of them.
+/// The name of a module, as the kernel has it: that of its file, which may have dots, with `_` for `-`;
+/// at most 55 bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ModuleName(String);
 
@@ -18,8 +19,8 @@ impl ModuleName {
 
     /// Whether a text is one.
     pub(crate) fn is_one(text: &str) -> bool {
-        let valid = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
-        (1..56).contains(&text.len()) && text.bytes().all(valid)
+        let valid = |byte: u8| byte.is_ascii_graphic() && byte != b'/';
+        (1..56).contains(&text.len()) && text.bytes().all(valid) && !text.starts_with('.')
     }
 }
 
@@ -66,10 +67,21 @@ mod tests {
 
     #[test]
     fn odd_names() {
-        for name in ["fix", "fix-1.ko", "/a/b/fix_1.ko"] {
+        for name in ["fix", "fix-1.ko", "/a/b/fix_1.ko", "fix-1.2", "fix,1"] {
             assert!(name.parse::<ModuleName>().is_ok(), "{name}");
         }
-        for name in ["", ".", "..", ".ko", "a/", "a b", "a\n", &"x".repeat(56)] {
+        for name in [
+            "",
+            ".",
+            "..",
+            ".ko",
+            ".a",
+            "a/",
+            "a b",
+            "a\n",
+            "ä",
+            &"x".repeat(56),
+        ] {
             assert!(name.parse::<ModuleName>().is_err(), "{name}");
         }
         assert!("7.3.4+deb13-amd64".parse::<KernelRelease>().is_ok());

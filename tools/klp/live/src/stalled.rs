@@ -21,27 +21,27 @@ pub struct Stalled {
 }
 
 impl Machine {
-    /// The tasks that the transition of `patch` waits for; none if it is not in transition, and none
-    /// for users who are not root.
+    /// The tasks that the transition of `patch` waits for; none if it is not in transition. [`None`] if
+    /// that cannot be told, since only root may see it.
     ///
     /// # Errors
     ///
     /// That of reading the files.
-    pub fn stalled(&self, patch: &Patch) -> Result<Vec<Stalled>> {
+    pub fn stalled(&self, patch: &Patch) -> Result<Option<Vec<Stalled>>> {
         let file = |tid, name| -> Result<String> {
             let text = permitted(self.read(task_file(tid, name)))?;
             Ok(text.flatten().unwrap_or_default())
         };
-        permitted(self.unswitched(patch))?
-            .unwrap_or_default()
-            .into_iter()
-            .map(|tid| {
-                Ok(Stalled {
-                    tid,
-                    comm: file(tid, "comm")?,
-                    stack: file(tid, "stack")?,
-                })
+        let Some(tids) = permitted(self.unswitched(patch))? else {
+            return Ok(None);
+        };
+        let tasks = tids.into_iter().map(|tid| {
+            Ok(Stalled {
+                tid,
+                comm: file(tid, "comm")?,
+                stack: file(tid, "stack")?,
             })
-            .collect()
+        });
+        tasks.collect::<Result<_>>().map(Some)
     }
 }

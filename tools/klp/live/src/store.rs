@@ -428,14 +428,20 @@ mod tests {
         with_store(|lib, store| {
             let files = |store: &Store| files(&store.patches_at_boot(RELEASE).unwrap());
             assert_eq!(files(store), ["a-fix.ko", "b-fix.ko"]);
-            // Masked.
             let root = lib.join("../..");
-            fs::create_dir_all(root.join("etc/systemd/system")).unwrap();
-            let unit = root.join("etc/systemd/system/kpatch.service");
-            std::os::unix::fs::symlink("/dev/null", unit).unwrap();
-            let store = Store::new(&Machine::with_root(&root));
-            assert_eq!(files(&store), ["a-fix.ko"]);
-            assert_eq!(store.patches(RELEASE).unwrap().len(), 2);
+            let [unit, mask] = ["usr/lib", "etc"]
+                .map(|place| root.join(place).join("systemd/system/kpatch.service"));
+            fs::create_dir_all(unit.parent().unwrap()).unwrap();
+            fs::create_dir_all(mask.parent().unwrap()).unwrap();
+            let store = || Store::new(&Machine::with_root(&root));
+            fs::write(&unit, "[Service]").unwrap();
+            assert_eq!(files(&store()), ["a-fix.ko"]);
+            std::os::unix::fs::symlink("/dev/null", &mask).unwrap();
+            assert_eq!(files(&store()), ["a-fix.ko"]);
+            assert_eq!(store().patches(RELEASE).unwrap().len(), 2);
+            // The mask is left of a package that is gone.
+            fs::remove_file(&unit).unwrap();
+            assert_eq!(files(&store()), ["a-fix.ko", "b-fix.ko"]);
         });
     }
 

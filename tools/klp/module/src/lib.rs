@@ -8,10 +8,7 @@
 
 mod funcs;
 
-use std::{
-    fs, io,
-    path::{Path, PathBuf},
-};
+use std::{io, path::PathBuf};
 
 use object::{
     elf::{FileHeader64, EM_AARCH64, EM_LOONGARCH, EM_PPC64, EM_S390, EM_X86_64, SHT_NOBITS},
@@ -74,22 +71,6 @@ const CORE: &str = "livepatch";
 const SIGNED: &[u8] = b"~Module signature appended~\n";
 
 impl Module {
-    /// Reads the module in the file `path`.
-    ///
-    /// # Errors
-    ///
-    /// The file cannot be read, or is no kernel module.
-    pub fn open(path: &Path) -> Result<Self, Error> {
-        let data = fs::read(path).map_err(|source| Error::File {
-            path: path.into(),
-            source,
-        })?;
-        Self::parse(&data).map_err(|reason| Error::Damaged {
-            path: path.into(),
-            reason,
-        })
-    }
-
     /// Reads the module in `data`.
     ///
     /// # Errors
@@ -204,15 +185,16 @@ fn architecture(machine: u16, endian: Endianness) -> Option<Architecture> {
 
 /// Finds the name in `struct module`, whose other fields before it are zero in a file.
 ///
-/// It is a C identifier, so the first one of at least one character is meant. The layout of the
+/// It is that of the module's file, so the first text of at least one character is meant. The layout of the
 /// structure depends on the kernel's configuration, which the file does not tell.
 fn name_in(this_module: &[u8]) -> Option<String> {
     let start = this_module.iter().position(|byte| *byte != 0)?;
     let name = &this_module[start..];
     let name = &name[..name.iter().position(|byte| *byte == 0)?];
-    let valid = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
+    let valid = |byte: &u8| byte.is_ascii_graphic() && *byte != b'/';
     // The kernel's limit (MODULE_NAME_LEN) depends on the architecture: 56 on 64 bits.
-    (name.len() < 56 && name.iter().all(valid)).then(|| String::from_utf8_lossy(name).into())
+    let is_one = name.len() < 56 && name[0] != b'.' && name.iter().all(valid);
+    is_one.then(|| String::from_utf8_lossy(name).into())
 }
 
 /// The first string in a section, if there is one.

@@ -224,12 +224,7 @@ fn stacked(declaration: &Declaration, live: &Live, report: &mut Report) {
         let note =
             |text: String| Finding::new(Rule::Installed, Level::Note, Subject::module(), text);
         if declaration.replace == Some(true) {
-            let finding = note(format!("the patch replaces {name}"));
-            report.add(if installed.forced {
-                finding.note("its transition was forced, so that its module can never be unloaded")
-            } else {
-                finding
-            });
+            report.add(note(format!("the patch replaces {name}")));
             continue;
         }
         let both: Vec<String> = installed

@@ -37,10 +37,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result {
         patches = boot_ok(session, arguments.when_proven)?;
         Ok(())
     });
-    if context.json {
-        json::print("boot-ok", &Answer { patches })?;
-    }
-    result
+    json::conclude(context, "boot-ok", &Answer { patches }, result)
 }
 
 pub(super) fn boot_ok(session: &Session, when_proven: bool) -> Step<Vec<String>> {

@@ -9,7 +9,7 @@ use klp_build::{Built, Changes, Finished, Kernel, Progress, Request, Tools};
 use klp_check::{Level, Verdict};
 use serde::Serialize;
 
-use super::{check, Result};
+use super::{check, message, print, Result};
 use crate::{
     context::Context,
     facts::{Depth, Facts, Sources},
@@ -100,9 +100,12 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result {
         replace: !arguments.no_replace,
     };
     let progress = |progress: Progress<'_>| match progress {
-        Progress::Step(step) => eprintln!("{step}"),
-        Progress::Note(note) => eprintln!("note: {note}"),
-        Progress::Changed(changes) if !context.json => print!("{}", text(changes)),
+        Progress::Step(step) => message(step),
+        Progress::Note(note) => message(format_args!("note: {note}")),
+        Progress::Changed(changes) if !context.json => {
+            // The module is wanted, too.
+            let _ = print(&text(changes));
+        }
         Progress::Changed(_) => (),
     };
     let check = |finished: &Finished<'_>| {
@@ -151,7 +154,7 @@ fn check_module(kernel: &Kernel, finished: &Finished<'_>, context: &Context) -> 
     let report = check::check(&mut facts, &data);
     for finding in &report.findings {
         if matches!(finding.level, Level::Error | Level::Warning) {
-            eprintln!("{}", check::describe(finished.output, finding));
+            message(check::describe(finished.output, finding));
         }
     }
     match report.verdict(false) {
@@ -168,7 +171,7 @@ fn check_module(kernel: &Kernel, finished: &Finished<'_>, context: &Context) -> 
 const TEST: &str = "\"$1\" load \"$2\"; sh -c \"$3\"; \"$1\" unload \"$2\"";
 
 fn test(tools: &Tools, built: &Built, command: &str) -> Result<()> {
-    eprintln!("Testing the module in a virtual machine");
+    message("Testing the module in a virtual machine");
     let status = tools
         .virtual_machine()
         .args(["sh", "-euc", TEST, "sh"])

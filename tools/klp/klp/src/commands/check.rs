@@ -12,7 +12,7 @@ use clap::Args;
 use klp_check::{Finding, Level, Patch, Report, Verdict};
 use serde::Serialize;
 
-use super::{print, Result};
+use super::{message, print, Result};
 use crate::{
     context::Context,
     facts::{Depth, Facts, Sources},
@@ -88,7 +88,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result {
         if error.downcast_ref::<std::io::Error>().is_some() {
             return Err(error);
         }
-        eprintln!("klp check: {error}");
+        message(format_args!("klp check: {error}"));
         Ok(ExitCode::from(2))
     })
 }

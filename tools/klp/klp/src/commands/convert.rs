@@ -20,7 +20,7 @@ use klp_module::Module;
 use object::ReadCache;
 use serde_json::json;
 
-use super::{print, Result};
+use super::{message, print, Result};
 use crate::{
     booted::Booted,
     context::Context,
@@ -142,7 +142,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result {
 
     let say = |text: &str| {
         if !arguments.quiet {
-            eprintln!("klp convert: {name}: {text}");
+            message(format_args!("klp convert: {name}: {text}"));
         }
     };
     let output = arguments.output.as_deref().unwrap_or(module);
@@ -153,7 +153,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result {
         Ok(outcome) => outcome,
         Err(problems) => {
             for problem in problems {
-                eprintln!("klp convert: {name}: {problem}");
+                message(format_args!("klp convert: {name}: {problem}"));
             }
             return Ok(ExitCode::FAILURE);
         }

@@ -10,11 +10,10 @@ use std::{
 
 use clap::Args;
 use klp_live::{Finding, Level, PatchFile};
-use klp_module::Module;
 use serde::Serialize;
 
 use super::{print, Result};
-use crate::{context::Context, json};
+use crate::{context::Context, json, kernel::open_module};
 
 /// Look for what stands in the way of a patch on this machine.
 ///
@@ -32,7 +31,7 @@ struct Answer<'a> {
 }
 
 fn patch_file(path: &Path) -> Result<PatchFile> {
-    let module = Module::open(path)?;
+    let module = open_module(path)?;
     Ok(PatchFile {
         kernel: module.kernel_release().map(Into::into),
         livepatch: module.is_livepatch(),

@@ -2,16 +2,13 @@
 
 //! `klp force`: ends a transition whatever tasks are doing.
 
-use std::{
-    io::{self, IsTerminal, Write},
-    process::ExitCode,
-};
+use std::io::{self, IsTerminal, Write};
 
 use clap::Args;
 use klp_live::{ModuleName, Patch};
 use serde::Serialize;
 
-use super::{patch_in_transition, print, Result};
+use super::{done, patch_in_transition, print, Result};
 use crate::{context::Context, json};
 
 /// End the transition that is going on, whatever tasks are doing.
@@ -39,12 +36,13 @@ struct Answer<'a> {
 /// Asks on the terminal.
 fn is_sure(name: &str, enabled: bool) -> io::Result<bool> {
     let doing = if enabled { "enabled" } else { "disabled" };
-    eprint!(
+    write!(
+        io::stderr(),
         "Forcing the transition of {name}, which is being {doing}:\n\
          - tasks in patched functions may run old code with data of the new code, or the reverse;\n\
          - modules of patches that go can never be unloaded any more.\n\
          Force it? [y/N] "
-    );
+    )?;
     io::stderr().flush()?;
     let mut answer = String::new();
     io::stdin().read_line(&mut answer)?;
@@ -79,12 +77,12 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result {
         check_unchanged(&patch, enabled)?;
     }
     patch.force()?;
-    if context.json {
-        json::print("force", &Answer { patch: name })?;
+    let printed = if context.json {
+        json::print("force", &Answer { patch: name })
     } else {
-        print(&format!("forced the transition of patch module: {name}\n"))?;
-    }
-    Ok(ExitCode::SUCCESS)
+        print(&format!("forced the transition of patch module: {name}\n"))
+    };
+    Ok(done(printed))
 }
 
 #[cfg(test)]

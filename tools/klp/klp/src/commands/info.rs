@@ -11,11 +11,10 @@ use std::{
 };
 
 use clap::Args;
-use klp_module::Module;
 use serde::Serialize;
 
 use super::{load, Result};
-use crate::{context::Context, json};
+use crate::{context::Context, json, kernel::open_module};
 
 /// Show information about a patch module.
 #[derive(Args)]
@@ -40,7 +39,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result {
     let path: PathBuf =
         load::find(&context.machine(), name)?.ok_or_else(|| format!("can't find {name}"))?;
     if context.json {
-        let module = Module::open(&path)?;
+        let module = open_module(&path)?;
         let answer = Answer {
             file: &path,
             name: module.name(),

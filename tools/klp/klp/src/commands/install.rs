@@ -13,7 +13,7 @@ use klp_live::{
 use klp_module::Module;
 use serde::Serialize;
 
-use super::Result;
+use super::{load, Result};
 use crate::{
     context::Context,
     json,
@@ -49,10 +49,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result {
         file = Some(install(session, arguments)?);
         Ok(())
     });
-    if context.json {
-        json::print("install", &Answer { file })?;
-    }
-    result
+    json::conclude(context, "install", &Answer { file }, result)
 }
 
 fn install(session: &Session, arguments: &Arguments) -> Step<PathBuf> {
@@ -75,7 +72,7 @@ fn install(session: &Session, arguments: &Arguments) -> Step<PathBuf> {
         .ok_or_else(|| failed("isn't a .ko file"))?;
     let contents = fs::read(path).map_err(|error| failed(&format!("cannot be read: {error}")))?;
     let module = Module::parse(&contents)
-        .map_err(|reason| failed(&format!("is not a kernel module: {reason}")))?;
+        .map_err(|reason| failed(&format!("is {}", load::not_a_module(path, reason))))?;
     if !module.is_livepatch() {
         return Err(failed("is no live patch"));
     }
@@ -98,9 +95,14 @@ fn install(session: &Session, arguments: &Arguments) -> Step<PathBuf> {
     }
 
     session.say(format_args!("installing {name} ({release})"));
-    // A patch that is not loaded at boot would look installed.
-    enable_units(session)?;
     let installed = store.install(&release, file, &contents)?;
+    if let Err(stop) = enable_units(session) {
+        // A patch that is not loaded at boot would look installed.
+        if let Some(patch) = store.find(&release, file)? {
+            store.uninstall(&patch)?;
+        }
+        return Err(stop);
+    }
     // Who installs it trusts it.
     if let Err(error) = Guard::new(machine, &release).acquit(file) {
         session.warn(error);

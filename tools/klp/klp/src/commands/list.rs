@@ -79,7 +79,7 @@ impl Answer {
         for patch in &patches {
             let state = patch.state()?;
             if matches!(state, State::Enabling | State::Disabling) {
-                stalled = Some(machine.stalled(patch)?);
+                stalled = machine.stalled(patch)?;
             }
             loaded.push(Loaded {
                 name: patch.name().into(),

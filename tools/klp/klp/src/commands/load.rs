@@ -7,6 +7,7 @@ use std::{
     fs::{self, File},
     io::{Read, Write},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use clap::Args;
@@ -25,7 +26,7 @@ use crate::{
     explain,
     facts::{Depth, Facts, Sources},
     json,
-    kernel::{is_loaded_build, Kernel},
+    kernel::{is_loaded_build, read_module, Kernel},
     session::{self, Session, Step, Stop, Waits},
 };
 
@@ -92,7 +93,13 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result {
         None => "klp load --all".into(),
     };
     let mut patches = vec![];
-    let result = session::run(context, &name, &arguments.waits, |session| {
+    let result = session::run_unlocked(context, &arguments.waits, |session| {
+        let _lock = if arguments.boot {
+            // Nobody tries again at this boot.
+            session.lock_within(&name, Duration::MAX)?
+        } else {
+            session.lock(&name)?
+        };
         session.checks.set(!arguments.no_check && !arguments.boot);
         match &arguments.module {
             module if arguments.boot => at_boot(session, module.as_deref(), &mut patches),
@@ -100,10 +107,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result {
             None => all(session, &mut patches),
         }
     });
-    if context.json {
-        json::print("load", &Answer { patches })?;
-    }
-    result
+    json::conclude(context, "load", &Answer { patches }, result)
 }
 
 pub(super) fn by_name(session: &Session, name: &str, patches: &mut Vec<Patch>) -> Step {
@@ -235,7 +239,20 @@ fn guarded(session: &Session, guard: &Guard, name: Option<&str>, patches: &mut V
     let mut missing = vec![];
     let installed = match name {
         Some(name) => vec![named(session, name)?],
-        None => Store::new(machine).patches_at_boot(&machine.kernel_release()?)?,
+        None => {
+            let (store, release) = (Store::new(machine), machine.kernel_release()?);
+            let installed = store.patches_at_boot(&release)?;
+            let mut left = store.patches(&release)?;
+            left.retain(|patch| !installed.contains(patch));
+            if !left.is_empty() {
+                let names = left.iter().map(Installed::module_name);
+                session.warn(format_args!(
+                    "left to kpatch.service: {}",
+                    names.collect::<Vec<_>>().join(", ")
+                ));
+            }
+            installed
+        }
     };
     for (index, patch) in installed.iter().enumerate() {
         let name = patch.module_name();
@@ -355,14 +372,18 @@ fn load(session: &Session, path: &Path, tell: &dyn Fn(&str)) -> Step<Outcome> {
             return Ok(Outcome::AlreadyLoaded);
         }
         session.say(format_args!("loading the Rust core: {}", path.display()));
-        let loaded = session.kernel.modprobe(CORE);
-        loaded
-            .map_err(|error| Stop::failed(format_args!("failed to load module {CORE}: {error}")))?;
+        session.kernel.modprobe(CORE).map_err(|error| {
+            Stop::Failed(format!(
+                "failed to load module {CORE}: {}",
+                explain::taking_over(&session.machine, &error)
+            ))
+        })?;
         return Ok(Outcome::Loaded);
     }
     let opened = open(path)?;
     let module = &opened.module;
     let name = module.name();
+    session.wait_until_initialised(name)?;
     let before = enabled(&session.machine)?;
     let mut outcome = Outcome::Loaded;
     match session.machine.patch(name) {
@@ -488,8 +509,7 @@ fn open(path: &Path) -> Step<Opened> {
     let mut contents = vec![];
     file.read_to_end(&mut contents)
         .map_err(|error| failed(&error))?;
-    let module = Module::parse(&contents)
-        .map_err(|reason| failed(&format_args!("not a kernel module: {reason}")))?;
+    let module = Module::parse(&contents).map_err(|reason| failed(&not_a_module(path, reason)))?;
     if !module.is_livepatch() {
         return Err(failed(&"the module is no live patch"));
     }
@@ -498,6 +518,16 @@ fn open(path: &Path) -> Step<Opened> {
         contents,
         module,
     })
+}
+
+/// Why a file is not one that the kernel loads as it is, for this `reason` or since it is compressed.
+pub(super) fn not_a_module(path: &Path, reason: String) -> String {
+    match read_module(path) {
+        Ok(contents) if Module::parse(&contents).is_ok() => {
+            "compressed: unpack it first, such as by xz -dk or zstd -dk".into()
+        }
+        _ => format!("not a kernel module: {reason}"),
+    }
 }
 
 /// Has the kernel load a module.
@@ -512,6 +542,7 @@ fn insert(session: &Session, path: &Path, opened: &Opened) -> Step {
             path.display()
         )));
     }
+    session.stop_if_asked(&format!("{} is not loaded", path.display()))?;
     // One that was loaded and disabled.
     if session.machine.has_patch_module(module.name())? {
         unload::remove(session, module.name(), true)?;

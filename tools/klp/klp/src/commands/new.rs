@@ -13,7 +13,7 @@ use std::{
 use clap::Args;
 use serde_json::json;
 
-use super::{print, Result};
+use super::{message, print, Result};
 use crate::context::Context;
 
 /// The longest name of a module (`MODULE_NAME_LEN` without the final NUL).
@@ -89,7 +89,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result {
         print(&format!("{answer}\n"))?;
     } else {
         print(&format!("{}\n", paths.join("\n")))?;
-        eprintln!("klp: {name}/README.md says how to go on");
+        message(format_args!("klp: {name}/README.md says how to go on"));
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -2,13 +2,11 @@
 
 //! `klp reverse`: makes tasks switch back.
 
-use std::process::ExitCode;
-
 use clap::Args;
 use klp_live::ModuleName;
 use serde::Serialize;
 
-use super::{patch_in_transition, print, Result};
+use super::{done, patch_in_transition, print, Result};
 use crate::{context::Context, json};
 
 /// Reverse the transition that is going on: tasks that have switched switch back.
@@ -35,17 +33,12 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result {
     let enabled = !patch.is_enabled()?;
     patch.set_enabled(enabled)?;
     let name = patch.name();
-    if context.json {
-        json::print(
-            "reverse",
-            &Answer {
-                patch: name,
-                enabled,
-            },
-        )?;
+    let printed = if context.json {
+        let patch = name;
+        json::print("reverse", &Answer { patch, enabled })
     } else {
         let doing = if enabled { "enabling" } else { "disabling" };
-        print(&format!("{doing} patch module: {name}\n"))?;
-    }
-    Ok(ExitCode::SUCCESS)
+        print(&format!("{doing} patch module: {name}\n"))
+    };
+    Ok(done(printed))
 }

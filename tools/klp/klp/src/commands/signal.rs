@@ -36,8 +36,5 @@ pub fn run(_: &Arguments, context: &Context) -> Result {
         name = Some(patch.name().into());
         session.signal(&patch)
     });
-    if context.json {
-        json::print("signal", &Answer { patch: name })?;
-    }
-    result
+    json::conclude(context, "signal", &Answer { patch: name }, result)
 }

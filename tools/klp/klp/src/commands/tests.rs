@@ -3,9 +3,9 @@
 //! What the commands that change patches print and do, on machines that play all cases. Lines on
 //! standard error begin with `!`.
 
-use std::{fs, time::Duration};
+use std::{cell::RefCell, fs, rc::Rc, time::Duration};
 
-use klp_live::{guard::Guard, kernel::Signal, lock::Lock};
+use klp_live::{guard::Guard, kernel::Signal, lock::Lock, Core};
 use rustix::io::Errno;
 use sha2::{Digest, Sha256};
 
@@ -304,6 +304,93 @@ fn the_kernels_errors_are_explained() {
 }
 
 #[test]
+fn what_keeps_the_kernel_busy_is_told() {
+    let fake = Fake::new().transitions_take(&[None]);
+    let file = fake.module("/fix.ko", "fix");
+    let busy = || {
+        fake.failures.replace([Errno::BUSY].into());
+        let body = |session: &Session| load::by_name(session, &file, &mut vec![]);
+        fake.run_with(&no_waits(), body)
+    };
+    assert!(busy().contains("something else has changed one of its functions; "));
+    fake.write("/proc/sys/kernel/ftrace_enabled", "0\n");
+    assert!(busy().contains("sysctl kernel.ftrace_enabled=1 switches it on"));
+    fake.patch("other", true, true);
+    assert!(busy().contains("the transition of patch other is going on"));
+}
+
+#[test]
+fn modules_that_can_neither_be_loaded_nor_unloaded() {
+    let fake = Fake::new();
+    fake.write("/proc/sys/kernel/modules_disabled", "1\n");
+    fake.patch("fix", true, false);
+    let printed = unload(&fake, "fix");
+    let warning =
+        "! klp: once patch fix is disabled, it cannot be loaded again: loading and unloading \
+                   modules is switched off until the next boot (kernel.modules_disabled)\n";
+    assert!(printed.starts_with(warning), "{printed}");
+    fake.write("/sys/module/fix/taint", "OEK\n");
+    fake.failures.replace([Errno::PERM].into());
+    let printed = unload(&fake, "fix");
+    let reason = if rustix::process::geteuid().is_root() {
+        "modules is switched off"
+    } else {
+        "must be root"
+    };
+    assert!(printed.contains(reason), "{printed}");
+}
+
+#[test]
+fn a_module_that_somebody_else_is_loading_is_waited_for() {
+    let fake = Fake::new();
+    let file = fake.module("/fix.ko", "fix");
+    fake.write("/sys/module/fix/taint", "OEK\n");
+    fake.write("/sys/module/fix/initstate", "coming\n");
+    let loaded: Box<dyn Fn(&Fake)> = Box::new(|fake| {
+        fake.write("/sys/module/fix/initstate", "live\n");
+        fake.patch("fix", true, false);
+    });
+    fake.event.replace(Some((Duration::from_secs(3), loaded)));
+    assert_eq!(
+        load(&fake, &file),
+        "module named fix already loaded and enabled\ndone\n"
+    );
+    assert_eq!(fake.seconds().round(), 3.);
+
+    // The Rust core is not in charge before it is initialised.
+    fake.write("/sys/module/livepatch/version", "1.0\n");
+    fake.write("/sys/module/livepatch/initstate", "coming\n");
+    assert_eq!(fake.machine().core().unwrap(), Core::BuiltIn);
+    fake.write("/sys/module/livepatch/initstate", "live\n");
+    assert!(matches!(fake.machine().core().unwrap(), Core::Rust { .. }));
+}
+
+#[test]
+fn a_signal_while_a_patch_is_checked_keeps_it_from_being_loaded() {
+    let fake = Fake::new();
+    let file = fake.module("/fix.ko", "fix");
+    // It comes after the first look for one.
+    let arrives = |fake: &Fake| fake.signal.set(Some((Duration::ZERO, Signal::Terminate)));
+    let first_look = move |fake: &Fake| {
+        fake.event
+            .replace(Some((Duration::ZERO, Box::new(arrives))));
+    };
+    fake.event
+        .replace(Some((Duration::ZERO, Box::new(first_look))));
+    let body = |session: &Session| {
+        session.checks.set(true);
+        load::by_name(session, &file, &mut vec![])
+    };
+    let printed = fake.run(body);
+    assert!(
+        printed.ends_with("interrupted by 15: ROOT/fix.ko is not loaded\n"),
+        "{printed}"
+    );
+    assert!(printed.contains("loading patch module"), "{printed}");
+    assert!(patches(&fake).is_empty());
+}
+
+#[test]
 fn what_is_no_live_patch_is_refused() {
     let fake = Fake::new();
     for (contents, reason) in [
@@ -455,6 +542,7 @@ fn a_module_in_use_stays() {
         unload(&fake, "fix"),
         "disabling patch module: fix"
         "waiting (up to 15 seconds) for module refcount..."
+        "! klp: module fix has no effect any more, but is in use; after a forced transition, only the next boot frees it"
         "failed: failed to unload module fix (refcnt)"
     );
 }
@@ -709,7 +797,8 @@ fn the_core_is_guarded_as_a_patch_is() {
         at_boot(),
         format!(
             "loading the Rust core: ROOT{core}\n\
-             ! klp: failed to load module livepatch: Device or resource busy (os error 16)\n\
+             ! klp: failed to load module livepatch: Device or resource busy (os error 16); \
+             the kernel log says why (dmesg)\n\
              failed: not loaded: livepatch\n"
         )
     );
@@ -1017,6 +1106,38 @@ fn a_full_disk_does_not_keep_patches_away_at_boot() {
         "{printed}"
     );
     assert_eq!(patches(&fake), ["fix"]);
+}
+
+#[test]
+fn patches_of_kpatch_are_left_to_its_unit_if_there_is_one() {
+    let fake = Fake::new();
+    fake.module(&format!("/var/lib/kpatch/{RELEASE}/fix.ko"), "fix");
+    let unit = "/usr/lib/systemd/system/kpatch.service";
+    fake.write(unit, "[Service]\n");
+    let left = "! klp: left to kpatch.service: fix\ndone\n";
+    assert_eq!(load_at_boot(&fake), left);
+    // The administrator has masked it.
+    let mask = fake.path("/etc/systemd/system/kpatch.service");
+    fs::create_dir_all(mask.parent().unwrap()).unwrap();
+    std::os::unix::fs::symlink("/dev/null", &mask).unwrap();
+    assert_eq!(load_at_boot(&fake), left);
+    // The package is gone, and the mask is left.
+    fs::remove_file(fake.path(unit)).unwrap();
+    load_at_boot(&fake);
+    assert_eq!(patches(&fake), ["fix"]);
+}
+
+#[test]
+fn at_boot_the_lock_is_waited_for() {
+    let fake = Fake::new();
+    let lock = Rc::new(RefCell::new(Lock::take(&fake.machine(), "klp load x").ok()));
+    let given_up = Rc::clone(&lock);
+    let give_up = move |_: &Fake| drop(given_up.take());
+    fake.event
+        .replace(Some((Duration::from_secs(100), Box::new(give_up))));
+    let printed = fake.run(|session| session.lock_within("x", Duration::MAX).map(drop));
+    assert!(printed.ends_with("...\ndone\n"), "{printed}");
+    assert_eq!(fake.seconds().round(), 100.);
 }
 
 #[test]

@@ -49,15 +49,12 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result {
     let result = session::run(context, &name, &Waits::DEFAULT, |session| {
         uninstall(session, arguments, &mut files)
     });
-    if context.json {
-        let mut files = files.into_iter();
-        let answer = Answer {
-            file: files.next(),
-            others: files.collect(),
-        };
-        json::print("uninstall", &answer)?;
-    }
-    result
+    let mut files = files.into_iter();
+    let answer = Answer {
+        file: files.next(),
+        others: files.collect(),
+    };
+    json::conclude(context, "uninstall", &answer, result)
 }
 
 fn uninstall(session: &Session, arguments: &Arguments, files: &mut Vec<PathBuf>) -> Step {

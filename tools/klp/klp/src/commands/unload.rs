@@ -60,10 +60,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result {
             None => all(session, &mut unloaded),
         },
     );
-    if context.json {
-        json::print("unload", &Answer { unloaded })?;
-    }
-    result
+    json::conclude(context, "unload", &Answer { unloaded }, result)
 }
 
 /// Disables a patch and unloads its module.
@@ -144,6 +141,12 @@ fn disable(session: &Session, name: &str) -> Step {
         };
     };
     if patch.is_enabled()? {
+        if explain::is_switched_off(machine) {
+            session.warn(format_args!(
+                "once patch {name} is disabled, it cannot be loaded again: {}",
+                explain::SWITCHED_OFF
+            ));
+        }
         session.say(format_args!("disabling patch module: {name}"));
         let failure = format!("failed to disable module {name}");
         session.set_enabled(&patch, false, &failure)?;
@@ -155,6 +158,10 @@ fn disable(session: &Session, name: &str) -> Step {
 /// transition was forced: its functions are not in use. Somebody else may be first.
 pub fn remove(session: &Session, name: &str, quietly: bool) -> Step {
     if !session.wait_for_users(name)? {
+        session.warn(format_args!(
+            "module {name} has no effect any more, but is in use; after a forced transition, only the \
+             next boot frees it"
+        ));
         return Err(Stop::Failed(format!(
             "failed to unload module {name} (refcnt)"
         )));
@@ -165,7 +172,7 @@ pub fn remove(session: &Session, name: &str, quietly: bool) -> Step {
     match session.kernel.unload_module(name) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => session.warn(format_args!(
             "module {name} stays loaded: {}",
-            explain::unloading(&error)
+            explain::unloading(&session.machine, &error)
         )),
         _ => {}
     }

@@ -99,7 +99,7 @@ fn wait_says_who_is_left() {
 #[test]
 fn wrong_names_are_wrong_usage() {
     for command in ["wait", "reverse", "force"] {
-        let run = klp(&Tree::new(), &[command, "fix.o"]);
+        let run = klp(&Tree::new(), &[command, ".fix"]);
         assert_eq!(run.status, Some(2), "{command}");
     }
 }
