@@ -200,11 +200,12 @@ module_stays() {
 		[ "$1" != unload ] && exec klp.real "$@"
 		echo 0 >"/sys/kernel/livepatch/$2/enabled"
 		klp.real wait "$2"
+		echo "klp: failed to unload module $2 (refcnt)" >&2
 		exit 1
 	END
 	chmod +x /usr/bin/klp
 	remove_package "klp-cumulative-$release" 2>"$errors"
-	grep -q 'the module klp_test_v1 stays until the next boot, without effect' "$errors"
+	grep -q 'the module klp_test_v1 stays loaded, without effect' "$errors"
 	rm "$errors"
 	not is_installed "klp-cumulative-$release"
 	shows 111

@@ -37,8 +37,6 @@ pub struct Installed {
     pub states: Option<Vec<State>>,
     /// Whether a transition of it is going on.
     pub in_transition: bool,
-    /// Whether it was forced.
-    pub forced: bool,
 }
 
 /// A task with a function on its kernel stack.

@@ -730,7 +730,6 @@ fn installed(state: Option<(u64, u64)>) -> Installed {
         funcs: vec![("vmlinux".into(), "other".into(), 1)],
         states: state.map(|(id, version)| vec![State { id, version }]),
         in_transition: false,
-        forced: false,
     }
 }
 

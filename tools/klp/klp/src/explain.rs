@@ -45,12 +45,14 @@ pub fn loading(machine: &Machine, module: &Module, error: &io::Error) -> String 
 /// Why the Rust core cannot take over.
 pub fn taking_over(machine: &Machine, error: &io::Error) -> String {
     let patches = machine.patches_if_any().unwrap_or_default();
-    if patches.is_empty() {
+    // What modprobe says is all that there is.
+    let is_busy = error.to_string().contains(&text(Errno::BUSY));
+    if patches.is_empty() || !is_busy {
         return format!("{error}; {SEE_LOG}");
     }
     let names: Vec<_> = patches.iter().map(|patch| patch.name()).collect();
     format!(
-        "{error}; it takes over only where no patch is loaded, and there is {}: \"klp unload --all\", \
+        "{error}: it takes over only where no patch is loaded, and there is {}: \"klp unload --all\", \
          \"klp load livepatch\" and \"klp load --all\" load them again with it",
         names.join(", ")
     )

@@ -466,7 +466,6 @@ impl<'a> Facts<'a> {
             funcs: funcs.collect(),
             states: self.states(&patch.name),
             in_transition: patch.transition.is_some(),
-            forced: patch.forced == Some(true),
         }
     }
 

@@ -361,6 +361,13 @@ fn what_only_root_may_see_does_not_hide_the_rest() {
         "{findings}"
     );
     fs::set_permissions(&markers, fs::Permissions::from_mode(0o755)).unwrap();
+
+    // Who holds a transition up.
+    let state = tree.path("proc/12/task/12/patch_state");
+    fs::set_permissions(&state, fs::Permissions::from_mode(0o000)).unwrap();
+    assert!(klp(&["list"]).contains("\nStalled processes:\n"));
+    let list = serde_json::from_str::<serde_json::Value>(&klp(&["list", "--json"])).unwrap();
+    assert_eq!(list.get("stalled"), Some(&serde_json::Value::Null));
 }
 
 #[test]

@@ -176,7 +176,7 @@ impl Machine {
     /// Whether systemd has a unit of this name, which may be disabled or masked. What masks it is
     /// none: an empty file, or a link to `/dev/null`, which stays when the package of the unit goes.
     pub fn has_unit(&self, name: &str) -> bool {
-        ["/etc", "/usr/lib", "/lib"]
+        ["/etc", "/run", "/usr/local/lib", "/usr/lib", "/lib"]
             .map(|directory| self.path(format!("{directory}/systemd/system/{name}")))
             .iter()
             .filter_map(|unit| unit.metadata().ok())

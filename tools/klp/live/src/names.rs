@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use crate::store::module_name;
 
-/// The name of a module, as the kernel has it: that of its file, which may have dots, with `_` for `-`;
+/// The name of a module, as the kernel has it: that of its file, which may have dots, with `_` for `-` and `,`;
 /// at most 55 bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ModuleName(String);
@@ -19,7 +19,7 @@ impl ModuleName {
 
     /// Whether a text is one.
     pub(crate) fn is_one(text: &str) -> bool {
-        let valid = |byte: u8| byte.is_ascii_graphic() && byte != b'/';
+        let valid = |byte: u8| byte.is_ascii_graphic() && !b"/,-".contains(&byte);
         (1..56).contains(&text.len()) && text.bytes().all(valid) && !text.starts_with('.')
     }
 }

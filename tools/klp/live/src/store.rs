@@ -48,14 +48,14 @@ impl Installed {
     }
 }
 
-/// The name of the module in a file of this name: without a path and the ending, and with `_` for `-`.
+/// The name of the module in a file of this name: without a path and the ending, and with `_` for `-` and `,`.
 pub fn module_name(file: &str) -> String {
     let name = file.rsplit('/').next().unwrap_or_default();
     [".ko", ".ko.gz", ".ko.xz", ".ko.zst"]
         .iter()
         .find_map(|ending| name.strip_suffix(ending))
         .unwrap_or(name)
-        .replace('-', "_")
+        .replace(['-', ','], "_")
 }
 
 /// The order of two names of modules, in which numbers count as such: `fix_9` comes before `fix_10`.

@@ -22,16 +22,24 @@ is_running() {
 
 is_loaded() { [ -e "/sys/module/$1" ]; }
 
-# take_off_one PATCH: its module may stay, such as after a transition that was forced.
+# take_off_one PATCH: its module may stay in use, such as after a transition that was forced.
 take_off_one() {
-	! is_loaded "$1" || klp unload "$1" </dev/null || is_off "$1" || return
-	! is_loaded "$1" || say "the module $1 stays until the next boot, without effect"
+	is_loaded "$1" || return 0
+	{ complaints=$(klp unload "$1" 2>&1 >&3 </dev/null) && status=0 || status=$?; } 3>&1
+	[ -z "$complaints" ] || echo "$complaints" >&2
+	case $status:$complaints in
+	0:*) return ;;
+	*"(refcnt)"*) is_off "$1" || return ;;
+	*) return 1 ;;
+	esac
+	say "the module $1 stays loaded, without effect"
 }
 
 # Old kernels still have what is disabled.
 is_off() {
 	for file in enabled transition; do
-		[ "$(cat "/sys/kernel/livepatch/$1/$file" 2>/dev/null || echo 0)" = 0 ] || return
+		file=/sys/kernel/livepatch/$1/$file
+		[ ! -e "$file" ] || [ "$(cat "$file")" = 0 ] || return
 	done
 }
 
@@ -44,7 +52,7 @@ obstacle() {
 	elif [ -d /run/systemd/system ] &&
 		! systemctl --quiet is-enabled klp.service 2>/dev/null; then
 		echo "klp.service is not enabled"
-	elif name=$(echo "$1" | sed 's/_/[-_]/g').ko &&
+	elif name=$(echo "$1" | sed 's/_/[-,_]/g').ko &&
 		other=$(find "/var/lib/klp/$kernel" -name "$name" 2>/dev/null) && [ -n "$other" ]; then
 		echo "$other comes first; \"klp uninstall -k $kernel $1\" removes that"
 	fi

@@ -23,9 +23,9 @@ pub struct Arguments {}
 #[derive(Serialize)]
 struct Answer {
     loaded: Vec<Loaded>,
-    /// The tasks that hold the transition up that is going on.
+    /// While a transition is going on, the tasks that hold it up, or [`None`] if only root may know.
     #[serde(skip_serializing_if = "Option::is_none")]
-    stalled: Option<Vec<Stalled>>,
+    stalled: Option<Option<Vec<Stalled>>>,
     installed: Vec<Installed>,
     /// On kernels that tell the order of the patches.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -79,7 +79,7 @@ impl Answer {
         for patch in &patches {
             let state = patch.state()?;
             if matches!(state, State::Enabling | State::Disabling) {
-                stalled = machine.stalled(patch)?;
+                stalled = Some(machine.stalled(patch)?);
             }
             loaded.push(Loaded {
                 name: patch.name().into(),
@@ -122,7 +122,7 @@ impl Answer {
             text += &format!("{name} [{state}]\n");
         }
         if let Some(tasks) = &self.stalled {
-            text += &stalled_lines(tasks);
+            text += &stalled_lines(tasks.as_deref().unwrap_or_default());
             text += "\n";
         }
         text += "\nInstalled patch modules:\n";

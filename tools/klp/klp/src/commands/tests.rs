@@ -357,6 +357,11 @@ fn a_module_that_somebody_else_is_loading_is_waited_for() {
     );
     assert_eq!(fake.seconds().round(), 3.);
 
+    fake.write("/sys/module/other/taint", "OEK\n");
+    fake.write("/sys/module/other/initstate", "coming\n");
+    let printed = unload(&fake, "other");
+    assert_eq!(printed, "failed: somebody else is loading module other\n");
+
     // The Rust core is not in charge before it is initialised.
     fake.write("/sys/module/livepatch/version", "1.0\n");
     fake.write("/sys/module/livepatch/initstate", "coming\n");
@@ -803,6 +808,13 @@ fn the_core_is_guarded_as_a_patch_is() {
         )
     );
     assert!(!fake.path("/var/lib/klp").exists());
+    fake.patch("fix", true, false);
+    for (errno, advice) in [(Errno::BUSY, true), (Errno::KEYREJECTED, false)] {
+        fake.failures.replace([errno].into());
+        let printed = at_boot();
+        assert_eq!(printed.contains("klp unload --all"), advice, "{printed}");
+    }
+    fs::remove_dir_all(fake.path("/sys/kernel/livepatch/fix")).unwrap();
 
     let loading = format!("loading the Rust core: ROOT{core}\ndone\n");
     assert_eq!(at_boot(), loading);

@@ -130,10 +130,15 @@ fn note(session: &Session, name: &str, unloaded: &mut Vec<String>) {
 /// Begins to disable a patch, unless it is disabled or being disabled.
 fn disable(session: &Session, name: &str) -> Step {
     let machine = &session.machine;
+    session.wait_until_initialised(name)?;
     let Some(patch) = machine.patch(name) else {
         // The module may be left of a patch that is disabled.
         return if machine.has_patch_module(name)? {
             Ok(())
+        } else if machine.is_initialising(name)? {
+            Err(Stop::Failed(format!(
+                "somebody else is loading module {name}"
+            )))
         } else if machine.path("/sys/module").join(name).exists() {
             Err(Stop::Failed(format!("module {name} is no live patch")))
         } else {
