@@ -10,6 +10,9 @@
 //! | external | klp-build | `struct klp_object_ext` in `.init.klp_objects`, `struct klp_func_ext` |
 //! | kpatch | kpatch-build | `struct kpatch_patch_func` in `.kpatch.funcs` |
 //!
+//! An object for which kpatch-build has found nothing but a callback is only in the sections
+//! `.kpatch.callbacks.*`.
+//!
 //! A static declaration is found by its first field, the pointer to the module itself, and followed
 //! along its pointers, which are relocations in a file. The sizes of its entries depend on the
 //! kernel's configuration: they are taken from the kernel's type information, or else follow from where a
@@ -66,6 +69,9 @@ pub struct Object {
     pub name: Option<String>,
     /// Its functions; [`None`] if the list is missing.
     pub funcs: Option<Vec<Func>>,
+    /// The kinds of callbacks of which it has more than one, such as `pre_patch`: only the list of
+    /// kpatch-build can have them, and the code that reads it refuses that.
+    pub repeated: BTreeSet<&'static str>,
 }
 
 impl Object {
@@ -161,6 +167,16 @@ mod kpatch_func {
     pub(super) const SIZE: u64 = 56;
 }
 
+/// Those of kpatch's `struct kpatch_pre_patch_callback` and its kin.
+mod kpatch_callback {
+    pub(super) const FUNCTION: u64 = 0;
+    pub(super) const OBJECT: u64 = 8;
+    pub(super) const SIZE: u64 = 16;
+}
+
+/// The kinds of callbacks, each of which kpatch has a section for.
+const CALLBACKS: [&str; 4] = ["pre_patch", "post_patch", "pre_unpatch", "post_unpatch"];
+
 /// Those of `struct klp_state`.
 mod state {
     pub(super) const ID: u64 = 0;
@@ -234,7 +250,11 @@ fn fixed(file: &File<'_>, place: Place, layout: Option<Layout>) -> Result<Declar
             None => None,
         };
         count(&mut left)?;
-        list.push(Object { name, funcs });
+        list.push(Object {
+            name,
+            funcs,
+            repeated: BTreeSet::new(),
+        });
     }
     let touched = Touched::by_code(file);
     let states = match file.pointer(at(patch::STATES)?) {
@@ -495,7 +515,11 @@ fn external(file: &File<'_>, section: usize) -> Result<Declaration, String> {
             }
             None => None,
         };
-        objects.push(Object { name, funcs });
+        objects.push(Object {
+            name,
+            funcs,
+            repeated: BTreeSet::new(),
+        });
     }
     Ok(Declaration {
         shape: Shape::External,
@@ -509,21 +533,44 @@ fn external(file: &File<'_>, section: usize) -> Result<Declaration, String> {
     })
 }
 
+/// The objects that kpatch's code makes of its lists when the module runs.
+#[derive(Default)]
+struct KpatchObjects {
+    objects: Vec<Object>,
+    known: HashMap<String, usize>,
+}
+
+impl KpatchObjects {
+    /// The object whose name the pointer at a place points to, which is added if it is a new one.
+    fn at(&mut self, file: &File<'_>, place: Option<Place>) -> Result<&mut Object, String> {
+        let name = place
+            .and_then(|place| file.pointer(place))
+            .and_then(|name| file.string(name))
+            .ok_or("the name of an object is not in the file")?;
+        let index = match self.known.get(&name) {
+            Some(index) => *index,
+            None => {
+                self.known.insert(name.clone(), self.objects.len());
+                self.objects.push(Object {
+                    name: (name != "vmlinux").then_some(name),
+                    funcs: Some(vec![]),
+                    repeated: BTreeSet::new(),
+                });
+                self.objects.len() - 1
+            }
+        };
+        Ok(&mut self.objects[index])
+    }
+}
+
 fn kpatch(file: &File<'_>, section: usize) -> Result<Declaration, String> {
     let start = Place { section, offset: 0 };
-    let mut objects: Vec<Object> = vec![];
-    let mut known = HashMap::new();
+    let mut all = KpatchObjects::default();
     let mut left = MOST;
     for entry in entries(file, start, kpatch_func::SIZE)? {
         if entry.offset.saturating_add(kpatch_func::SIZE) > file.sections[section].size {
             break;
         }
-        let object = entry
-            .plus(kpatch_func::OBJECT)
-            .and_then(|place| file.pointer(place))
-            .and_then(|name| file.string(name))
-            .ok_or("the name of an object is not in the file")?;
-        let name = (object != "vmlinux").then_some(object);
         let func = func_at(
             file,
             entry,
@@ -532,21 +579,46 @@ fn kpatch(file: &File<'_>, section: usize) -> Result<Declaration, String> {
             kpatch_func::POSITION,
         )?;
         count(&mut left)?;
-        let index = *known.entry(name.clone()).or_insert(objects.len());
-        match objects.get_mut(index) {
-            Some(object) => object.funcs.get_or_insert_default().push(func),
-            None => objects.push(Object {
-                name,
-                funcs: Some(vec![func]),
-            }),
-        }
+        let object = all.at(file, entry.plus(kpatch_func::OBJECT))?;
+        object.funcs.get_or_insert_default().push(func);
+    }
+    for kind in CALLBACKS {
+        kpatch_callbacks(file, kind, &mut all, &mut left)?;
     }
     Ok(Declaration {
         shape: Shape::Kpatch,
-        objects,
+        objects: all.objects,
+        // The module's code decides, by how it was compiled.
         replace: None,
-        states: None,
+        // That code has no states.
+        states: Some(vec![]),
         sizes: None,
         touched: false,
     })
+}
+
+/// Adds the objects that have callbacks of a kind, perhaps nothing else.
+fn kpatch_callbacks(
+    file: &File<'_>,
+    kind: &'static str,
+    all: &mut KpatchObjects,
+    left: &mut usize,
+) -> Result<(), String> {
+    let Some(section) = file.section(&format!(".kpatch.callbacks.{kind}")) else {
+        return Ok(());
+    };
+    let mut seen = BTreeSet::new();
+    for entry in entries(file, Place { section, offset: 0 }, kpatch_callback::SIZE)? {
+        // The linker script puts zeros behind the last one.
+        let function = entry.plus(kpatch_callback::FUNCTION);
+        if function.is_none_or(|place| file.reloc_at(place).is_none()) {
+            break;
+        }
+        count(left)?;
+        let object = all.at(file, entry.plus(kpatch_callback::OBJECT))?;
+        if !seen.insert(object.name.clone()) {
+            object.repeated.insert(kind);
+        }
+    }
+    Ok(())
 }

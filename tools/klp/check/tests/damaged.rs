@@ -31,6 +31,7 @@ fn sample() -> impl Strategy<Value = Sample> {
         prop::sample::select(vec![Declared::Static, Declared::External, Declared::Kpatch]);
     declared.prop_map(|declared| Sample {
         declared,
+        callbacks: vec![("pre_patch", "vmlinux"), ("pre_patch", "driver")],
         states: vec![(1, 2)],
         versions: vec![(0xabcd, "printk")],
         ..Sample::default()

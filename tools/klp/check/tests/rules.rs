@@ -477,6 +477,18 @@ const FUNCTIONS: &[Case] = &[
     ),
 ];
 
+/// What only kpatch's lists tell, or can be wrong about.
+const KPATCH: &[Case] = &[
+    (
+        "two callbacks of a kind",
+        |sample, _| {
+            sample.declared = Declared::Kpatch;
+            sample.callbacks = vec![("post_patch", "driver"), ("post_patch", "driver")];
+        },
+        &[(Rule::Declaration, Level::Error)],
+    ),
+];
+
 const RELOCATIONS: &[Case] = &[
     (
         "a symbol that is missing",
@@ -704,9 +716,16 @@ fn by_name(kernel: &mut Kernel, names: &str) {
 }
 
 fn cases() -> impl Iterator<Item = &'static Case> {
-    [MODULE, SYMBOLS, DECLARATION, FUNCTIONS, RELOCATIONS, LIVE]
-        .into_iter()
-        .flatten()
+    let all = [
+        MODULE,
+        SYMBOLS,
+        DECLARATION,
+        FUNCTIONS,
+        KPATCH,
+        RELOCATIONS,
+        LIVE,
+    ];
+    all.into_iter().flatten()
 }
 
 fn live(kernel: &mut Kernel) -> &mut Live {
@@ -874,6 +893,31 @@ fn what_is_right_though_it_looks_wrong() {
             sample.objects[1] = object(Some("driver"), vec![]);
             sample.livepatch = vec![("driver", ".klp.sym.driver.probe,0")];
         }),
+        ("an object with nothing but a callback", |sample, _| {
+            sample.declared = Declared::Kpatch;
+            sample.objects.pop();
+            sample.callbacks = vec![("pre_patch", "driver")];
+            sample.livepatch = vec![("driver", ".klp.sym.driver.probe,0")];
+        }),
+        ("a callback of each kind for each object", |sample, _| {
+            sample.declared = Declared::Kpatch;
+            let kinds = ["pre_patch", "post_patch", "pre_unpatch", "post_unpatch"];
+            let of = |object| kinds.map(|kind| (kind, object));
+            sample.callbacks = [of("vmlinux"), of("driver")].concat();
+        }),
+        (
+            "a patch of kpatch-build on top of another",
+            |sample, kernel| {
+                sample.declared = Declared::Kpatch;
+                let data = sample.build();
+                let older = Patch::parse(&data, None).unwrap();
+                let states = older.declaration().unwrap().states.clone();
+                live(kernel).patches = vec![Installed {
+                    states,
+                    ..installed(None)
+                }];
+            },
+        ),
         (
             "functions of which ftrace tells the names",
             |sample, kernel| {

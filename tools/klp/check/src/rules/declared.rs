@@ -78,6 +78,17 @@ fn object(object: &Object, touched: bool, kernel: &Kernel, report: &mut Report) 
     if let Some(module) = &object.name {
         module_name(module, kernel, report);
     }
+    for kind in &object.repeated {
+        report.add(
+            Finding::error(
+                Rule::Declaration,
+                Subject::object(name),
+                format!("the object {name} has more than one callback {kind}"),
+            )
+            .note("the code that kpatch-build puts into the module refuses that (EINVAL)")
+            .advice("call what they do from one callback"),
+        );
+    }
     let Some(funcs) = &object.funcs else {
         report.add(
             Finding::error(

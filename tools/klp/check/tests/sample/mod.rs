@@ -7,7 +7,7 @@
     reason = "each of the programs with tests uses a part of it"
 )]
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use klp_check::{Exports, Kernel, Signatures, Symbols};
 
@@ -69,6 +69,8 @@ pub fn object(name: Option<&'static str>, funcs: Vec<Func>) -> Object {
 pub struct Sample {
     pub declared: Declared,
     pub objects: Vec<Object>,
+    /// The kinds of callbacks in kpatch's lists, and their objects.
+    pub callbacks: Vec<(&'static str, &'static str)>,
     pub replace: bool,
     pub states: Vec<(u64, u32)>,
     pub info: String,
@@ -100,6 +102,7 @@ impl Default for Sample {
                 object(None, vec![func("do_nap", 0)]),
                 object(Some("driver"), vec![func("probe", 0)]),
             ],
+            callbacks: vec![],
             replace: false,
             states: vec![],
             info: "license=GPL\0livepatch=Y\0vermagic=7.3.4 SMP mod_unload \0".into(),
@@ -164,7 +167,7 @@ impl Sample {
 
         let mut data: Vec<u8> = vec![];
         let mut pointers: Pointers = vec![];
-        let mut second: Option<(&str, Vec<u8>, Pointers)> = None;
+        let mut more: Vec<(String, Vec<u8>, Pointers)> = vec![];
         let place_func = |names: &mut Names,
                           data: &mut [u8],
                           pointers: &mut Pointers,
@@ -249,7 +252,7 @@ impl Sample {
                     }
                     places.push((at as u64 + 8, lists_symbol, ABS64, start as i64));
                 }
-                second = Some((".init.klp_objects", objects, places));
+                more.push((".init.klp_objects".into(), objects, places));
             }
             Declared::Kpatch => {
                 for object in &self.objects {
@@ -264,6 +267,21 @@ impl Sample {
                         pointers.push((at as u64 + 48, strings_symbol, ABS64, object));
                     }
                 }
+                let mut kinds: BTreeMap<_, Vec<_>> = BTreeMap::new();
+                for (kind, object) in &self.callbacks {
+                    kinds.entry(kind).or_default().push(names.add(object));
+                }
+                for (kind, objects) in kinds {
+                    // The linker script puts eight bytes behind the last one.
+                    let size = objects.len() * 16 + 8;
+                    let numbered = (0..).zip(objects);
+                    let places = numbered.flat_map(|(number, object)| {
+                        let callback = (number * 16, text_symbol, ABS64, 16);
+                        [callback, (number * 16 + 8, strings_symbol, ABS64, object)]
+                    });
+                    let section = format!(".kpatch.callbacks.{kind}");
+                    more.push((section, vec![0; size], places.collect()));
+                }
             }
             Declared::Nothing => (),
         }
@@ -275,9 +293,9 @@ impl Sample {
         };
         module.section(name, SHT_PROGBITS, SHF_ALLOC | SHF_WRITE, &data);
         module.relas(name, &pointers);
-        if let Some((name, data, pointers)) = second {
-            module.section(name, SHT_PROGBITS, SHF_ALLOC | SHF_WRITE, &data);
-            module.relas(name, &pointers);
+        for (name, data, pointers) in more {
+            module.section(&name, SHT_PROGBITS, SHF_ALLOC | SHF_WRITE, &data);
+            module.relas(&name, &pointers);
         }
         let binding = if self.weak { 0x20 } else { GLOBAL };
         for name in &self.undefined {
