@@ -90,6 +90,8 @@ pub struct Func {
     pub position: u64,
     /// What takes its place; [`None`] if that is missing.
     pub replacement: Option<Replacement>,
+    /// Its address in the kernel that the patch was made for, if the patch tells it.
+    pub made_for: Option<u64>,
 }
 
 /// What takes the place of a function.
@@ -161,6 +163,7 @@ mod func {
 /// Those of kpatch's `struct kpatch_patch_func`.
 mod kpatch_func {
     pub(super) const REPLACEMENT: u64 = 0;
+    pub(super) const ADDRESS: u64 = 16;
     pub(super) const POSITION: u64 = 32;
     pub(super) const NAME: u64 = 40;
     pub(super) const OBJECT: u64 = 48;
@@ -412,6 +415,7 @@ fn func_at(
                 },
             }
         }),
+        made_for: None,
     })
 }
 
@@ -571,7 +575,7 @@ fn kpatch(file: &File<'_>, section: usize) -> Result<Declaration, String> {
         if entry.offset.saturating_add(kpatch_func::SIZE) > file.sections[section].size {
             break;
         }
-        let func = func_at(
+        let mut func = func_at(
             file,
             entry,
             kpatch_func::NAME,
@@ -580,6 +584,12 @@ fn kpatch(file: &File<'_>, section: usize) -> Result<Declaration, String> {
         )?;
         count(&mut left)?;
         let object = all.at(file, entry.plus(kpatch_func::OBJECT))?;
+        // That of a module's function is a place in the module's file.
+        if object.name.is_none() {
+            let address = entry.plus(kpatch_func::ADDRESS);
+            let address = address.and_then(|place| file.number::<8>(place));
+            func.made_for = address.filter(|address| *address != 0);
+        }
         object.funcs.get_or_insert_default().push(func);
     }
     for kind in CALLBACKS {

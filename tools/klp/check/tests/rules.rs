@@ -487,6 +487,34 @@ const KPATCH: &[Case] = &[
         },
         &[(Rule::Declaration, Level::Error)],
     ),
+    (
+        "another position than that of the function",
+        |sample, _| {
+            sample.declared = Declared::Kpatch;
+            sample.objects[0] = object(None, vec![made_for("twin", 1, 0x9000_0090)]);
+        },
+        &[(Rule::FunctionPosition, Level::Error)],
+    ),
+    (
+        "a position in another build",
+        |sample, _| {
+            sample.declared = Declared::Kpatch;
+            sample.objects[0] = object(None, vec![made_for("twin", 1, 0x9000_0050)]);
+        },
+        &[(Rule::FunctionPosition, Level::Unknown)],
+    ),
+    (
+        "functions of another build",
+        |sample, _| {
+            sample.declared = Declared::Kpatch;
+            let funcs = vec![
+                made_for("do_nap", 1, 0x9000_0020),
+                made_for("copied.part.0", 0, 0x9000_00c0),
+            ];
+            sample.objects[0] = object(None, funcs);
+        },
+        &[(Rule::Vermagic, Level::Warning)],
+    ),
 ];
 
 const RELOCATIONS: &[Case] = &[
@@ -692,6 +720,7 @@ const TAKEN: &[&str] = &[
     "data of a module that is not loaded",
     "a function of the initialisation of a module that is not loaded",
     "two names of a function",
+    "another position than that of the function",
     "a symbol of a module in relocations of the kernel",
     "a symbol of the kernel in relocations of a module, of a kernel that takes that",
     "a symbol that is missing in a module that is not loaded",
@@ -702,6 +731,14 @@ const ENDLESS: &str = match std::str::from_utf8(&[b'x'; 600]) {
     Ok(name) => name,
     Err(_) => "",
 };
+
+/// A function as kpatch's list has it.
+fn made_for(name: &'static str, position: u64, address: u64) -> sample::Func {
+    sample::Func {
+        made_for: address,
+        ..func(name, position)
+    }
+}
 
 /// Has the symbols of the module `driver` come from a file.
 fn target(kernel: &mut Kernel, file: &Sample) {
@@ -905,6 +942,19 @@ fn what_is_right_though_it_looks_wrong() {
             let of = |object| kinds.map(|kind| (kind, object));
             sample.callbacks = [of("vmlinux"), of("driver")].concat();
         }),
+        (
+            "functions of a kernel that was put elsewhere",
+            |sample, _| {
+                sample.declared = Declared::Kpatch;
+                let funcs = vec![
+                    made_for("do_nap", 1, 0x9000_0010),
+                    made_for("twin", 2, 0x9000_0090),
+                ];
+                sample.objects[0] = object(None, funcs);
+                // That of a module's function is a place in a file.
+                sample.objects[1] = object(Some("driver"), vec![made_for("probe", 1, 0x1230)]);
+            },
+        ),
         (
             "a patch of kpatch-build on top of another",
             |sample, kernel| {

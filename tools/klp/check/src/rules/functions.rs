@@ -38,6 +38,7 @@ fn of_object(kernel: &Kernel, object: &Object, symbols: &Symbols, report: &mut R
     let names = object.funcs.iter().flatten();
     let names: HashSet<_> = names.filter_map(|func| func.name.as_deref()).collect();
     let mut replaced: HashMap<u64, &str> = HashMap::new();
+    let mut moved = vec![];
     for func in object.funcs.iter().flatten() {
         let Some(name) = &func.name else {
             continue;
@@ -45,6 +46,12 @@ fn of_object(kernel: &Kernel, object: &Object, symbols: &Symbols, report: &mut R
         let Some(symbol) = find(kernel, object, symbols, &clones, func, report) else {
             continue;
         };
+        if !is_as_made_for(func, symbol) {
+            match symbols.named(name) {
+                [_] => moved.push(name.clone()),
+                found => report.add(misplaced(object.name(), func, name, found)),
+            }
+        }
         one(kernel, object.name(), symbols, name, symbol, report);
         copies(object.name(), &names, &clones, name, report);
         if symbol.address != 0 {
@@ -62,6 +69,70 @@ fn of_object(kernel: &Kernel, object: &Object, symbols: &Symbols, report: &mut R
                 _ => (),
             }
         }
+    }
+    if !moved.is_empty() {
+        report.add(
+            Finding::new(
+                Rule::Vermagic,
+                Level::Warning,
+                Subject::object(object.name()),
+                format!(
+                    "functions were elsewhere in the kernel that the patch was made for: {}",
+                    super::list(&moved)
+                ),
+            )
+            .note("that was another build; this kernel goes by their names, and takes the patch")
+            .advice("build the patch for this kernel"),
+        );
+    }
+}
+
+/// The kernel lies at a multiple of this, wherever it is put at boot (`CONFIG_PHYSICAL_ALIGN` of
+/// x86-64 cannot be less).
+const KERNEL_ALIGNMENT: u64 = 0x20_0000;
+
+/// Whether a symbol may be the function that the patch was made for, by where it is.
+fn is_as_made_for(func: &Func, symbol: &Symbol) -> bool {
+    match (func.made_for, symbol.address) {
+        (None, _) | (_, 0) => true,
+        (Some(address), found) => address % KERNEL_ALIGNMENT == found % KERNEL_ALIGNMENT,
+    }
+}
+
+/// One of several functions of a name, which is elsewhere than the one that the patch was made for.
+/// kpatch-build counts positions as they come in the table of symbols of vmlinux, file by file, and
+/// the kernel by address: for most names that is the same.
+fn misplaced(object: &str, func: &Func, name: &str, found: &[Symbol]) -> Finding {
+    let subject = Subject::symbol(object, name);
+    let position = func.position;
+    let right = (1..).zip(found);
+    let right = right.filter(|(_, symbol)| symbol.address != 0 && is_as_made_for(func, symbol));
+    let right: Vec<_> = right
+        .map(|(number, _)| format!("number {number}"))
+        .collect();
+    if right.is_empty() {
+        Finding::unknown(
+            Rule::FunctionPosition,
+            subject,
+            format!(
+                "whether number {position} of the symbols {name} is the right one is not known"
+            ),
+        )
+        .note("none of them is where the patch has it: it was made for another build of the kernel")
+        .advice("build the patch for this kernel: positions differ between builds")
+    } else {
+        Finding::error(
+            Rule::FunctionPosition,
+            subject,
+            format!(
+                "the patch replaces number {position} of the symbols {name}, and was made for {}",
+                right.join(" or ")
+            ),
+        )
+        .note("kpatch-build counts in the order of the table of symbols, the kernel by address")
+        .note("another function would be replaced")
+        .advice("replace the functions that call it, or build the patch by klp build")
+        .taken()
     }
 }
 

@@ -42,6 +42,8 @@ pub struct Func {
     pub name: Option<&'static str>,
     pub position: u64,
     pub replaced: bool,
+    /// Where it was in the kernel that the patch was made for, which kpatch's list tells.
+    pub made_for: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -55,6 +57,7 @@ pub fn func(name: &'static str, position: u64) -> Func {
         name: Some(name),
         position,
         replaced: true,
+        made_for: 0,
     }
 }
 
@@ -260,6 +263,7 @@ impl Sample {
                         let at = data.len();
                         data.resize(at + 56, 0);
                         pointers.push((at as u64, text_symbol, ABS64, 0));
+                        data[at + 16..at + 24].copy_from_slice(&func.made_for.to_le_bytes());
                         data[at + 32..at + 40].copy_from_slice(&func.position.to_le_bytes());
                         let name = names.add(func.name.unwrap());
                         pointers.push((at as u64 + 40, strings_symbol, ABS64, name));
