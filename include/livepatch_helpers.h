@@ -194,6 +194,11 @@ void livepatch_builtin_unlock(void);
 /* Whether somebody waits for the lock. */
 bool livepatch_builtin_contended(void);
 
+/* While it is held, no module starts to be unloaded. The module loader's own. */
+extern struct mutex module_mutex;
+void livepatch_modules_lock(void);
+void livepatch_modules_unlock(void);
+
 /* Whether there are directories in this one, which may be NULL. */
 bool livepatch_has_directories(struct kobject *kobj);
 

@@ -74,8 +74,9 @@ fn errno(result: Result) -> c_int {
 ///
 /// # Safety
 ///
-/// `patch` must be null or as `include/linux/livepatch.h` demands, in the memory of a module whose
-/// init function calls.
+/// `patch` must be null or as `include/linux/livepatch.h` demands, and belong to a module whose
+/// init function calls. If this succeeds, nothing of the patch may be freed but by the module's
+/// exit function, or by an init function that fails then, with no transition under way.
 pub(crate) unsafe extern "C" fn klp_enable_patch(patch: *mut bindings::klp_patch) -> c_int {
     let _in_flight = InFlight::new();
     // SAFETY: The patch module's memory stays while its init function runs, and then as long as the

@@ -10,11 +10,13 @@ use crate::{
             self,
             CallSite, //
         },
-        kobject::Kobject, //
+        kobject::Kobject,
+        module::ModulesLocked, //
     },
     klp::descriptor::{
         EntryPoint,
-        FuncDescriptor, //
+        FuncDescriptor,
+        NewFunc, //
     },
     leak_check::{
         self,
@@ -75,18 +77,17 @@ impl Func {
     /// # Errors
     ///
     /// `EINVAL` without a replacement or with a name longer than any symbol's; `ENOMEM`.
-    pub(crate) fn new(descriptor: FuncDescriptor) -> Result<Self> {
-        let name = descriptor.old_name();
-        if name.to_bytes().len() >= kernel::bindings::KSYM_NAME_LEN as usize {
+    pub(crate) fn new(described: NewFunc<'_>) -> Result<Self> {
+        if described.old_name.to_bytes().len() >= kernel::bindings::KSYM_NAME_LEN as usize {
             return Err(EINVAL);
         }
         Ok(Self {
-            name: Arc::new(CString::try_from(name)?, GFP_KERNEL)?,
-            sympos: descriptor.sympos(),
+            name: Arc::new(CString::try_from(described.old_name)?, GFP_KERNEL)?,
+            sympos: described.sympos,
             change: Change::Replace {
-                entry: descriptor.new_func().ok_or(EINVAL)?,
+                entry: described.new_func.ok_or(EINVAL)?,
                 size: 0,
-                descriptor,
+                descriptor: described.descriptor,
             },
             old: Code::default(),
             directory: Kobject::new(FuncDirectory)?,
@@ -181,6 +182,7 @@ impl Func {
         found: Result<usize, LookupError>,
         old_size: Option<usize>,
         new_size: Option<usize>,
+        locked: &ModulesLocked,
     ) -> Result {
         let address = found
             .map_err(|error| symbols::report(error, object, self.name().to_bytes(), self.sympos))?;
@@ -199,8 +201,8 @@ impl Func {
                 );
                 ENOENT
             })?;
-            descriptor.set_old(address, old_size);
-            descriptor.set_new_size(*size);
+            descriptor.set_old(address, old_size, locked);
+            descriptor.set_new_size(*size, locked);
         }
         self.old = Code {
             address,
@@ -210,10 +212,10 @@ impl Func {
     }
 
     /// Undoes [`Self::resolve`]: the object goes.
-    pub(crate) fn unresolve(&mut self) {
+    pub(crate) fn unresolve(&mut self, locked: &ModulesLocked) {
         self.old = Code::default();
         if let Change::Replace { descriptor, .. } = &mut self.change {
-            descriptor.set_old(0, 0);
+            descriptor.set_old(0, 0, locked);
         }
     }
 
@@ -234,9 +236,9 @@ impl Func {
     }
 
     /// Keeps the description current.
-    pub(crate) fn set_patched(&mut self, patched: bool) {
+    pub(crate) fn set_patched(&mut self, patched: bool, locked: &ModulesLocked) {
         if let Change::Replace { descriptor, .. } = &mut self.change {
-            descriptor.set_patched(patched);
+            descriptor.set_patched(patched, locked);
         }
     }
 }

@@ -649,6 +649,16 @@ void livepatch_builtin_unlock(void)
 	mutex_unlock(&klp_mutex);
 }
 
+void livepatch_modules_lock(void)
+{
+	mutex_lock(&module_mutex);
+}
+
+void livepatch_modules_unlock(void)
+{
+	mutex_unlock(&module_mutex);
+}
+
 bool livepatch_has_directories(struct kobject *kobj)
 {
 	return kobj && kobj->sd && READ_ONCE(kobj->sd->dir.subdirs);

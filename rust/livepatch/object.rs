@@ -10,12 +10,14 @@ use crate::{
         kobject::Kobject,
         module::{
             self,
-            ModulePtr, //
+            ModulePtr,
+            ModulesLocked, //
         }, //
     },
     klp::{
         descriptor::{
-            FuncDescriptor,
+            NewFunc,
+            NewObject,
             ObjectDescriptor, //
         },
         module::find_alive, //
@@ -91,11 +93,11 @@ impl Object {
     ///
     /// `ENOMEM`.
     pub(crate) fn new(
-        descriptor: ObjectDescriptor,
-        funcs: &mut dyn Iterator<Item = FuncDescriptor>,
+        described: NewObject<'_>,
+        funcs: &mut dyn Iterator<Item = NewFunc<'_>>,
     ) -> Result<Self> {
-        let name = descriptor.name().map(CString::try_from).transpose()?;
-        let mut object = Self::empty(name, Some(descriptor))?;
+        let name = described.name.map(CString::try_from).transpose()?;
+        let mut object = Self::empty(name, Some(described.descriptor))?;
         for func in funcs {
             match Func::new(func) {
                 Ok(func) => object.push(func)?,
@@ -191,11 +193,16 @@ impl Object {
         self.status.is_patched()
     }
 
+    /// Notes whether its functions are redirected.
     fn set_patched(&mut self, patched: bool) {
         // ORDERING: A snapshot for users; whoever decides by it holds the registry lock.
         self.status.patched.store(patched, Relaxed);
         if let Some(descriptor) = &mut self.descriptor {
-            descriptor.set_patched(patched);
+            let locked = ModulesLocked::new();
+            descriptor.set_patched(patched, &locked);
+            self.funcs
+                .iter_mut()
+                .for_each(|func| func.set_patched(patched, &locked));
         }
     }
 
@@ -299,8 +306,9 @@ impl Object {
             self.funcs.iter().map(|func| func.new_code().address),
         )?;
         let sizes = old_sizes.into_iter().zip(new_sizes);
+        let locked = ModulesLocked::new();
         for ((func, found), (old_size, new_size)) in self.funcs.iter_mut().zip(found).zip(sizes) {
-            func.resolve(object, found, old_size, new_size)?;
+            func.resolve(object, found, old_size, new_size, &locked)?;
         }
         Ok(())
     }
@@ -312,7 +320,10 @@ impl Object {
             reloc::clear_for(pmod, name, held);
         }
         self.set_module(None);
-        self.funcs.iter_mut().for_each(Func::unresolve);
+        let locked = ModulesLocked::new();
+        self.funcs
+            .iter_mut()
+            .for_each(|func| func.unresolve(&locked));
     }
 
     /// Redirects all functions, or none.
@@ -352,9 +363,6 @@ impl Object {
             return Err(EINVAL);
         }
 
-        self.funcs
-            .iter_mut()
-            .for_each(|func| func.set_patched(true));
         self.set_patched(true);
         Ok(())
     }
@@ -363,9 +371,6 @@ impl Object {
     #[doc(alias = "klp_unpatch_object")]
     pub(crate) fn unpatch<'h>(&'h mut self, batch: &mut Batch<'_, 'h>) {
         self.set_patched(false);
-        self.funcs
-            .iter_mut()
-            .for_each(|func| func.set_patched(false));
         self.hooks.iter_mut().for_each(|hook| batch.unlink(hook));
     }
 

@@ -15,7 +15,10 @@ use crate::{
         }, //
     },
     klp::{
-        descriptor::PatchDescriptor,
+        descriptor::{
+            CheckedPatch,
+            PatchDescriptor, //
+        },
         tracepoint, //
     },
     leak_check::{
@@ -152,24 +155,21 @@ impl Patch {
     ///
     /// `ENODEV` if the patch module is going; `ENOMEM`.
     #[doc(alias = "klp_init_patch_early")]
-    pub(crate) fn new(
-        id: PatchId,
-        mut descriptor: PatchDescriptor,
-        core: ModuleRef,
-    ) -> Result<KBox<Self>> {
+    pub(crate) fn new(id: PatchId, described: CheckedPatch, core: ModuleRef) -> Result<KBox<Self>> {
         let module = PatchModule {
-            name: CString::try_from(descriptor.module().name())?,
-            reference: Some(ModuleRef::try_get(descriptor.module()).ok_or(ENODEV)?),
+            name: CString::try_from(described.module().name())?,
+            reference: Some(ModuleRef::try_get(described.module()).ok_or(ENODEV)?),
             forced: false,
         };
+        let replace = described.replace();
         let mut objects = KVVec::new();
-        descriptor.for_each_object(|object, funcs| {
+        let descriptor = described.into_descriptor(|object, funcs| {
             Ok(objects.push(Object::new(object, funcs)?, GFP_KERNEL)?)
         })?;
         let status = Arc::new(
             PatchStatus {
                 id,
-                replace: descriptor.replace(),
+                replace,
                 enabled: Atomic::new(false),
                 may_jump: Atomic::new(false),
             },

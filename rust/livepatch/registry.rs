@@ -7,9 +7,9 @@
 //! [`static@REGISTRY`] is the registry lock, the core's only one; it stands for the C core's
 //! `klp_mutex`. Everything that changes a patch holds it: enabling, disabling, a pass over the
 //! tasks, modules coming and going. It is taken in process context, outside `klp_mutex`,
-//! `tasklist_lock`, `cpus_read_lock()` and ftrace's locks, which are taken under it. Callbacks of
-//! patch modules are called under it, so they must not load modules or write to our files and wait
-//! for it.
+//! `module_mutex`, `tasklist_lock`, `cpus_read_lock()` and ftrace's locks, which are taken under
+//! it. Callbacks of patch modules are called under it, so they must not load modules or write to
+//! our files and wait for it.
 //!
 //! Without the lock run the ftrace handler ([`mod@crate::handler`]) and the functions by which
 //! tasks switch themselves ([`mod@crate::transition`]).
@@ -34,7 +34,7 @@ use crate::{
     },
     klp::{
         descriptor::{
-            PatchDescriptor,
+            CheckedPatch,
             UncheckedPatch, //
         },
         module::{
@@ -494,7 +494,7 @@ impl Registry {
     }
 
     /// Allocates what a new patch needs, with `core` as the reference on this module.
-    fn allocate(&mut self, descriptor: PatchDescriptor, core: ModuleRef) -> Result<KBox<Patch>> {
+    fn allocate(&mut self, described: CheckedPatch, core: ModuleRef) -> Result<KBox<Patch>> {
         let count = self.patches.len() + 1;
         self.patches.reserve(1, GFP_KERNEL)?;
         self.retired.reserve(count, GFP_KERNEL)?;
@@ -502,19 +502,19 @@ impl Registry {
         let count = count + self.retired.len() + self.being_freed;
         self.unreleased.reserve(count, GFP_KERNEL)?;
         self.last_id = self.last_id.next();
-        let patch = Patch::new(self.last_id, descriptor, core)?;
+        let patch = Patch::new(self.last_id, described, core)?;
         let may_jump = |runtime: &Runtime| runtime.jumps_by_default && runtime.ops.can_jump();
         patch.set_may_jump(self.runtime.as_ref().is_some_and(may_jump));
         Ok(patch)
     }
 
     /// Checks that a patch fits to those that are installed.
-    fn check_compatible(&self, descriptor: &PatchDescriptor) -> Result {
-        let module = descriptor.module();
+    fn check_compatible(&self, described: &CheckedPatch) -> Result {
+        let module = described.module();
         let compatible = self
             .patches
             .iter()
-            .all(|installed| state::is_compatible(descriptor, installed.descriptor()));
+            .all(|installed| state::is_compatible(described, installed.descriptor()));
         if !compatible {
             pr_err!(
                 "Livepatch patch ({}) is not compatible with the already installed livepatches.\n",
@@ -530,9 +530,9 @@ impl Registry {
     }
 
     /// Registers a patch and starts to enable it.
-    fn add(&mut self, descriptor: PatchDescriptor, core: ModuleRef) -> Result<(), Rejected> {
-        self.check_compatible(&descriptor)?;
-        let mut patch = self.allocate(descriptor, core)?;
+    fn add(&mut self, described: CheckedPatch, core: ModuleRef) -> Result<(), Rejected> {
+        self.check_compatible(&described)?;
+        let mut patch = self.allocate(described, core)?;
         if let Err(error) = self.prepare(&mut patch) {
             return Err(Rejected {
                 error,
@@ -801,11 +801,11 @@ pub(crate) fn cancel_work() {
 /// * `ENOENT`: the size of a function is unknown. `ENOMEM`. What a callback returned.
 #[doc(alias = "klp_enable_patch")]
 pub(crate) fn enable(patch: UncheckedPatch) -> Result<Result, NotInCharge> {
-    let descriptor = match patch.check() {
-        Ok(descriptor) => descriptor,
+    let described = match patch.check() {
+        Ok(described) => described,
         Err(error) => return Ok(Err(error)),
     };
-    let module = descriptor.module();
+    let module = described.module();
     if !is_livepatch(module) {
         pr_err!(
             "module {} is not marked as a livepatch module\n",
@@ -831,7 +831,7 @@ pub(crate) fn enable(patch: UncheckedPatch) -> Result<Result, NotInCharge> {
         }
         return Err(NotInCharge);
     };
-    let result = registry.add(descriptor, core);
+    let result = registry.add(described, core);
     drop(registry);
     // What a failed patch has left is dropped here, without the lock.
     Ok(result.map_err(|rejected| rejected.error))
@@ -998,8 +998,9 @@ fn patch_coming(
 ///
 /// If a patch of the module itself is in force, its init function has failed after it enabled the
 /// patch, or it is unloaded by force. The loader does not care about references then. So the patch
-/// is disabled, and this waits until nobody runs its code. The C core lets the module go with its
-/// code in use.
+/// is disabled, and this waits until nobody runs its code. What describes the patch is not used any
+/// more by then, since the module may have freed it ([`mod@crate::klp::descriptor`]); so the
+/// callbacks for unpatching are not called. The C core lets the module go with its code in use.
 #[doc(alias = "klp_module_going")]
 pub(crate) fn module_going(module: ModulePtr) -> Result<(), NotInCharge> {
     let mut registry = lock_in_charge()?;

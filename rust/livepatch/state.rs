@@ -14,9 +14,14 @@
 use crate::{
     kapi::{
         cpu::PreemptGuard,
+        module::{
+            ModulePtr,
+            State, //
+        },
         published::Published, //
     },
     klp::descriptor::{
+        CheckedPatch,
         PatchDescriptor,
         StateDescriptor, //
     },
@@ -31,9 +36,9 @@ use kernel::prelude::*;
 /// Whether `new` can deal with what `installed` did to the system: it knows every state that was
 /// changed in at least the same version. A patch that does not replace others may ignore states.
 #[doc(alias = "klp_is_patch_compatible")]
-pub(crate) fn is_compatible(new: &PatchDescriptor, installed: &PatchDescriptor) -> bool {
-    installed.states().all(|old| {
-        find(new.states(), old.id())
+pub(crate) fn is_compatible(new: &CheckedPatch, installed: &PatchDescriptor) -> bool {
+    installed.states().iter().all(|old| {
+        find(new.states().iter().copied(), old.id())
             .map_or(!new.replace(), |known| known.version() >= old.version())
     })
 }
@@ -50,9 +55,17 @@ pub(crate) fn find(
 /// The states of the patches that are older than the one in transition; nothing if there are none.
 static PREVIOUS: Published<Previous> = Published::new();
 
+/// A state that a patch changed.
+struct Changed {
+    patch: PatchId,
+    /// The patch's, which exists as long as the patch.
+    module: ModulePtr,
+    state: StateDescriptor,
+}
+
 /// The states that patches changed before a certain one came, oldest first.
 pub(crate) struct Previous {
-    states: KVec<(PatchId, StateDescriptor)>,
+    states: KVec<Changed>,
     _counted: Counted<leak_check::StateLists>,
 }
 
@@ -68,7 +81,12 @@ impl Previous {
         let mut states = KVec::new();
         for (id, patch) in patches {
             for state in patch.states() {
-                states.push((id, state), GFP_KERNEL)?;
+                let changed = Changed {
+                    patch: id,
+                    module: patch.module(),
+                    state: *state,
+                };
+                states.push(changed, GFP_KERNEL)?;
             }
         }
         Ok(KBox::new(
@@ -82,7 +100,7 @@ impl Previous {
 
     /// Removes the states of a patch that goes.
     pub(crate) fn remove(&mut self, patch: PatchId) {
-        self.states.retain(|(id, _)| *id != patch);
+        self.states.retain(|changed| changed.patch != patch);
     }
 
     /// Lets callbacks see the list, until [`unpublish`]. Costs nothing if there are no states.
@@ -102,7 +120,8 @@ pub(crate) fn unpublish() -> Option<KBox<Previous>> {
     PREVIOUS.replace(None)
 }
 
-/// The latest version of the state `id` that a patch older than the one in transition has.
+/// The latest version of the state `id` that a patch older than the one in transition has. A patch
+/// whose module goes may have freed its states.
 #[doc(alias = "klp_get_prev_state")]
 pub(crate) fn previous(id: usize) -> Option<StateDescriptor> {
     let preempt = PreemptGuard::new();
@@ -111,6 +130,6 @@ pub(crate) fn previous(id: usize) -> Option<StateDescriptor> {
         .states
         .iter()
         .rev()
-        .find(|(_, state)| state.id() == id);
-    latest.map(|(_, state)| *state)
+        .find(|old| old.state.id() == id && old.module.state() != State::Going);
+    latest.map(|old| old.state)
 }

@@ -20,7 +20,10 @@ use core::{
 };
 use kernel::{
     prelude::*,
-    types::Opaque, //
+    types::{
+        NotThreadSafe,
+        Opaque, //
+    }, //
 };
 
 /// Space for a module's name with its NUL (`MODULE_NAME_LEN`), in bytes.
@@ -103,6 +106,34 @@ impl ModulePtr {
         // SAFETY: The module exists, by the type's invariant; the results are valid for writes.
         unsafe { bindings::livepatch_module_memory(self.as_ptr(), address, &mut start, &mut end) }
             .then_some(start..end)
+    }
+}
+
+/// Evidence that no module starts to be unloaded.
+///
+/// A module that is not [`State::Going`] stays so, as far as its exit function is concerned: that
+/// has not begun to run. Its init function may still fail, and the module go for that reason.
+///
+/// # Invariants
+///
+/// `module_mutex` is held while a value of this type exists.
+pub(crate) struct ModulesLocked(NotThreadSafe);
+
+impl ModulesLocked {
+    /// Locks the modules. Process context; sleeps. Nothing that takes `module_mutex` may be called
+    /// before the value is dropped.
+    pub(crate) fn new() -> Self {
+        // SAFETY: The caller may sleep; `Drop` unlocks.
+        unsafe { bindings::livepatch_modules_lock() };
+        // INVARIANT: Just taken.
+        Self(NotThreadSafe)
+    }
+}
+
+impl Drop for ModulesLocked {
+    fn drop(&mut self) {
+        // SAFETY: Balances the lock in `new`.
+        unsafe { bindings::livepatch_modules_unlock() };
     }
 }
 

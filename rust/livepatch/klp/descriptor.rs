@@ -4,8 +4,28 @@
 //!
 //! They live in the patch module's memory. The core reads the fields that the module filled in,
 //! keeps those current that modules read, and hands the same pointers to callbacks; nothing of the
-//! core's own is kept there. [`UncheckedPatch::check`] makes handles of the raw structures, one for
-//! each; whoever has a handle mutably is the one that writes to its structure.
+//! core's own is kept there.
+//!
+//! # How long they exist
+//!
+//! A patch module may allocate them and free them in its exit function, as klp-build's do. As a
+//! rule that runs when the core is done with the patch. But when a module is unloaded by force, it
+//! runs with the patch in force, and the core is told after it, by `klp_module_going()`; the same
+//! if an init function enables the patch, frees it when the transition is over, and fails. So the
+//! core copies what it needs when it gets the patch ([`CheckedPatch`]).
+//!
+//! What remains, which is to keep fields current and to call callbacks, is done through handles:
+//! [`PatchDescriptor`], [`ObjectDescriptor`] and [`FuncDescriptor`]. A handle leads to its
+//! structure only while `module_mutex` is held ([`ModulesLocked`]) and the module is not going, so
+//! that the exit function has not begun to run. Of a module that goes, nothing is written to and no
+//! callback is called any more.
+//!
+//! A callback itself runs without `module_mutex`: if the module is unloaded by force meanwhile, its
+//! own exit function is what the callback has to get on with.
+//!
+//! There is one handle for each structure; whoever has it mutably is the one that writes to it.
+//!
+//! # Which fields are kept current
 //!
 //! Of the fields that the C core keeps for itself,
 //!
@@ -17,6 +37,8 @@
 //! * `list` of a patch is empty, since the core's list of patches is its own;
 //! * `kobj`, `stack_node`, `nop`, `dynamic`, `transition`, `free_work` and `finish` stay zeroes.
 //!
+//! `post_unpatch_enabled` of the callbacks is the core's own, as in the C core.
+//!
 //! C header: [`include/linux/livepatch.h`](srctree/include/linux/livepatch.h)
 //!
 //! # Contexts
@@ -25,7 +47,11 @@
 
 use crate::{
     bindings,
-    kapi::module::ModulePtr, //
+    kapi::module::{
+        ModulePtr,
+        ModulesLocked,
+        State, //
+    }, //
 };
 use core::ptr::NonNull;
 use kernel::{
@@ -63,55 +89,88 @@ impl EntryPoint {
 ///
 /// # Invariants
 ///
-/// The structure and all that it points to are as the C header demands, and exist until the patch
-/// module has gone through `klp_module_going()`, which waits until the core is done with the patch.
+/// The structure and all that it points to are as the C header demands, and exist as long as the
+/// value.
 #[derive(Clone, Copy)]
 pub(crate) struct UncheckedPatch(NonNull<bindings::klp_patch>);
 
-/// A `struct klp_patch` that is complete.
+/// A `struct klp_patch` that is complete, and is being passed by its module.
 ///
 /// # Invariants
 ///
-/// As for [`UncheckedPatch`]; `mod` is `module` and `objs` is not null.
-pub(crate) struct PatchDescriptor {
+/// As for [`UncheckedPatch`]; `mod` is `module`, `objs` is not null, nor is `funcs` of an object or
+/// `old_name` of a function. The module frees nothing of it before it is going.
+pub(crate) struct CheckedPatch {
     raw: UncheckedPatch,
+    module: ModulePtr,
+    states: KVec<StateDescriptor>,
+}
+
+/// A structure of the patch module `module`, which it may have freed when it is going.
+///
+/// # Invariants
+///
+/// The structure exists and is as the C header demands while the module is not going.
+struct Handle<T> {
+    raw: NonNull<T>,
     module: ModulePtr,
 }
 
-/// A `struct klp_object` of a complete patch.
-///
-/// # Invariants
-///
-/// As for [`PatchDescriptor`].
-pub(crate) struct ObjectDescriptor(NonNull<bindings::klp_object>);
+/// The handle of a `struct klp_patch`, and its system states.
+pub(crate) struct PatchDescriptor {
+    handle: Handle<bindings::klp_patch>,
+    states: KVec<StateDescriptor>,
+}
 
-/// A `struct klp_func` of a complete patch.
-///
-/// # Invariants
-///
-/// As for [`PatchDescriptor`]; `old_name` is not null.
-pub(crate) struct FuncDescriptor(NonNull<bindings::klp_func>);
+/// The handle of a `struct klp_object`.
+pub(crate) struct ObjectDescriptor(Handle<bindings::klp_object>);
 
-/// A `struct klp_state` of a patch.
-///
-/// # Invariants
-///
-/// As for [`UncheckedPatch`].
+/// The handle of a `struct klp_func`.
+pub(crate) struct FuncDescriptor(Handle<bindings::klp_func>);
+
+/// An object of a patch that is being passed.
+pub(crate) struct NewObject<'a> {
+    /// The name of the module, `None` for vmlinux.
+    pub(crate) name: Option<&'a CStr>,
+    /// The handle of the object.
+    pub(crate) descriptor: ObjectDescriptor,
+}
+
+/// A function of a patch that is being passed.
+pub(crate) struct NewFunc<'a> {
+    /// The name of the function to be patched.
+    pub(crate) old_name: &'a CStr,
+    /// Which symbol of the name is meant; 0 if there is only one.
+    pub(crate) sympos: usize,
+    /// The replacement, `None` if the module gave none.
+    pub(crate) new_func: Option<EntryPoint>,
+    /// The handle of the function.
+    pub(crate) descriptor: FuncDescriptor,
+}
+
+/// A copy of a `struct klp_state`, which may have gone since.
 #[derive(Clone, Copy)]
-pub(crate) struct StateDescriptor(NonNull<bindings::klp_state>);
+pub(crate) struct StateDescriptor {
+    raw: NonNull<bindings::klp_state>,
+    id: usize,
+    version: u32,
+}
 
 // SAFETY: The structure is not bound to a thread.
-unsafe impl Send for PatchDescriptor {}
-// SAFETY: What a shared handle reads is written by the module only, before it passes the patch.
-unsafe impl Sync for PatchDescriptor {}
+unsafe impl<T> Send for Handle<T> {}
+// SAFETY: A shared handle gives out no more than an address.
+unsafe impl<T> Sync for Handle<T> {}
 // SAFETY: The structure is not bound to a thread.
-unsafe impl Send for ObjectDescriptor {}
-// SAFETY: The structure is not bound to a thread.
-unsafe impl Send for FuncDescriptor {}
-// SAFETY: Identifier and version never change, and nothing else is read.
 unsafe impl Send for StateDescriptor {}
-// SAFETY: Identifier and version never change, and nothing else is read.
+// SAFETY: Identifier and version are copies, and of the structure no more than the address is used.
 unsafe impl Sync for StateDescriptor {}
+
+impl<T> Handle<T> {
+    /// The structure, `None` if its module is going. It exists as long as `_locked`.
+    fn get(&self, _locked: &ModulesLocked) -> Option<*mut T> {
+        (self.module.state() != State::Going).then_some(self.raw.as_ptr())
+    }
+}
 
 /// The string at `name`, `None` for null.
 ///
@@ -197,9 +256,9 @@ impl UncheckedPatch {
     /// # Errors
     ///
     /// `EINVAL` if the module or the list of objects is missing, an object has no list of functions
-    /// or a function no name.
+    /// or a function no name; `ENOMEM`.
     #[doc(alias = "klp_check_patch")]
-    pub(crate) fn check(self) -> Result<PatchDescriptor> {
+    pub(crate) fn check(self) -> Result<CheckedPatch> {
         // SAFETY: The structure exists by the type's invariants.
         let module = unsafe { (*self.as_ptr()).mod_ };
         // SAFETY: The module runs its init function, and is not freed before that has returned.
@@ -218,8 +277,17 @@ impl UncheckedPatch {
                 }
             }
         }
-        // INVARIANT: Just checked.
-        Ok(PatchDescriptor { raw: self, module })
+        let mut states = KVec::new();
+        for state in self.states() {
+            states.push(state, GFP_KERNEL)?;
+        }
+        // INVARIANT: Just checked. What passes a patch is the init function of its module, which
+        // frees nothing as long as the patch is in force and the module is not going.
+        Ok(CheckedPatch {
+            raw: self,
+            module,
+            states,
+        })
     }
 
     /// The system states that the patch changes.
@@ -229,12 +297,18 @@ impl UncheckedPatch {
         first.into_iter().flat_map(|first| {
             // SAFETY: `first` is the array of the patch, which ends with an entry without an
             // identifier, as the C header demands.
-            unsafe { entries(first, StateDescriptor::is_end) }.map(StateDescriptor)
+            unsafe { entries(first, StateDescriptor::is_end) }.map(|state| StateDescriptor {
+                raw: state,
+                // SAFETY: The entry exists by the type's invariants.
+                id: unsafe { (*state.as_ptr()).id },
+                // SAFETY: The entry exists by the type's invariants.
+                version: unsafe { (*state.as_ptr()).version },
+            })
         })
     }
 }
 
-impl PatchDescriptor {
+impl CheckedPatch {
     fn as_ptr(&self) -> *mut bindings::klp_patch {
         self.raw.as_ptr()
     }
@@ -251,21 +325,21 @@ impl PatchDescriptor {
     }
 
     /// The system states that the patch changes.
-    pub(crate) fn states(&self) -> impl Iterator<Item = StateDescriptor> {
-        self.raw.states()
+    pub(crate) fn states(&self) -> &[StateDescriptor] {
+        &self.states
     }
 
     /// Initialises the lists of the structures and calls `f` for each object and its functions.
     ///
-    /// To be called once: the handles that `f` gets are the only ones.
+    /// The handles that `f` gets are the only ones, and the result is that of the patch.
     ///
     /// # Errors
     ///
     /// The first one of `f`.
-    pub(crate) fn for_each_object(
-        &mut self,
-        mut f: impl FnMut(ObjectDescriptor, &mut dyn Iterator<Item = FuncDescriptor>) -> Result,
-    ) -> Result {
+    pub(crate) fn into_descriptor(
+        self,
+        mut f: impl FnMut(NewObject<'_>, &mut dyn Iterator<Item = NewFunc<'_>>) -> Result,
+    ) -> Result<PatchDescriptor> {
         let patch = self.as_ptr();
         // SAFETY: The structure exists by the type's invariants.
         let objects = unsafe { &raw mut (*patch).obj_list };
@@ -276,9 +350,7 @@ impl PatchDescriptor {
         // SAFETY: Nothing is on a list yet; the structure is valid for writes.
         unsafe { init_list(list) };
         // SAFETY: The structure exists by the type's invariants.
-        let Some(first) = NonNull::new(unsafe { (*patch).objs }) else {
-            return Ok(());
-        };
+        let first = NonNull::new(unsafe { (*patch).objs }).ok_or(EINVAL)?;
         // SAFETY: `first` is the array of the patch, which ends as the C header demands.
         for object in unsafe { entries(first, ObjectDescriptor::is_end) } {
             // SAFETY: The entry exists by the type's invariants.
@@ -290,32 +362,107 @@ impl PatchDescriptor {
             // SAFETY: Nothing is on a list yet; the entry is valid for writes.
             unsafe { init_list(funcs) };
             // SAFETY: The entry exists by the type's invariants.
-            let Some(first) = NonNull::new(unsafe { (*object.as_ptr()).funcs }) else {
-                continue;
-            };
+            let first = NonNull::new(unsafe { (*object.as_ptr()).funcs }).ok_or(EINVAL)?;
             // SAFETY: `first` is the array of the object, which ends as the C header demands.
-            let mut handles = unsafe { entries(first, FuncDescriptor::is_end) }.map(|func| {
+            let mut new_funcs = unsafe { entries(first, FuncDescriptor::is_end) }.map(|func| {
                 // SAFETY: The entry exists by the type's invariants.
                 let node = unsafe { &raw mut (*func.as_ptr()).node };
                 // SAFETY: The list was initialised above, and nothing else knows of it yet.
                 unsafe { append(node, funcs) };
-                FuncDescriptor(func)
+                // SAFETY: The entry exists by the type's invariants.
+                unsafe { NewFunc::from_raw(func, self.module) }
             });
-            f(ObjectDescriptor(object), &mut handles)?;
+            // SAFETY: The entry exists by the type's invariants.
+            let new_object = unsafe { NewObject::from_raw(object, self.module) };
+            f(new_object, &mut new_funcs)?;
         }
-        Ok(())
+        // INVARIANT: A module that passes a patch frees nothing of it before it is going.
+        Ok(PatchDescriptor {
+            handle: Handle {
+                raw: self.raw.0,
+                module: self.module,
+            },
+            states: self.states,
+        })
+    }
+}
+
+impl NewObject<'_> {
+    /// Reads what `object` describes, an object of the patch of `module`.
+    ///
+    /// # Safety
+    ///
+    /// The object must be part of a [`CheckedPatch`] that exists as long as the result.
+    unsafe fn from_raw(object: NonNull<bindings::klp_object>, module: ModulePtr) -> Self {
+        // SAFETY: The structure exists by the safety requirements.
+        let name = unsafe { (*object.as_ptr()).name };
+        Self {
+            // SAFETY: The strings of a patch exist as long as it does.
+            name: unsafe { string(name) },
+            // INVARIANT: Part of a patch whose module frees nothing of it before it is going.
+            descriptor: ObjectDescriptor(Handle {
+                raw: object,
+                module,
+            }),
+        }
+    }
+}
+
+impl NewFunc<'_> {
+    /// Reads what `func` describes, a function of the patch of `module`.
+    ///
+    /// # Safety
+    ///
+    /// The function must be part of a [`CheckedPatch`] that exists as long as the result.
+    unsafe fn from_raw(func: NonNull<bindings::klp_func>, module: ModulePtr) -> Self {
+        // SAFETY: The structure exists by the safety requirements.
+        let name = unsafe { (*func.as_ptr()).old_name };
+        // SAFETY: The structure exists by the safety requirements.
+        let address = unsafe { (*func.as_ptr()).new_func };
+        Self {
+            // SAFETY: Not null in a complete patch, so a string of it, which exists as long as it
+            // does.
+            old_name: unsafe { CStr::from_char_ptr(name) },
+            // SAFETY: The structure exists by the safety requirements.
+            sympos: unsafe { (*func.as_ptr()).old_sympos },
+            // SAFETY: That it can stand for the function is what the C header demands of the
+            // module.
+            new_func: unsafe { EntryPoint::from_raw(address as usize) },
+            // INVARIANT: Part of a patch whose module frees nothing of it before it is going.
+            descriptor: FuncDescriptor(Handle { raw: func, module }),
+        }
+    }
+}
+
+impl PatchDescriptor {
+    /// The patch module.
+    pub(crate) fn module(&self) -> ModulePtr {
+        self.handle.module
+    }
+
+    /// The system states that the patch changes.
+    pub(crate) fn states(&self) -> &[StateDescriptor] {
+        &self.states
     }
 
     /// Keeps `enabled` current.
     pub(crate) fn set_enabled(&mut self, enabled: bool) {
-        // SAFETY: The structure exists by the type's invariants, and only this handle writes to it.
-        unsafe { (*self.as_ptr()).enabled = enabled };
+        let locked = ModulesLocked::new();
+        if let Some(patch) = self.handle.get(&locked) {
+            // SAFETY: The structure exists while the modules are locked, and only this handle
+            // writes to it.
+            unsafe { (*patch).enabled = enabled };
+        }
     }
 
     /// Keeps `forced` current.
     pub(crate) fn set_forced(&mut self) {
-        // SAFETY: The structure exists by the type's invariants, and only this handle writes to it.
-        unsafe { (*self.as_ptr()).forced = true };
+        let locked = ModulesLocked::new();
+        if let Some(patch) = self.handle.get(&locked) {
+            // SAFETY: The structure exists while the modules are locked, and only this handle
+            // writes to it.
+            unsafe { (*patch).forced = true };
+        }
     }
 }
 
@@ -332,19 +479,17 @@ impl StateDescriptor {
 
     /// The C structure.
     pub(crate) fn as_ptr(self) -> *mut bindings::klp_state {
-        self.0.as_ptr()
+        self.raw.as_ptr()
     }
 
     /// The identifier of the state.
     pub(crate) fn id(self) -> usize {
-        // SAFETY: The structure exists by the type's invariants.
-        unsafe { (*self.as_ptr()).id }
+        self.id
     }
 
     /// The version of the change.
     pub(crate) fn version(self) -> u32 {
-        // SAFETY: The structure exists by the type's invariants.
-        unsafe { (*self.as_ptr()).version }
+        self.version
     }
 }
 
@@ -362,34 +507,40 @@ impl ObjectDescriptor {
         name.is_null() && funcs.is_null()
     }
 
-    fn as_ptr(&self) -> *mut bindings::klp_object {
-        self.0.as_ptr()
-    }
-
-    /// The name of the module, `None` for vmlinux.
-    pub(crate) fn name(&self) -> Option<&CStr> {
-        // SAFETY: The structure exists by the type's invariants.
-        let name = unsafe { (*self.as_ptr()).name };
-        // SAFETY: The strings of the patch exist as long as the structure.
-        unsafe { string(name) }
-    }
-
     /// Keeps `mod` current.
     pub(crate) fn set_module(&mut self, module: Option<ModulePtr>) {
         let module = module.map_or(core::ptr::null_mut(), ModulePtr::as_ptr);
-        // SAFETY: The structure exists by the type's invariants, and only this handle writes to it.
-        unsafe { (*self.as_ptr()).mod_ = module };
+        let locked = ModulesLocked::new();
+        if let Some(object) = self.0.get(&locked) {
+            // SAFETY: The structure exists while the modules are locked, and only this handle
+            // writes to it.
+            unsafe { (*object).mod_ = module };
+        }
     }
 
     /// Keeps `patched` current.
-    pub(crate) fn set_patched(&mut self, patched: bool) {
-        // SAFETY: The structure exists by the type's invariants, and only this handle writes to it.
-        unsafe { (*self.as_ptr()).patched = patched };
+    pub(crate) fn set_patched(&mut self, patched: bool, locked: &ModulesLocked) {
+        if let Some(object) = self.0.get(locked) {
+            // SAFETY: The structure exists while the modules are locked, and only this handle
+            // writes to it.
+            unsafe { (*object).patched = patched };
+        }
     }
 
-    fn callbacks(&self) -> *mut bindings::klp_callbacks {
-        // SAFETY: The structure exists by the type's invariants.
-        unsafe { &raw mut (*self.as_ptr()).callbacks }
+    /// The callbacks and what they are called with; `None` if the module is going.
+    ///
+    /// A callback that is there is a function of the module, and may be called under the registry
+    /// lock: the module is not freed before it has gone through `klp_module_going()`, which waits
+    /// for that. If the module starts to go meanwhile, by force, the argument is what its own exit
+    /// function makes of it.
+    fn callbacks(&self) -> Option<(bindings::klp_callbacks, *mut bindings::klp_object)> {
+        let locked = ModulesLocked::new();
+        let object = self.0.get(&locked)?;
+        // SAFETY: The structure exists while the modules are locked; only the address is taken.
+        let callbacks = unsafe { &raw const (*object).callbacks };
+        // SAFETY: The structure exists while the modules are locked, and function pointers may be
+        // copied.
+        Some((unsafe { callbacks.read() }, object))
     }
 
     /// Calls `pre_patch`. From here on `post_unpatch` will be called, unless this fails.
@@ -398,12 +549,13 @@ impl ObjectDescriptor {
     ///
     /// The errno that the callback returned; `EINVAL` if it is none.
     pub(crate) fn pre_patch(&mut self) -> Result {
-        // SAFETY: The structure exists by the type's invariants.
-        let callback = unsafe { (*self.callbacks()).pre_patch };
-        let result = match callback {
+        let Some((callbacks, object)) = self.callbacks() else {
+            return Ok(());
+        };
+        let result = match callbacks.pre_patch {
             // SAFETY: The module's function, called as it expects: in process context, with its own
             // object.
-            Some(callback) => match unsafe { callback(self.as_ptr()) } {
+            Some(callback) => match unsafe { callback(object) } {
                 0 => Ok(()),
                 // Whatever is not 0 is a failure; a positive value is no errno.
                 errno => to_result(errno).and(Err(EINVAL)),
@@ -416,41 +568,48 @@ impl ObjectDescriptor {
 
     /// Calls `post_patch`, if there is one.
     pub(crate) fn post_patch(&mut self) {
-        // SAFETY: The structure exists by the type's invariants.
-        if let Some(callback) = unsafe { (*self.callbacks()).post_patch } {
+        let Some((callbacks, object)) = self.callbacks() else {
+            return;
+        };
+        if let Some(callback) = callbacks.post_patch {
             // SAFETY: The module's function, called as it expects: in process context, with its own
             // object.
-            unsafe { callback(self.as_ptr()) };
+            unsafe { callback(object) };
         }
     }
 
     /// Calls `pre_unpatch`, if there is one.
     pub(crate) fn pre_unpatch(&mut self) {
-        // SAFETY: The structure exists by the type's invariants.
-        if let Some(callback) = unsafe { (*self.callbacks()).pre_unpatch } {
+        let Some((callbacks, object)) = self.callbacks() else {
+            return;
+        };
+        if let Some(callback) = callbacks.pre_unpatch {
             // SAFETY: The module's function, called as it expects: in process context, with its own
             // object.
-            unsafe { callback(self.as_ptr()) };
+            unsafe { callback(object) };
         }
     }
 
     /// Calls `post_unpatch`, if `pre_patch` succeeded.
     pub(crate) fn post_unpatch(&mut self) {
-        // SAFETY: The structure exists by the type's invariants.
-        let enabled = unsafe { (*self.callbacks()).post_unpatch_enabled };
-        // SAFETY: The structure exists by the type's invariants.
-        let callback = unsafe { (*self.callbacks()).post_unpatch };
-        if let (true, Some(callback)) = (enabled, callback) {
+        let Some((callbacks, object)) = self.callbacks() else {
+            return;
+        };
+        if let (true, Some(callback)) = (callbacks.post_unpatch_enabled, callbacks.post_unpatch) {
             // SAFETY: The module's function, called as it expects: in process context, with its own
             // object.
-            unsafe { callback(self.as_ptr()) };
+            unsafe { callback(object) };
         }
         self.set_post_unpatch_enabled(false);
     }
 
     fn set_post_unpatch_enabled(&mut self, enabled: bool) {
-        // SAFETY: The structure exists by the type's invariants, and only this handle writes to it.
-        unsafe { (*self.callbacks()).post_unpatch_enabled = enabled };
+        let locked = ModulesLocked::new();
+        if let Some(object) = self.0.get(&locked) {
+            // SAFETY: The structure exists while the modules are locked, and only this handle
+            // writes to it.
+            unsafe { (*object).callbacks.post_unpatch_enabled = enabled };
+        }
     }
 }
 
@@ -470,50 +629,33 @@ impl FuncDescriptor {
         name.is_null() && replacement.is_null() && sympos == 0
     }
 
-    fn as_ptr(&self) -> *mut bindings::klp_func {
-        self.0.as_ptr()
-    }
-
-    /// The name of the function to be patched.
-    pub(crate) fn old_name(&self) -> &CStr {
-        // SAFETY: The structure exists by the type's invariants.
-        let name = unsafe { (*self.as_ptr()).old_name };
-        // SAFETY: Not null by the type's invariants, so a string of the patch, which exists as long
-        // as the structure.
-        unsafe { CStr::from_char_ptr(name) }
-    }
-
-    /// The replacement, `None` if the module gave none.
-    pub(crate) fn new_func(&self) -> Option<EntryPoint> {
-        // SAFETY: The structure exists by the type's invariants.
-        let address = unsafe { (*self.as_ptr()).new_func };
-        // SAFETY: That it can stand for the function is what the C header demands of the module.
-        unsafe { EntryPoint::from_raw(address as usize) }
-    }
-
-    /// Which symbol of the name is meant; 0 if there is only one.
-    pub(crate) fn sympos(&self) -> usize {
-        // SAFETY: The structure exists by the type's invariants.
-        unsafe { (*self.as_ptr()).old_sympos }
-    }
-
     /// Keeps `old_func` and `old_size` current.
-    pub(crate) fn set_old(&mut self, address: usize, size: usize) {
-        // SAFETY: The structure exists by the type's invariants, and only this handle writes to it.
-        unsafe { (*self.as_ptr()).old_func = address as *mut _ };
-        // SAFETY: The structure exists by the type's invariants, and only this handle writes to it.
-        unsafe { (*self.as_ptr()).old_size = size };
+    pub(crate) fn set_old(&mut self, address: usize, size: usize, locked: &ModulesLocked) {
+        if let Some(func) = self.0.get(locked) {
+            // SAFETY: The structure exists while the modules are locked, and only this handle
+            // writes to it.
+            unsafe { (*func).old_func = address as *mut _ };
+            // SAFETY: The structure exists while the modules are locked, and only this handle
+            // writes to it.
+            unsafe { (*func).old_size = size };
+        }
     }
 
     /// Keeps `new_size` current.
-    pub(crate) fn set_new_size(&mut self, size: usize) {
-        // SAFETY: The structure exists by the type's invariants, and only this handle writes to it.
-        unsafe { (*self.as_ptr()).new_size = size };
+    pub(crate) fn set_new_size(&mut self, size: usize, locked: &ModulesLocked) {
+        if let Some(func) = self.0.get(locked) {
+            // SAFETY: The structure exists while the modules are locked, and only this handle
+            // writes to it.
+            unsafe { (*func).new_size = size };
+        }
     }
 
     /// Keeps `patched` current.
-    pub(crate) fn set_patched(&mut self, patched: bool) {
-        // SAFETY: The structure exists by the type's invariants, and only this handle writes to it.
-        unsafe { (*self.as_ptr()).patched = patched };
+    pub(crate) fn set_patched(&mut self, patched: bool, locked: &ModulesLocked) {
+        if let Some(func) = self.0.get(locked) {
+            // SAFETY: The structure exists while the modules are locked, and only this handle
+            // writes to it.
+            unsafe { (*func).patched = patched };
+        }
     }
 }

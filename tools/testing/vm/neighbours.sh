@@ -34,6 +34,30 @@ test_init_fails_after_enabling() {
 	rmmod livepatch
 }
 
+freed_load() {
+	load livepatch
+	load klp_test_target
+	load klp_test_grave
+	mark
+}
+
+# The core has neither read nor written what the module has freed. The target and others come and go meanwhile.
+freed_gone() {
+	gone klp_test_freed
+	not is_loaded klp_test_freed
+	target_value 111
+	[ "$(cat /sys/module/klp_test_grave/parameters/disturbed)" = 0 ]
+	# The freed callbacks were not called, nor was what is at their place now.
+	not grep -q "unpatch: " <(since_mark)
+	rmmod klp_test_grave klp_test_target livepatch
+}
+
+test_init_fails_and_frees_the_patch() {
+	freed_load
+	expect_error "$ENODEV" load klp_test_freed init_ret=-19
+	freed_gone
+}
+
 # A patch module that does not get as far as its init function.
 wrong_parameter() {
 	expect_error "$EINVAL" load klp_test_patch sympos=first
@@ -69,6 +93,17 @@ need_forced_unload() {
 	rmmod livepatch
 }
 test_forced_unload_of_a_patch() { need_forced_unload; }
+
+# The exit function, which runs first, frees all that describes the patch.
+test_forced_unload_of_a_patch_that_frees() {
+	need_forced_unload
+	freed_load
+	load klp_test_freed
+	wait_until 10 settled settled klp_test_freed
+	target_value 112
+	command rmmod -f klp_test_freed
+	freed_gone
+}
 
 # The transition is turned round.
 test_forced_unload_in_transition() {
