@@ -180,10 +180,7 @@ use crate::{
             Target, //
         },
         stall::Stall,
-        walk::{
-            Cost,
-            Visit, //
-        }, //
+        walk::Cost, //
     },
     stack::STACK_CHECK,
     state::{
@@ -366,18 +363,28 @@ pub(crate) struct Transition {
     left: usize,
 }
 
-/// A task that could not be switched, for a message.
+/// The tasks that a pass could not switch.
 struct Left {
+    /// How many there are, 1 at least.
+    count: usize,
+    /// The first one, for a message.
     comm: Comm,
     pid: Pid,
+    /// Whether one of them was runnable.
+    busy: bool,
 }
 
 impl Left {
-    fn new(task: &Task) -> Self {
-        Self {
+    /// Adds `task` to what has been found.
+    fn add<'a>(found: &'a mut Option<Self>, task: &Task) -> &'a mut Self {
+        let left = found.get_or_insert_with(|| Self {
+            count: 0,
             comm: task.comm(),
             pid: task.pid(),
-        }
+            busy: false,
+        });
+        left.count += 1;
+        left
     }
 }
 
@@ -388,23 +395,24 @@ fn new_stall() -> Stall {
     Stall::new(*Borrow::<u32>::borrow(&first_s))
 }
 
+/// Calls `f` for every task there is, idle tasks too. Sleeps, `f` must not.
+fn for_each_task(mut f: impl FnMut(&Task)) {
+    task::for_each(|task, (): &mut ()| {
+        f(task);
+        Cost::Light
+    });
+    cpu::possible_cpus().for_each(|cpu| f(task::idle(cpu)));
+}
+
 /// Calls `f` for every task there is, idle tasks too, and returns for how many it was true. Sleeps,
 /// `f` must not.
 fn count_tasks(mut f: impl FnMut(&Task) -> bool) -> usize {
-    let count = task::for_each(|task| Visit {
-        cost: Cost::Light,
-        counts: f(task),
+    let count: usize = task::for_each(|task, count| {
+        *count += usize::from(f(task));
+        Cost::Light
     });
     let idle = cpu::possible_cpus().filter(|cpu| f(task::idle(*cpu)));
     count + idle.count()
-}
-
-/// Calls `f` for every task there is, idle tasks too. Sleeps, `f` must not.
-fn for_each_task(mut f: impl FnMut(&Task)) {
-    count_tasks(|task| {
-        f(task);
-        false
-    });
 }
 
 impl Transition {
@@ -494,9 +502,7 @@ impl Transition {
         // ORDERING: Before any task is looked at, so that one that switches itself meanwhile
         // counts, and one that is counted is seen to have switched; pairs with `note_switched`.
         let switched = SELF_SWITCHED.load(Acquire);
-        let mut first = None;
-        let mut busy = false;
-        let mut left = task::for_each(|task| {
+        let mut found = task::for_each(|task, found| {
             let attempt = try_switch(task, Way::Stack);
             match attempt {
                 // A task that was asked through its maker, and switched itself just before it was
@@ -504,19 +510,16 @@ impl Transition {
                 Attempt::Before if task.is_pending() => task.clear_pending(),
                 Attempt::Before | Attempt::Now => (),
                 Attempt::Failed => {
-                    first.get_or_insert_with(|| Left::new(task));
+                    let left = Left::add(found, task);
                     if task.is_runnable() {
                         looks.want(task);
-                        busy = true;
+                        left.busy = true;
                     }
                 }
             }
-            Visit {
-                cost: match attempt {
-                    Attempt::Before => Cost::Light,
-                    Attempt::Now | Attempt::Failed => Cost::Heavy,
-                },
-                counts: attempt == Attempt::Failed,
+            match attempt {
+                Attempt::Before => Cost::Light,
+                Attempt::Now | Attempt::Failed => Cost::Heavy,
             }
         });
 
@@ -531,23 +534,23 @@ impl Transition {
                     tracepoint::task_switched(task, Way::Offline);
                 }
             } else if try_switch(task, Way::Stack) == Attempt::Failed {
-                left += 1;
-                first.get_or_insert_with(|| Left::new(task));
+                Left::add(&mut found, task);
                 cpus.wake_if_idle(cpu);
             }
         }
         drop(cpus);
 
         let shown = remaining(patch.id());
+        let count = found.as_ref().map_or(0, |left| left.count);
         // ORDERING: After the last task was looked at: those that were left and have switched
         // themselves meanwhile stay in the number until the next pass.
-        set_remaining(SELF_SWITCHED.load(Relaxed), left);
-        let Some(first) = first else {
+        set_remaining(SELF_SWITCHED.load(Relaxed), count);
+        let Some(left) = found else {
             set_switch_in_schedule(false);
             return Progress::Complete;
         };
-        if left != self.left || left != shown {
-            self.left = left;
+        if left.count != self.left || left.count != shown {
+            self.left = left.count;
             patch.notify_remaining();
         }
         let elapsed = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(0);
@@ -558,17 +561,17 @@ impl Transition {
                 patch.name(),
                 self.target.verb(),
                 elapsed / 1_000,
-                left,
-                first.comm.as_cstr(),
-                first.pid
+                left.count,
+                left.comm.as_cstr(),
+                left.pid
             );
         }
-        if busy {
+        if left.busy {
             looks.start(&CpusReadGuard::new(), self.backoff.looks());
         }
         Progress::Remaining(
             self.backoff.step(elapsed),
-            WakeAt(switched.wrapping_add(left)),
+            WakeAt(switched.wrapping_add(left.count)),
         )
     }
 
@@ -726,7 +729,7 @@ pub(crate) fn send_signals(signal: Signal) {
     if signal == Signal::First {
         pr_notice!("signaling remaining tasks\n");
     }
-    task::for_each(|task| {
+    task::for_each(|task, (): &mut ()| {
         let pending = task.is_pending();
         if pending {
             tracepoint::signal(task);
@@ -736,9 +739,10 @@ pub(crate) fn send_signals(signal: Signal) {
                 task.notify();
             }
         }
-        Visit {
-            cost: if pending { Cost::Heavy } else { Cost::Light },
-            counts: false,
+        if pending {
+            Cost::Heavy
+        } else {
+            Cost::Light
         }
     });
 }

@@ -9,8 +9,8 @@ use super::cpu::PossibleCpu;
 use crate::{
     bindings,
     pure::walk::{
+        Cost,
         Progress,
-        Visit,
         Walk, //
     },
 };
@@ -264,13 +264,14 @@ impl Drop for TasklistGuard {
     }
 }
 
-/// Calls `f` for every thread of every process, and returns how many it counted. Sleeps, `f` must
-/// not.
+/// Calls `f` for every thread of every process, and returns what it has found, at first nothing.
+/// Sleeps, `f` must not.
 ///
 /// Works in pieces between which `tasklist_lock` is not held; [`crate::pure::walk`] says what this
-/// means for tasks that come and go. Idle tasks are not among them.
-pub(crate) fn for_each(mut f: impl FnMut(&Task) -> Visit) -> usize {
-    let mut walk: Walk<ARef<Task>> = Walk::new();
+/// means for tasks that come and go. If it has to start over, what was found is forgotten. Idle
+/// tasks are not among them.
+pub(crate) fn for_each<F: Default>(mut f: impl FnMut(&Task, &mut F) -> Cost) -> F {
+    let mut walk: Walk<ARef<Task>, F> = Walk::new();
     loop {
         let list = TasklistGuard::new();
         let progress = walk.piece(
@@ -285,7 +286,7 @@ pub(crate) fn for_each(mut f: impl FnMut(&Task) -> Visit) -> usize {
         );
         drop(list);
         match progress {
-            Progress::End => return walk.count(),
+            Progress::End => return walk.into_found(),
             Progress::More(cursor) => drop(cursor),
         }
         // SAFETY: The caller may sleep, and no lock is held.

@@ -21,22 +21,14 @@
 //!   and keeps its own among the threads of the process, which is still ahead of the walk, in the
 //!   same list, if it was before.
 //! * The entry that the walk stopped at may go. Then the walk starts all over, which costs little:
-//!   what has been visited is done. After [`MAX_RESTARTS`] it goes on without pieces.
+//!   what has been visited is done. What it has found is forgotten, since it is found again. After
+//!   [`MAX_RESTARTS`] it goes on without pieces.
 
 /// How much work one piece does.
 const PIECE: u32 = 512;
 
 /// How often a walk may start over before it is finished in one piece.
 const MAX_RESTARTS: u32 = 4;
-
-/// What came of a visit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Visit {
-    /// How much work it was.
-    pub(crate) cost: Cost,
-    /// Whether the entry is counted ([`Walk::count`]).
-    pub(crate) counts: bool,
-}
 
 /// How much work a visit was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,28 +57,29 @@ pub(crate) enum Progress<C> {
     End,
 }
 
-/// A walk between two pieces. `C` keeps an entry in existence, though not on the list.
+/// A walk between two pieces. `C` keeps an entry in existence, though not on the list. `F` is what
+/// the visits find, at first nothing.
 #[derive(Debug)]
-pub(crate) struct Walk<C> {
+pub(crate) struct Walk<C, F> {
     cursor: Option<C>,
     restarts: u32,
-    count: usize,
+    found: F,
 }
 
-impl<C> Walk<C> {
+impl<C, F: Default> Walk<C, F> {
     /// At the start.
     pub(crate) fn new() -> Self {
         Self {
             cursor: None,
             restarts: 0,
-            count: 0,
+            found: F::default(),
         }
     }
 
-    /// How many entries have been counted, each of them once, since the walk started or started
-    /// over.
-    pub(crate) fn count(&self) -> usize {
-        self.count
+    /// Returns what the visits have found since the walk started or started over: each entry has
+    /// been visited once.
+    pub(crate) fn into_found(self) -> F {
+        self.found
     }
 
     /// Goes on for a while. The list must be locked.
@@ -98,19 +91,17 @@ impl<C> Walk<C> {
         find: impl FnOnce(&C) -> Option<T>,
         next: impl Fn(Option<T>) -> Option<T>,
         keep: impl FnOnce(T) -> C,
-        mut visit: impl FnMut(T) -> Visit,
+        mut visit: impl FnMut(T, &mut F) -> Cost,
     ) -> Progress<C> {
         let mut last = self.cursor.as_ref().and_then(find);
         if self.cursor.is_some() && last.is_none() {
             self.restarts += 1;
-            self.count = 0;
+            self.found = F::default();
         }
         let mut work = 0;
         while let Some(entry) = next(last) {
             last = Some(entry);
-            let visit = visit(entry);
-            work += visit.cost.cost();
-            self.count += usize::from(visit.counts);
+            work += visit(entry, &mut self.found).cost();
             if work >= PIECE && self.restarts < MAX_RESTARTS {
                 return Progress::More(self.cursor.replace(keep(entry)));
             }
