@@ -216,6 +216,7 @@ extern spinlock_t klp_shadow_lock;
 unsigned long livepatch_shadow_lock(void);
 void livepatch_shadow_unlock(unsigned long flags);
 void livepatch_shadow_free_rcu(struct livepatch_shadow *shadow);
+void livepatch_shadow_report_unconstructed(const void *obj, unsigned long id, int err);
 void livepatch_shadow_warn_duplicate(const void *obj, unsigned long id);
 /* The bucket of @obj in a table of 2^@bits. */
 unsigned int livepatch_hash(const void *obj, unsigned int bits);

@@ -692,6 +692,11 @@ void livepatch_shadow_free_rcu(struct livepatch_shadow *shadow)
 	kfree_rcu(shadow, rcu);
 }
 
+void livepatch_shadow_report_unconstructed(const void *obj, unsigned long id, int err)
+{
+	pr_err("livepatch: Failed to construct shadow variable <%p, %lx> (%d)\n", obj, id, err);
+}
+
 void livepatch_shadow_warn_duplicate(const void *obj, unsigned long id)
 {
 	WARN(1, "Duplicate shadow variable <%p, %lx>\n", obj, id);

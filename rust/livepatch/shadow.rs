@@ -25,7 +25,6 @@ use kernel::{
         c_int,
         c_void, //
     },
-    prelude::*,
     sync::rcu, //
 };
 
@@ -83,12 +82,7 @@ pub(crate) fn alloc(
     let errno = construct(data);
     if errno != 0 {
         drop(table);
-        pr_err!(
-            "Failed to construct shadow variable <{:p}, {:x}> ({})\n",
-            key.object,
-            key.id,
-            errno
-        );
+        shadow::report_unconstructed(key, errno);
         return None;
     }
     table.insert(variable);

@@ -28,7 +28,10 @@ use kernel::{
         gfp_t,
         hlist_node, //
     },
-    ffi::c_void,
+    ffi::{
+        c_int,
+        c_void, //
+    },
     prelude::*,
     sync::rcu,
     types::NotThreadSafe, //
@@ -325,6 +328,15 @@ impl Drop for Locked {
         // SAFETY: Balances the lock in `new`.
         unsafe { bindings::livepatch_shadow_unlock(self.flags) };
     }
+}
+
+/// Says in the log that a variable could not be constructed.
+///
+/// In C, since the addresses of objects are not to be told: the `kernel` crate's way to print a
+/// pointer does not hide it in all kernels.
+pub(crate) fn report_unconstructed(key: Key, errno: c_int) {
+    // SAFETY: Prints the numbers, and needs no memory of them.
+    unsafe { bindings::livepatch_shadow_report_unconstructed(key.object, key.id, errno) };
 }
 
 /// Warns of a second variable with the same key.
