@@ -687,9 +687,6 @@ impl Registry {
                     module.name(),
                     module.name()
                 );
-                if let Some(object) = patch.object_of(module) {
-                    object.set_module(None);
-                }
                 set_alive(module, false, &self.held);
                 self.unpatch_module(module, index);
                 return Err(error);
@@ -954,18 +951,38 @@ fn patch_coming(
     };
 
     object.set_module(Some(module));
-    object
-        .relocate(pmod, held)
-        .and_then(|()| object.resolve(pmod))
-        .inspect_err(|error| {
-            pr_warn!(
-                "failed to initialize patch '{}' for module '{}' ({})\n",
-                pname,
-                module.name(),
-                error.to_errno()
-            );
-        })?;
+    let tell = |error: &Error| {
+        pr_warn!(
+            "failed to initialize patch '{}' for module '{}' ({})\n",
+            pname,
+            module.name(),
+            error.to_errno()
+        );
+    };
+    if let Err(error) = object.relocate(pmod, held) {
+        tell(&error);
+        object.set_module(None);
+        return Err(error);
+    }
+    let result = object
+        .resolve(pmod)
+        .inspect_err(tell)
+        .and_then(|()| patch_resolved(object, pname, module, ops, in_transition));
+    if result.is_err() {
+        // Else the relocations could not be written when the module comes again.
+        object.unresolve(pmod, held);
+    }
+    result
+}
 
+/// Does the last part of [`patch_coming`], for an object whose functions have been found.
+fn patch_resolved(
+    object: &mut Object,
+    pname: &CStr,
+    module: ModulePtr,
+    ops: &mut Ops,
+    in_transition: bool,
+) -> Result {
     pr_notice!(
         "applying patch '{}' to loading module '{}'\n",
         pname,

@@ -56,7 +56,8 @@ pub(crate) fn apply(sections: &Sections<'_>, index: u32, object: Option<&CStr>) 
     Ok(())
 }
 
-/// Writes the relocations of the patch module `pmod` for the module called `object`.
+/// Writes the relocations of the patch module `pmod` for the module called `object`: the sections
+/// before one that cannot be written are cleared again.
 ///
 /// # Errors
 ///
@@ -66,17 +67,27 @@ pub(crate) fn apply_for(pmod: ModulePtr, object: &CStr, held: &LockHeld) -> Resu
     let Some(sections) = module::sections(&pmod, held) else {
         return Ok(());
     };
-    for section in sections.iter().filter(Section::is_livepatch) {
-        if !is_for(&section, object)? {
-            continue;
+    let livepatch = || sections.iter().filter(Section::is_livepatch);
+    for (count, section) in livepatch().enumerate() {
+        if let Err(error) = write_for(&section, object, sections.symbol_table()) {
+            clear(livepatch().take(count), object);
+            return Err(error);
         }
-        if !section.is_allocated() {
-            pr_err!("section {} is not kept in memory\n", section.name());
-            return Err(EINVAL);
-        }
-        write(&section, sections.symbol_table())?;
     }
     Ok(())
+}
+
+/// Writes the relocations of a section of a module that has been loaded, if they are for `object`.
+/// `table` is the index of the symbol table.
+fn write_for(section: &Section<'_>, object: &CStr, table: u32) -> Result {
+    if !is_for(section, object)? {
+        return Ok(());
+    }
+    if !section.is_allocated() {
+        pr_err!("section {} is not kept in memory\n", section.name());
+        return Err(EINVAL);
+    }
+    write(section, table)
 }
 
 /// Writes the relocations of a section. `table` is the index of the symbol table.
@@ -103,10 +114,14 @@ fn write(section: &Section<'_>, table: u32) -> Result {
 /// Clears the relocations of the patch module `pmod` for the module called `object`, which goes.
 #[doc(alias = "klp_clear_object_relocs")]
 pub(crate) fn clear_for(pmod: ModulePtr, object: &CStr, held: &LockHeld) {
-    let Some(sections) = module::sections(&pmod, held) else {
-        return;
-    };
-    for section in sections.iter().filter(Section::is_livepatch) {
+    if let Some(sections) = module::sections(&pmod, held) {
+        clear(sections.iter().filter(Section::is_livepatch), object);
+    }
+}
+
+/// Clears those of the relocations in `sections` that are for the module called `object`.
+fn clear<'a>(sections: impl Iterator<Item = Section<'a>>, object: &CStr) {
+    for section in sections {
         match is_for(&section, object) {
             Ok(true) if section.is_allocated() && section.has_relocations() => {
                 // An error: it was not written.

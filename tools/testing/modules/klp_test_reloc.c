@@ -15,9 +15,18 @@ int klp_test_twin(void);
 /* Constant, so that it is in .rodata whatever compiler this is. */
 static int (*const hidden)(void) = klp_test_hidden;
 
+static int pre_patch_ret;
+module_param(pre_patch_ret, int, 0644);
+MODULE_PARM_DESC(pre_patch_ret, "what the pre-patch callback returns");
+
 static int new_value(void)
 {
 	return klp_test_hidden() + klp_test_twin();
+}
+
+static int pre_patch(struct klp_object *obj)
+{
+	return pre_patch_ret;
 }
 
 /* What the relocations made: whether there are tasks, and an address in the target if that is there. */
@@ -35,7 +44,11 @@ static struct klp_func funcs[] = {
 };
 
 static struct klp_object objs[] = {
-	{ .name = "klp_test_target", .funcs = funcs },
+	{
+		.name = "klp_test_target",
+		.funcs = funcs,
+		.callbacks = { .pre_patch = pre_patch },
+	},
 	{ }
 };
 

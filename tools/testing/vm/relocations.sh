@@ -46,6 +46,22 @@ target_comes_and_goes() {
 }
 test_target_comes_and_goes() { on_both_cores target_comes_and_goes; }
 
+# The built-in core leaves the relocations as they are, and can never write them again.
+test_target_is_refused_and_comes_again() {
+	load livepatch
+	load klp_test_reloc pre_patch_ret=-19
+	wait_until 10 settled settled klp_test_reloc
+	expect_error "$ENODEV" load klp_test_target
+	not is_loaded klp_test_target
+	[ "$(relocated)" = "1 0" ]
+	echo 0 >/sys/module/klp_test_reloc/parameters/pre_patch_ret
+	load klp_test_target
+	[ "$(relocated)" = "1 1" ]
+	[ "$(value)" = 2115 ]
+	remove klp_test_reloc
+	rmmod klp_test_target livepatch
+}
+
 # wrong VARIANT MESSAGE: it is refused.
 wrong() {
 	mark

@@ -179,6 +179,9 @@ fn relocations() {
                 done.push(Done::Written(index));
                 written.push(index);
             }
+            if expected.is_err() {
+                done.extend(written.drain(..).map(Done::Cleared));
+            }
             loaded::set_image(image(&sections, &symbols));
             let result = reloc::apply_for(ModulePtr, object, &LockHeld);
             let messages: Vec<String> = expected.clone().err().into_iter().collect();
