@@ -9,6 +9,7 @@
 #define _LIVEPATCH_HELPERS_H_
 
 #include <linux/ftrace.h>
+#include <linux/irq_work.h>
 #include <linux/livepatch.h>
 #include <linux/moduleloader.h>
 #include <linux/sched.h>
@@ -117,6 +118,9 @@ struct task_struct *livepatch_task_from_pid(pid_t *pid);
 
 bool livepatch_cpu_possible(unsigned int cpu);
 bool livepatch_cpu_online(unsigned int cpu);
+
+/* Queues the item on this CPU, unless that is offline. */
+void livepatch_trigger(struct irq_work *work);
 
 void livepatch_preempt_disable(void);
 void livepatch_preempt_enable(void);

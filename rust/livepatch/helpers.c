@@ -9,6 +9,7 @@
 #include <linux/ftrace.h>
 #include <linux/hashtable.h>
 #include <linux/hrtimer.h>
+#include <linux/irq_work.h>
 #include <linux/interrupt.h>
 #include <linux/jump_label.h>
 #include <linux/kallsyms.h>
@@ -453,6 +454,14 @@ bool livepatch_cpu_online(unsigned int cpu)
 }
 
 /* Without tracing: one caller is on the way from the kernel to user space. */
+void livepatch_trigger(struct irq_work *work)
+{
+	guard(preempt)();
+	/* A CPU goes offline only where preemption is possible. */
+	if (cpu_online(smp_processor_id()))
+		irq_work_queue(work);
+}
+
 void livepatch_preempt_disable(void)
 {
 	preempt_disable_notrace();

@@ -298,7 +298,7 @@ fn set_remaining(switched: usize, left: usize) {
 
 /// The value of [`SELF_SWITCHED`] at which the tasks that the last pass could not switch have all
 /// switched themselves, as far as is known: tasks may be forked or exit meanwhile. So it only tells
-/// when another pass is worth it.
+/// when another pass is worth it. Until the first pass of a direction, one that cannot be reached.
 static WAKE_AT: Atomic<usize> = Atomic::new(0);
 
 /// The one static that needs unsafe code.
@@ -469,6 +469,9 @@ impl Transition {
             patch.name(),
             self.target.verb()
         );
+        // ORDERING: Nobody switches, and whoever does later has seen his flag; pairs with the load
+        // in `note_switched`, by barrier (A).
+        WAKE_AT.store(SELF_SWITCHED.load(Relaxed).wrapping_sub(1), Relaxed);
         self.update_stack_check(patch, ops);
 
         // ORDERING: Barrier (A): the target, transition flags, and what stacks are checked against,

@@ -57,9 +57,12 @@ impl StaticTrigger {
     }
 
     /// Has the function run. Any context.
+    ///
+    /// Not on a CPU that is offline, as its idle task may find it: nothing would run there, and
+    /// neither would the function anywhere else, since the item would stay queued.
     pub(crate) fn trigger(&'static self) {
         // SAFETY: The item is initialised, by the type's invariant.
-        unsafe { bindings::irq_work_queue(self.0.get()) };
+        unsafe { bindings::livepatch_trigger(self.0.get()) };
     }
 
     /// Waits until the function does not run and is not about to. Sleeps.
