@@ -159,13 +159,16 @@ impl FtraceOps {
         })
     }
 
-    /// Starts intercepting the functions in the filter.
+    /// Starts intercepting the functions in the filter. Does nothing but warn if it does already.
     ///
     /// # Errors
     ///
     /// `EBUSY` as for [`Self::filter`], but direct calls get the chance to make room; `EAGAIN` if
     /// the owner of one has no time for that just now; `ENODEV` if ftrace is dead; `ENOMEM`.
     pub(crate) fn register(&mut self) -> Result {
+        if kernel::warn_on!(self.registered) {
+            return Err(EBUSY);
+        }
         // SAFETY: The ops is initialised and pinned, and stays until it is unregistered (`Drop`).
         let result = to_result(unsafe { bindings::register_ftrace_function(self.inner.get()) });
         if let Err(ENODEV) = result {
