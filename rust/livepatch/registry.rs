@@ -773,13 +773,14 @@ pub(crate) fn release_modules() {
     }
 }
 
-/// Stops the work items; nobody may start them any more. Sleeps; without the registry lock.
-pub(crate) fn cancel_work() {
-    transition::synchronize_last_switch();
-    PASS.cancel();
-    FREE_WORK.cancel();
-    RELEASE_WORK.cancel();
-    JUMP_WORK.cancel();
+/// Makes the queue of [`Runtime`]. It must be dropped without the registry lock.
+///
+/// # Errors
+///
+/// `ENOMEM`.
+pub(crate) fn new_queue() -> Result<OwnedQueue> {
+    static ITEMS: [&StaticWork; 4] = [&PASS, &FREE_WORK, &RELEASE_WORK, &JUMP_WORK];
+    OwnedQueue::new(c"livepatch", &ITEMS)
 }
 
 /// Registers a patch and starts to enable it. Process context; sleeps.

@@ -43,7 +43,8 @@
 //! and the module's exit function does not return, since the memory of the handler must stay.
 
 use crate::{
-    abi, bindings,
+    abi,
+    bindings,
     kapi::{
         cpu,
         dyndbg::cstr,
@@ -54,8 +55,7 @@ use crate::{
         in_flight,
         kallsyms,
         kobject::Kobject,
-        looks::Looks,
-        workqueue::OwnedQueue, //
+        looks::Looks, //
     },
     klp::{
         builtin::Builtin,
@@ -72,6 +72,7 @@ use crate::{
         REGISTRY, //
     },
     sysfs::RootDirectory,
+    transition, //
 };
 use core::borrow::Borrow;
 use kernel::{
@@ -170,7 +171,7 @@ impl TakeOver {
             );
         })?;
         let root = Kobject::new(RootDirectory)?;
-        let queue = OwnedQueue::new(c"livepatch")?;
+        let queue = registry::new_queue()?;
         // SAFETY: The module takes over once only.
         let looks = unsafe { Looks::new() };
         let handed_back = Arc::pin_init(Completion::new(), GFP_KERNEL)?;
@@ -276,7 +277,7 @@ impl Drop for TakeOver {
         drop(registry);
         handed_back.complete_all();
 
-        registry::cancel_work();
+        transition::synchronize_last_switch();
         drop(looks);
         drop(queue);
         in_flight::wait_for_callers();

@@ -3,7 +3,8 @@
 //! A queue of one's own, and work that lives in a static.
 //!
 //! The `kernel` crate's work items are owned by the queue while they wait; the core wants items
-//! that can be brought forward, and that are certainly over when the module goes.
+//! that can be brought forward, and that are certainly over when the module goes. So a queue knows
+//! the items that may be put on it, and takes them off before it goes.
 //!
 //! C header: [`include/linux/workqueue.h`](srctree/include/linux/workqueue.h)
 //!
@@ -23,14 +24,19 @@
 //!
 //! // SAFETY: This is called once, when nobody uses the item yet.
 //! unsafe { HELLO.init::<Hello>() };
-//! let queue = OwnedQueue::new(c"example")?;
+//! static ITEMS: [&StaticWork; 1] = [&HELLO];
+//! let queue = OwnedQueue::new(c"example", &ITEMS)?;
 //! HELLO.run_after(&queue, msecs_to_jiffies(1000));
 //! // Not that late.
 //! HELLO.run_now();
-//! HELLO.cancel();
+//! // If it has not run yet, it does not.
 //! drop(queue);
 //! ```
 
+use super::cpu::{
+    self,
+    PreemptGuard, //
+};
 use crate::bindings;
 use core::{
     ptr::NonNull,
@@ -46,7 +52,14 @@ use kernel::{
 };
 
 /// A workqueue that exists as long as this.
-pub(crate) struct OwnedQueue(NonNull<bindings::workqueue_struct>);
+///
+/// # Invariants
+///
+/// Nothing is ever put on the queue but `items`.
+pub(crate) struct OwnedQueue {
+    queue: NonNull<bindings::workqueue_struct>,
+    items: &'static [&'static StaticWork],
+}
 
 // SAFETY: A queue is not bound to a thread.
 unsafe impl Send for OwnedQueue {}
@@ -54,13 +67,13 @@ unsafe impl Send for OwnedQueue {}
 unsafe impl Sync for OwnedQueue {}
 
 impl OwnedQueue {
-    /// Makes a queue called `name`, whose work goes before that of busy tasks of an ordinary
-    /// priority.
+    /// Makes a queue called `name` for `items`, whose work goes before that of busy tasks of an
+    /// ordinary priority.
     ///
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub(crate) fn new(name: &CStr) -> Result<Self> {
+    pub(crate) fn new(name: &CStr, items: &'static [&'static StaticWork]) -> Result<Self> {
         // SAFETY: The format takes one string; 0 is the default for the number of items at a time.
         let queue = unsafe {
             bindings::alloc_workqueue_noprof(
@@ -70,15 +83,33 @@ impl OwnedQueue {
                 name.as_char_ptr(),
             )
         };
-        NonNull::new(queue).map(Self).ok_or(ENOMEM)
+        // INVARIANT: Nothing is on it yet.
+        NonNull::new(queue)
+            .map(|queue| Self { queue, items })
+            .ok_or(ENOMEM)
+    }
+
+    /// The C structure, if `item` may be put on the queue; a warning if not.
+    fn for_item(&self, item: &'static StaticWork) -> Option<*mut bindings::workqueue_struct> {
+        let is_known = self.items.iter().any(|known| core::ptr::eq(*known, item));
+        (!kernel::warn_on!(!is_known)).then_some(self.queue.as_ptr())
     }
 }
 
 impl Drop for OwnedQueue {
+    /// Takes all items off the queue and waits until none runs. Sleeps.
     fn drop(&mut self) {
-        // SAFETY: Nobody else has the queue. Waits for what is queued and running; delayed items
-        // must have been cancelled.
-        unsafe { bindings::destroy_workqueue(self.0.as_ptr()) };
+        for item in self.items {
+            item.forget(self.queue.as_ptr());
+        }
+        // For those that have seen the queue in `StaticWork::run_now`.
+        cpu::synchronize_all();
+        for item in self.items {
+            item.cancel();
+        }
+        // SAFETY: Nothing is on the queue or about to be put on it: only `items` have ever been, by
+        // the type's invariant, and they have forgotten it and been cancelled. Nobody borrows it.
+        unsafe { bindings::destroy_workqueue(self.queue.as_ptr()) };
     }
 }
 
@@ -87,9 +118,11 @@ impl Drop for OwnedQueue {
 /// # Invariants
 ///
 /// [`Self::init`] has been called before anything else, once; the value never moves afterwards.
+/// `queue` is null or points to a queue that exists, and goes on to do so as long as preemption is
+/// disabled.
 pub(crate) struct StaticWork {
     inner: Opaque<bindings::delayed_work>,
-    /// The queue where it was put last; null if that may not exist any more.
+    /// The queue where it was put last.
     queue: AtomicPtr<bindings::workqueue_struct>,
 }
 
@@ -139,48 +172,58 @@ impl StaticWork {
         };
     }
 
-    /// Runs the function on `queue` after `delay`, earlier or later than a previous call asked for.
-    /// Any context but NMI.
+    /// Runs the function on `queue`, which must have been made for it, after `delay`, earlier or
+    /// later than a previous call asked for. Any context but NMI.
     pub(crate) fn run_after(&'static self, queue: &OwnedQueue, delay: Jiffies) {
+        let Some(queue) = queue.for_item(self) else {
+            return;
+        };
         // ORDERING: The queue was there before anybody could know of it.
-        self.queue.store(queue.0.as_ptr(), Ordering::Relaxed);
+        // INVARIANT: It is borrowed, and has the item forget it before it goes.
+        self.queue.store(queue, Ordering::Relaxed);
         // SAFETY: The item is initialised, by the type's invariant, and the queue is borrowed.
         unsafe {
             bindings::mod_delayed_work_on(
                 bindings::wq_misc_consts_WORK_CPU_UNBOUND as i32,
-                queue.0.as_ptr(),
+                queue,
                 self.inner.get(),
                 delay,
             )
         };
     }
 
-    /// Runs the function on `queue` after `delay`, or earlier if a previous call asked for that.
-    /// Any context but NMI.
+    /// Runs the function on `queue`, which must have been made for it, after `delay`, or earlier if
+    /// a previous call asked for that. Any context but NMI.
     pub(crate) fn run_within(&'static self, queue: &OwnedQueue, delay: Jiffies) {
+        let Some(queue) = queue.for_item(self) else {
+            return;
+        };
         // ORDERING: The queue was there before anybody could know of it.
-        self.queue.store(queue.0.as_ptr(), Ordering::Relaxed);
+        // INVARIANT: It is borrowed, and has the item forget it before it goes.
+        self.queue.store(queue, Ordering::Relaxed);
         // SAFETY: The item is initialised, by the type's invariant, and the queue is borrowed. It
         // does nothing if the item is waiting.
         unsafe {
             bindings::queue_delayed_work_on(
                 bindings::wq_misc_consts_WORK_CPU_UNBOUND as i32,
-                queue.0.as_ptr(),
+                queue,
                 self.inner.get(),
                 delay,
             )
         };
     }
 
-    /// Runs the function at once on the queue where it was put last, if any. Any context but NMI;
-    /// the locks of workqueues and timers are raw ones.
+    /// Runs the function at once on the queue where it was put last, if that is still there. Any
+    /// context but NMI; the locks of workqueues and timers are raw ones.
     pub(crate) fn run_now(&'static self) {
+        let _preempt = PreemptGuard::new();
+        // ORDERING: The queue was there before anybody could know of it.
         let queue = self.queue.load(Ordering::Relaxed);
         if queue.is_null() {
             return;
         }
-        // SAFETY: The item is initialised, by the type's invariant; the queue is still there, since
-        // `cancel` comes before it goes, and then nobody calls this any more.
+        // SAFETY: The item is initialised, by the type's invariant; by that, the queue stays there
+        // as long as preemption is disabled.
         unsafe {
             bindings::mod_delayed_work_on(
                 bindings::wq_misc_consts_WORK_CPU_UNBOUND as i32,
@@ -191,11 +234,19 @@ impl StaticWork {
         };
     }
 
+    /// Has [`Self::run_now`] not use `queue` any more, which goes.
+    fn forget(&'static self, queue: *mut bindings::workqueue_struct) {
+        // ORDERING: Whoever has read the pointer is waited for.
+        let _ = self.queue.compare_exchange(
+            queue,
+            core::ptr::null_mut(),
+            Ordering::Relaxed,
+            Ordering::Relaxed,
+        );
+    }
+
     /// Takes the item off its queue and waits until it does not run. Sleeps.
-    ///
-    /// Nobody may use the item at the same time.
-    pub(crate) fn cancel(&'static self) {
-        self.queue.store(core::ptr::null_mut(), Ordering::Relaxed);
+    fn cancel(&'static self) {
         // SAFETY: The item is initialised, by the type's invariant; the caller may sleep.
         unsafe { bindings::cancel_delayed_work_sync(self.inner.get()) };
     }
