@@ -181,9 +181,9 @@ impl Hook {
         self.node.set_transition(transition);
     }
 
-    /// The address under which the table has the function; 0, which it never has, without a site.
-    fn ip(&self) -> usize {
-        self.site.map_or(0, CallSite::address)
+    /// The slot of the function in `table`, if it has one.
+    fn slot<'t>(&self, table: &'t Functions) -> Option<&'t Slot> {
+        table.find(self.site?.address())
     }
 }
 
@@ -266,10 +266,9 @@ impl Ops {
         for slot in self.table.slots().iter().filter(used) {
             ips.push(slot.ip(), GFP_KERNEL)?;
         }
-        for hook in hooks {
-            if !self.table.find(hook.ip()).as_ref().is_some_and(used) {
-                ips.push(hook.ip(), GFP_KERNEL)?;
-            }
+        let new = |hook: &&Hook| !hook.slot(&self.table).as_ref().is_some_and(used);
+        for site in hooks.iter().filter(new).filter_map(|hook| hook.site) {
+            ips.push(site.address(), GFP_KERNEL)?;
         }
         let table = new_table(&ips)?;
         for slot in self.table.slots().iter().filter(used) {
@@ -293,19 +292,29 @@ impl Ops {
     ///
     /// # Errors
     ///
-    /// The errors of [`FtraceOps::register`], with the first hook that they are about; `ENOMEM`.
+    /// The errors of [`FtraceOps::register`], with the first hook that they are about; `ENOMEM`;
+    /// `EINVAL`, after a warning, for a hook that is attached already or has no target.
     pub(crate) fn attach(&mut self, hooks: &mut [Hook]) -> Result<(), AttachError> {
+        let unfit = |hook: &Hook| hook.attached || hook.site.is_none();
+        if let Some(index) = hooks.iter().position(unfit) {
+            kernel::warn_on!(true);
+            let error = EINVAL;
+            return Err(AttachError { index, error });
+        }
         self.make_room(hooks)
             .map_err(|error| AttachError { index: 0, error })?;
 
         // The handler must find a function before ftrace intercepts it.
         for hook in hooks.iter_mut() {
-            let (Some(site), Some(slot)) = (hook.site, self.table.claim(hook.ip())) else {
+            let claim = |site: CallSite| Some((site, self.table.claim(site.address())?));
+            let Some((site, slot)) = hook.site.and_then(claim) else {
                 kernel::warn_on!(true);
                 continue;
             };
-            // SAFETY: A hook that is attached keeps its node. It is detached by a `Batch`, which
-            // removes the node and synchronises before the hook is given back.
+            // SAFETY: `&mut self` makes us the only writer. The hook is not attached, so its node
+            // is on no stack, by the type's invariant. From here on it is, and keeps the node. It
+            // is detached below or by a `Batch`: the node is removed, and all CPUs are
+            // synchronised with before the hook is given back.
             unsafe { slot.push(&hook.node) };
             hook.attached = true;
             if hook.node.is_lowest() {
@@ -322,7 +331,7 @@ impl Ops {
             return Ok(());
         };
         for hook in hooks.iter_mut() {
-            if let Some(slot) = self.table.find(hook.ip()) {
+            if let Some(slot) = hook.slot(&self.table) {
                 // SAFETY: Nodes on a stack are alive: a `Hook` that is attached keeps its node.
                 unsafe { slot.remove(&hook.node) };
             }
@@ -557,7 +566,7 @@ impl Ops {
     /// Whether the hook is attached, and the one that decides where calls go outside transitions.
     fn is_on_top(&self, hook: &Hook) -> bool {
         let is_top = |slot: &Slot| core::ptr::eq(slot.top(), &*hook.node);
-        hook.attached && self.table.find(hook.ip()).is_some_and(is_top)
+        hook.attached && hook.slot(&self.table).is_some_and(is_top)
     }
 
     /// Lets calls of the functions at `sites` go through handlers again, as they must before a
@@ -670,7 +679,7 @@ impl Ops {
         if !hook.attached {
             return None;
         }
-        let slot = self.table.find(hook.ip())?;
+        let slot = hook.slot(&self.table)?;
         // SAFETY: Nodes on a stack are alive: a `Hook` that is attached keeps its node.
         let below = unsafe { slot.below(&hook.node) }?;
         (below.target() != ORIGINAL).then(|| Code {
@@ -771,7 +780,7 @@ impl<'h> Batch<'_, 'h> {
         if !hook.attached {
             return;
         }
-        let (Some(site), Some(slot)) = (hook.site, self.ops.table.find(hook.ip())) else {
+        let (Some(site), Some(slot)) = (hook.site, hook.slot(&self.ops.table)) else {
             kernel::warn_on!(true);
             return;
         };

@@ -312,7 +312,8 @@ impl View {
         unsafe { self.first.byte_add(offset & self.mask).as_ref() }
     }
 
-    /// Finds the slot of `ip`, which must not be 0.
+    /// Finds the slot of `ip`. No function is at 0, for which this may give a free slot: one
+    /// without a replacement.
     #[inline(always)]
     pub(crate) fn find(&self, ip: usize) -> Option<&Slot> {
         let start = start(ip, self.factor);
@@ -410,7 +411,7 @@ impl<S: StableDeref> Table<S> {
         &self.slots
     }
 
-    /// Finds the slot of `ip`, which must not be 0.
+    /// Finds the slot of `ip`. For 0, see [`View::find`].
     pub(crate) fn find(&self, ip: usize) -> Option<&Slot> {
         self.view.find(ip)
     }
