@@ -159,11 +159,10 @@ impl Func {
     ///
     /// The errors of [`Kobject::add`].
     #[doc(alias = "klp_init_func")]
-    pub(crate) fn add_to_sysfs(&self, object: &Kobject<ObjectDirectory>) -> Result {
-        self.directory.add(
-            object.as_parent(),
-            fmt!("{},{}", self.name(), self.position()),
-        )
+    pub(crate) fn add_to_sysfs(&mut self, object: &Kobject<ObjectDirectory>) -> Result {
+        let position = self.position();
+        self.directory
+            .add(object.as_parent(), fmt!("{},{}", &**self.name, position))
     }
 
     /// The symbol of the original code, to be looked for.

@@ -250,17 +250,17 @@ impl Object {
     /// The errors of [`Kobject::add`]; `EINVAL` for a name longer than any module's, and what
     /// [`Func::new`] gave.
     #[doc(alias = "klp_init_object")]
-    pub(crate) fn add_to_sysfs(&self, patch: &Kobject<PatchDirectory>) -> Result {
+    pub(crate) fn add_to_sysfs(&mut self, patch: &Kobject<PatchDirectory>) -> Result {
         if self
             .module_name()
             .is_some_and(|name| name.to_bytes().len() >= module::NAME_SIZE)
         {
             return Err(EINVAL);
         }
-        self.directory
-            .add(patch.as_parent(), fmt!("{}", self.display_name()))?;
+        let name = self.name.as_deref().unwrap_or(c"vmlinux");
+        self.directory.add(patch.as_parent(), fmt!("{}", name))?;
         self.funcs
-            .iter()
+            .iter_mut()
             .try_for_each(|func| func.add_to_sysfs(&self.directory))?;
         self.flaw.map_or(Ok(()), Err)
     }

@@ -307,8 +307,8 @@ impl Patch {
             self.spare
                 .push(StackCheck::with_capacity(functions)?, GFP_KERNEL)?;
         }
-        self.directory
-            .add(root.as_parent(), fmt!("{}", self.name()))?;
+        let name = &*self.modules.patch.name;
+        self.directory.add(root.as_parent(), fmt!("{}", name))?;
         let pmod = self.module();
         for object in &mut self.objects {
             object.find_module(held);

@@ -140,7 +140,7 @@ impl RootDirectory {
     /// # Errors
     ///
     /// The errors of [`Kobject::add`].
-    pub(crate) fn add_to_sysfs(root: &Kobject<Self>) -> Result {
+    pub(crate) fn add_to_sysfs(root: &mut Kobject<Self>) -> Result {
         root.add(Parent::kernel(), fmt!("livepatch"))
     }
 }

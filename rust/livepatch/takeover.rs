@@ -170,7 +170,7 @@ impl TakeOver {
                 error.to_errno()
             );
         })?;
-        let root = Kobject::new(RootDirectory)?;
+        let mut root = Kobject::new(RootDirectory)?;
         let queue = registry::new_queue()?;
         // SAFETY: The module takes over once only.
         let looks = unsafe { Looks::new() };
@@ -213,7 +213,7 @@ impl TakeOver {
             return Err(failed.error);
         }
         builtin.set_blocked(true);
-        if let Err(error) = builtin.replace_root(&root) {
+        if let Err(error) = builtin.replace_root(&mut root) {
             pr_err!(
                 "cannot take over: /sys/kernel/livepatch ({})\n",
                 error.to_errno()

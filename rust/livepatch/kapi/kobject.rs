@@ -16,7 +16,7 @@
 //!     }));
 //! }
 //!
-//! let directory = Kobject::new(Limit(Atomic::new(3)))?;
+//! let mut directory = Kobject::new(Limit(Atomic::new(3)))?;
 //! directory.add(Parent::kernel(), fmt!("example"))?;
 //! // `/sys/kernel/example/limit` reads as 3 until `directory` is dropped.
 //! ```
@@ -100,14 +100,19 @@ impl<T: Directory> Kobject<T> {
         Ok(Self(inner))
     }
 
-    /// Shows the directory as `name` below `parent`. May sleep.
+    /// Shows the directory as `name` below `parent`. May sleep. Does nothing but warn if it is
+    /// shown already.
     ///
     /// # Errors
     ///
     /// `EEXIST` if the name is taken (the kernel warns about it too), `ENOMEM`, `EINVAL` for an
     /// empty name.
-    pub(crate) fn add(&self, parent: Parent<'_>, name: fmt::Arguments<'_>) -> Result {
-        // SAFETY: Both directories are initialised; `%pA` takes a `fmt::Arguments`.
+    pub(crate) fn add(&mut self, parent: Parent<'_>, name: fmt::Arguments<'_>) -> Result {
+        if kernel::warn_on!(self.is_shown()) {
+            return Err(EEXIST);
+        }
+        // SAFETY: Both directories are initialised, and this one is not in sysfs, nor is anybody
+        // else adding it, since it takes `&mut self`; `%pA` takes a `fmt::Arguments`.
         to_result(unsafe {
             bindings::kobject_add(
                 self.as_ptr(),
@@ -116,6 +121,12 @@ impl<T: Directory> Kobject<T> {
                 core::ptr::from_ref(&name).cast::<kernel::ffi::c_void>(),
             )
         })
+    }
+
+    fn is_shown(&self) -> bool {
+        // SAFETY: The memory is valid while a reference is owned, by the type's invariant. Only
+        // `add` and `drop` set and clear the bit, and both have the value to themselves.
+        unsafe { bindings::kobject::state_in_sysfs_raw(self.as_ptr()) != 0 }
     }
 
     /// Wakes whoever polls `file`, one of the directory's files. Process context; may sleep.
@@ -137,16 +148,16 @@ impl<T: Directory> Kobject<T> {
 
     /// Returns the C structure.
     pub(crate) fn as_ptr(&self) -> *mut bindings::kobject {
-        // SAFETY: The memory is valid while a reference is owned, by the type's invariant.
-        unsafe { (*self.0.as_ptr()).kobj.get() }
+        // No reference in between: from the result, `data_of` and `release` get at all of it.
+        // SAFETY: The memory is valid while a reference is owned, by the type's invariant; only the
+        // address is taken.
+        Opaque::cast_into(unsafe { &raw const (*self.0.as_ptr()).kobj })
     }
 }
 
 impl<T: Directory> Drop for Kobject<T> {
     fn drop(&mut self) {
-        // SAFETY: The memory is valid while a reference is owned, by the type's invariant. Only the
-        // owner of this reference adds and removes the directory, so the bit does not change.
-        if unsafe { bindings::kobject::state_in_sysfs_raw(self.as_ptr()) } != 0 {
+        if self.is_shown() {
             // The name becomes free now, even if somebody else has a reference.
             // SAFETY: It is in sysfs, and only the owner of this reference removes it.
             unsafe { bindings::kobject_del(self.as_ptr()) };
@@ -370,7 +381,8 @@ impl<T: Directory> BinAttribute<T> {
 
     /// The C structure, for [`kobj_type!`].
     pub(crate) const fn raw(&'static self) -> *const bindings::bin_attribute {
-        &self.attr
+        // CAST: The first field of a `repr(C)` structure, of which `bin_read` uses all.
+        core::ptr::from_ref(self).cast()
     }
 }
 
@@ -525,7 +537,8 @@ impl Groups<1> {
 impl<T> Attribute<T> {
     /// The C structure, for [`kobj_type!`].
     pub(crate) const fn raw(&'static self) -> *const bindings::attribute {
-        &self.attr
+        // CAST: The first field of a `repr(C)` structure, of which `show` and `store` use all.
+        core::ptr::from_ref(self).cast()
     }
 }
 

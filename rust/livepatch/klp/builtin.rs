@@ -91,7 +91,7 @@ impl Builtin {
     /// # Errors
     ///
     /// The errors of [`Kobject::add`]; the built-in core has a root of its own again then.
-    pub(crate) fn replace_root(&self, root: &Kobject<RootDirectory>) -> Result {
+    pub(crate) fn replace_root(&self, root: &mut Kobject<RootDirectory>) -> Result {
         // SAFETY: `klp_mutex` is held by the type's invariant, and nothing is below the root, which
         // has no files, so nobody uses it. Its name is needed now.
         unsafe { bindings::kobject_del(bindings::klp_root_kobj) };
