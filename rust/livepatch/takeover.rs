@@ -138,7 +138,7 @@ impl TakeOver {
     ///
     /// `EBUSY` if the built-in core has patches, or frees one for too long, or something else has
     /// redirected one of its functions; `ENXIO` if one of them cannot be redirected in this kernel;
-    /// `ENOMEM`. Nothing has changed then.
+    /// `EINVAL` for a parameter without a meaning; `ENOMEM`. Nothing has changed then.
     pub(crate) fn new() -> Result<Self> {
         let result = Self::try_new();
         if result.is_err() {
@@ -151,6 +151,7 @@ impl TakeOver {
     }
 
     fn try_new() -> Result<Self> {
+        let jumps = WantedJumps::by_parameter()?;
         let mut hooks = KVVec::new();
         for Redirection { name, from, to } in redirections() {
             let site = kallsyms::size_at(from).and_then(|size| ftrace::location(from, size));
@@ -175,7 +176,6 @@ impl TakeOver {
         // SAFETY: The module takes over once only.
         let looks = unsafe { Looks::new() };
         let handed_back = Arc::pin_init(Completion::new(), GFP_KERNEL)?;
-        let jumps = WantedJumps::by_parameter();
         let registers = if jumps != WantedJumps::None && ftrace::can_jump() {
             Registers::All
         } else {
@@ -300,12 +300,20 @@ enum WantedJumps {
 
 impl WantedJumps {
     /// What the module parameter `direct` says.
-    fn by_parameter() -> Self {
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` for a number without a meaning, after a message.
+    fn by_parameter() -> Result<Self> {
         // A reference to the value or the value itself, depending on the kernel's release.
         match *Borrow::<u8>::borrow(&crate::module_parameters::direct.value()) {
-            0 => Self::None,
-            2 => Self::Asked,
-            _ => Self::All,
+            0 => Ok(Self::None),
+            1 => Ok(Self::All),
+            2 => Ok(Self::Asked),
+            other => {
+                pr_err!("cannot take over: direct={} has no meaning\n", other);
+                Err(EINVAL)
+            }
         }
     }
 }

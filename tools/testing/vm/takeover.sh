@@ -16,6 +16,16 @@ test_take_over_and_hand_back() {
 	END
 }
 
+test_parameter_without_a_meaning() {
+	local number
+	for number in 3 255; do
+		mark
+		expect_error "$EINVAL" load livepatch direct=$number
+		expect_log <<<"livepatch: cannot take over: direct=$number has no meaning"
+		not is_loaded livepatch
+	done
+}
+
 test_again_and_again() {
 	for _ in 1 2 3 4 5; do
 		load livepatch
