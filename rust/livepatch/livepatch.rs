@@ -39,8 +39,9 @@
 //!   [`mod@klp`]: safe wrappers over livepatch's own C types. [`mod@lock`]: evidence that the
 //!   registry lock is held.
 //!
-//! Modules without `#[deny(unsafe_code)]` below are the only ones that may contain unsafe code; of
-//! [`mod@pure`], only the handler's table does.
+//! Modules without `#[deny(unsafe_code)]` below are the only ones that may contain unsafe code. The
+//! others allow it for nothing but a static, where that needs it; and of [`mod@pure`], only the
+//! handler's table has any.
 
 use kernel::prelude::*;
 

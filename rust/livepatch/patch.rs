@@ -2,8 +2,8 @@
 
 //! A registered patch.
 //!
-//! Process context, under the registry lock; dropped without it, since removing the directory waits
-//! for functions that take it.
+//! Process context, under the registry lock. A patch whose directory may be in sysfs is dropped
+//! without the lock, since removing the directory waits for functions that take it.
 
 use crate::{
     func::Func,

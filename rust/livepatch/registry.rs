@@ -164,7 +164,7 @@ pub(crate) use lock::{
     REGISTRY, //
 };
 
-/// The one static that needs unsafe code.
+/// The statics of this module, which need unsafe code.
 #[allow(unsafe_code)]
 mod lock {
     use super::*;

@@ -301,7 +301,7 @@ fn set_remaining(switched: usize, left: usize) {
 /// when another pass is worth it. Until the first pass of a direction, one that cannot be reached.
 static WAKE_AT: Atomic<usize> = Atomic::new(0);
 
-/// The one static that needs unsafe code.
+/// The static of this module that needs unsafe code.
 #[allow(unsafe_code)]
 mod last_switch {
     use super::*;
