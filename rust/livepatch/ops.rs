@@ -286,6 +286,14 @@ impl Ops {
         Ok(())
     }
 
+    /// Calls `f` with what is in `scratch`, where the ops it gets has nothing meanwhile.
+    fn with_scratch<R>(&mut self, f: impl FnOnce(&mut Self, &mut KVVec<CallSite>) -> R) -> R {
+        let mut scratch = core::mem::take(&mut self.scratch);
+        let result = f(self, &mut scratch);
+        self.scratch = scratch;
+        result
+    }
+
     /// Redirects the functions of `hooks`, all or none.
     ///
     /// A handler may choose a replacement before this returns. Sleeps.
@@ -322,11 +330,10 @@ impl Ops {
                 kernel::warn_on!(fits.is_err());
             }
         }
-        let mut scratch = core::mem::take(&mut self.scratch);
-        let result = self
-            .intercept_all(&mut scratch)
-            .or_else(|_| self.intercept_up_to_error(hooks, &mut scratch));
-        self.scratch = scratch;
+        let result = self.with_scratch(|ops, scratch| {
+            ops.intercept_all(scratch)
+                .or_else(|_| ops.intercept_up_to_error(hooks, scratch))
+        });
         let Err(failed) = result else {
             return Ok(());
         };
@@ -547,9 +554,7 @@ impl Ops {
         }
         // Whoever was called by ftrace when there was no jump has called the handler.
         cpu::synchronize_all();
-        let mut scratch = core::mem::take(&mut self.scratch);
-        self.shrink_shared(&mut scratch);
-        self.scratch = scratch;
+        self.with_scratch(|ops, scratch| ops.shrink_shared(scratch));
         Ok(())
     }
 
@@ -586,9 +591,7 @@ impl Ops {
             // There is room for those that are intercepted.
             self.scratch.push(site, GFP_KERNEL)?;
         }
-        let mut scratch = core::mem::take(&mut self.scratch);
-        let kept = self.keep_jumps(&mut scratch);
-        self.scratch = scratch;
+        let kept = self.with_scratch(|ops, scratch| ops.keep_jumps(scratch));
         let leaving = self.jumps.get(kept..).unwrap_or_default();
         if leaving.is_empty() {
             return Ok(());
@@ -603,9 +606,7 @@ impl Ops {
         // Whoever was called by ftrace when there was no handler has jumped.
         cpu::synchronize_all();
         if let Err(error) = remove_jumps(leaving) {
-            let mut scratch = core::mem::take(&mut self.scratch);
-            self.shrink_shared(&mut scratch);
-            self.scratch = scratch;
+            self.with_scratch(|ops, scratch| ops.shrink_shared(scratch));
             return Err(error);
         }
         self.jumps.truncate(kept);
@@ -656,9 +657,8 @@ impl Ops {
         if batch.unlinked == 0 {
             return;
         }
-        let mut scratch = core::mem::take(&mut self.scratch);
-        self.release(&mut scratch);
-        for site in &scratch {
+        self.with_scratch(|ops, scratch| ops.release(scratch));
+        for site in &self.scratch {
             if let Some(slot) = self.table.find(site.address()) {
                 // SAFETY: Only hooks of this batch are left on the stack, and they exist until
                 // `detach` returns.
@@ -669,7 +669,6 @@ impl Ops {
                 }
             }
         }
-        self.scratch = scratch;
         cpu::synchronize_all();
     }
 
