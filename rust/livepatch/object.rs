@@ -30,7 +30,8 @@ use crate::{
     ops::{
         Batch,
         Hook,
-        Ops, //
+        Ops,
+        Step, //
     },
     pure::sort,
     reloc, symbols,
@@ -330,7 +331,8 @@ impl Object {
     ///
     /// # Errors
     ///
-    /// `EINVAL` if ftrace cannot intercept a function, else the error of ftrace; after a message.
+    /// `EINVAL` if ftrace cannot intercept a function, else the error of ftrace; after a message,
+    /// unless there was no memory before ftrace was asked.
     #[doc(alias = "klp_patch_object")]
     pub(crate) fn patch(&mut self, ops: &mut Ops) -> Result {
         let mut funcs = self.funcs.iter().zip(self.hooks.iter_mut());
@@ -341,12 +343,13 @@ impl Object {
         let count = nowhere.unwrap_or(self.hooks.len());
         let hooks = self.hooks.get_mut(..count).unwrap_or_default();
         if let Err(failed) = ops.attach(hooks) {
-            if let Some(func) = self.funcs.get(failed.index) {
-                let what = match failed.error {
-                    // What stops the C core before it registers its handler.
-                    ENODEV | ENOMEM => "set ftrace filter",
-                    _ => "register ftrace handler",
-                };
+            let what = match failed.step {
+                // The C core says nothing of it either.
+                Step::Prepare => None,
+                Step::Filter => Some("set ftrace filter"),
+                Step::Register => Some("register ftrace handler"),
+            };
+            if let (Some(func), Some(what)) = (self.funcs.get(failed.index), what) {
                 pr_err!(
                     "failed to {} for function '{}' ({})\n",
                     what,

@@ -198,11 +198,68 @@ impl Drop for Hook {
     }
 }
 
+/// A step on the way to the interception of a function, as the C core takes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Before ftrace is asked.
+    Prepare,
+    /// The function is put into a filter.
+    Filter,
+    /// The handler of the filter is registered.
+    Register,
+}
+
+/// Why functions could not be intercepted.
+#[derive(Clone, Copy)]
+struct InterceptError {
+    step: Step,
+    error: Error,
+}
+
+impl InterceptError {
+    /// There was no memory, or it was a mistake.
+    fn before(error: impl Into<Error>) -> Self {
+        Self {
+            step: Step::Prepare,
+            error: error.into(),
+        }
+    }
+
+    /// What [`FtraceOps::filter`] gave. If the ops is registered, that stands for what the C core
+    /// does next as well, which is where others may be in the way.
+    fn in_filter(error: Error) -> Self {
+        let step = match error {
+            EBUSY | EAGAIN => Step::Register,
+            _ => Step::Filter,
+        };
+        Self { step, error }
+    }
+
+    /// What [`FtraceOps::register`] gave.
+    fn in_register(error: Error) -> Self {
+        Self {
+            step: Step::Register,
+            error,
+        }
+    }
+
+    /// Says which hook it was about.
+    fn at(self, index: usize) -> AttachError {
+        AttachError {
+            index,
+            step: self.step,
+            error: self.error,
+        }
+    }
+}
+
 /// Why [`Ops::attach`] failed.
 #[derive(Clone, Copy)]
 pub(crate) struct AttachError {
     /// The hook that it was about.
     pub(crate) index: usize,
+    /// Where it failed.
+    pub(crate) step: Step,
     /// The error that ftrace gave.
     pub(crate) error: Error,
 }
@@ -306,11 +363,10 @@ impl Ops {
         let unfit = |hook: &Hook| hook.attached || hook.site.is_none();
         if let Some(index) = hooks.iter().position(unfit) {
             kernel::warn_on!(true);
-            let error = EINVAL;
-            return Err(AttachError { index, error });
+            return Err(InterceptError::before(EINVAL).at(index));
         }
         self.make_room(hooks)
-            .map_err(|error| AttachError { index: 0, error })?;
+            .map_err(|error| InterceptError::before(error).at(0))?;
 
         // The handler must find a function before ftrace intercepts it.
         for hook in hooks.iter_mut() {
@@ -374,7 +430,7 @@ impl Ops {
                 Err(error) if next == done + 1 => {
                     collect_lowest(hooks.get(..done).unwrap_or_default(), scratch);
                     self.release(scratch);
-                    return Err(AttachError { index: done, error });
+                    return Err(error.at(done));
                 }
                 Err(_) => refused = next,
             }
@@ -383,7 +439,7 @@ impl Ops {
     }
 
     /// Intercepts functions, all or none. Changes their order.
-    fn intercept_all(&mut self, sites: &mut [CallSite]) -> Result {
+    fn intercept_all(&mut self, sites: &mut [CallSite]) -> Result<(), InterceptError> {
         let count = sites.len();
         // Bring those for the shared ops to the front.
         let shared = partition(sites, |site| !wants_single(site));
@@ -421,14 +477,16 @@ impl Ops {
     }
 
     /// Intercepts functions with the shared ops.
-    fn intercept_batch(&mut self, sites: &mut [CallSite]) -> Result {
-        self.shared.filter(sites, Change::Add)?;
+    fn intercept_batch(&mut self, sites: &mut [CallSite]) -> Result<(), InterceptError> {
+        self.shared
+            .filter(sites, Change::Add)
+            .map_err(InterceptError::in_filter)?;
         if self.in_shared == 0 {
             if let Err(error) = self.shared.register() {
                 // Not registered, so an empty filter is harmless, and taking out what was put in
                 // cannot matter.
                 let _ = self.shared.filter(sites, Change::Remove);
-                return Err(error);
+                return Err(InterceptError::in_register(error));
             }
         }
         self.in_shared += sites.len();
@@ -436,14 +494,18 @@ impl Ops {
     }
 
     /// Intercepts one function with an ops of its own.
-    fn intercept_single(&mut self, site: CallSite) -> Result {
-        self.singles.reserve(1, GFP_KERNEL)?;
-        let mut single = FtraceOps::new(Registers::Arguments)?;
-        single.filter(&mut [site], Change::Add)?;
-        single.register()?;
+    fn intercept_single(&mut self, site: CallSite) -> Result<(), InterceptError> {
+        self.singles
+            .reserve(1, GFP_KERNEL)
+            .map_err(InterceptError::before)?;
+        let mut single = FtraceOps::new(Registers::Arguments).map_err(InterceptError::before)?;
+        single
+            .filter(&mut [site], Change::Add)
+            .map_err(InterceptError::in_filter)?;
+        single.register().map_err(InterceptError::in_register)?;
         self.singles
             .push_within_capacity((site, single))
-            .map_err(|_| ENOMEM)
+            .map_err(|_| InterceptError::before(ENOMEM))
     }
 
     /// Stops intercepting functions. Changes their order.
@@ -497,7 +559,8 @@ impl Ops {
     /// The errors of [`JumpAnchor::new`]; there are no jumps then.
     pub(crate) fn allow_jumps(&mut self) -> Result {
         let site = ftrace::filter_anchor().ok_or_else(kapi::unsupported)?;
-        self.intercept_batch(&mut [site])?;
+        self.intercept_batch(&mut [site])
+            .map_err(|failed| failed.error)?;
         match JumpAnchor::new() {
             Ok(anchor) => {
                 self.anchors = Some((anchor, site));
