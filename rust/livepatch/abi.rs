@@ -76,7 +76,9 @@ fn errno(result: Result) -> c_int {
 ///
 /// `patch` must be null or as `include/linux/livepatch.h` demands, and belong to a module whose
 /// init function calls. If this succeeds, nothing of the patch may be freed but by the module's
-/// exit function, or by an init function that fails then, with no transition under way.
+/// exit function, or by an init function that fails then, if no transition is under way and the
+/// core has no reason to look at the patch again: nobody writes to its files, and no module that it
+/// names comes or goes.
 pub(crate) unsafe extern "C" fn klp_enable_patch(patch: *mut bindings::klp_patch) -> c_int {
     let _in_flight = InFlight::new();
     // SAFETY: The patch module's memory stays while its init function runs, and then as long as the
@@ -194,7 +196,7 @@ pub(crate) unsafe extern "C" fn klp_get_prev_state(id: c_ulong) -> *mut bindings
         warn_once!(c"klp_get_prev_state() called outside a transition");
         return core::ptr::null_mut();
     }
-    state::previous(id).map_or(core::ptr::null_mut(), StateDescriptor::as_ptr)
+    state::previous(id)
 }
 
 /// Writes the livepatch relocations in one section of a module that is being loaded.

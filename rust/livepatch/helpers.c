@@ -453,7 +453,6 @@ bool livepatch_cpu_online(unsigned int cpu)
 	return cpu_online(cpu);
 }
 
-/* Without tracing: one caller is on the way from the kernel to user space. */
 void livepatch_trigger(struct irq_work *work)
 {
 	guard(preempt)();
@@ -462,6 +461,7 @@ void livepatch_trigger(struct irq_work *work)
 		irq_work_queue(work);
 }
 
+/* Without tracing: one caller is on the way from the kernel to user space. */
 void livepatch_preempt_disable(void)
 {
 	preempt_disable_notrace();

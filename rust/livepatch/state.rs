@@ -12,17 +12,16 @@
 //! [`find`], which any context may call.
 
 use crate::{
+    bindings,
     kapi::{
         cpu::PreemptGuard,
-        module::{
-            ModulePtr,
-            State, //
-        },
+        module::ModulesLocked,
         published::Published, //
     },
     klp::descriptor::{
         CheckedPatch,
         PatchDescriptor,
+        SavedState,
         StateDescriptor, //
     },
     leak_check::{
@@ -58,9 +57,7 @@ static PREVIOUS: Published<Previous> = Published::new();
 /// A state that a patch changed.
 struct Changed {
     patch: PatchId,
-    /// The patch's, which exists as long as the patch.
-    module: ModulePtr,
-    state: StateDescriptor,
+    state: SavedState,
 }
 
 /// The states that patches changed before a certain one came, oldest first.
@@ -80,12 +77,8 @@ impl Previous {
     ) -> Result<KBox<Self>> {
         let mut states = KVec::new();
         for (id, patch) in patches {
-            for state in patch.states() {
-                let changed = Changed {
-                    patch: id,
-                    module: patch.module(),
-                    state: *state,
-                };
+            for state in patch.saved_states() {
+                let changed = Changed { patch: id, state };
                 states.push(changed, GFP_KERNEL)?;
             }
         }
@@ -105,13 +98,16 @@ impl Previous {
 
     /// Lets callbacks see the list, until [`unpublish`]. Costs nothing if there are no states.
     pub(crate) fn publish(this: &mut Option<KBox<Self>>) {
-        if this
-            .as_ref()
-            .is_some_and(|previous| !previous.states.is_empty())
-        {
-            let before = PREVIOUS.replace(this.take());
-            kernel::warn_on!(before.is_some());
+        let Some(mut previous) = this.take_if(|previous| !previous.states.is_empty()) else {
+            return;
+        };
+        let locked = ModulesLocked::new();
+        for changed in previous.states.iter_mut() {
+            changed.state.save(&locked);
         }
+        drop(locked);
+        let before = PREVIOUS.replace(Some(previous));
+        kernel::warn_on!(before.is_some());
     }
 }
 
@@ -120,16 +116,19 @@ pub(crate) fn unpublish() -> Option<KBox<Previous>> {
     PREVIOUS.replace(None)
 }
 
-/// The latest version of the state `id` that a patch older than the one in transition has. A patch
-/// whose module goes may have freed its states.
+/// The latest version of the state `id` that a patch older than the one in transition has, null if
+/// there is none.
+///
+/// Callbacks of one transition get the same answer. A patch whose module goes may have freed its
+/// states, so then it is a copy of when the transition began, until [`unpublish`]; or null if the
+/// module was going already. What older patches have is never an answer instead: the latest patch
+/// may have freed what they point to.
 #[doc(alias = "klp_get_prev_state")]
-pub(crate) fn previous(id: usize) -> Option<StateDescriptor> {
+pub(crate) fn previous(id: usize) -> *mut bindings::klp_state {
     let preempt = PreemptGuard::new();
-    let previous = PREVIOUS.get(&preempt)?;
-    let latest = previous
-        .states
-        .iter()
-        .rev()
-        .find(|old| old.state.id() == id && old.module.state() != State::Going);
-    latest.map(|old| old.state)
+    let latest = PREVIOUS.get(&preempt).and_then(|previous| {
+        let mut newest_first = previous.states.iter().rev();
+        newest_first.find(|old| old.state.id() == id)
+    });
+    latest.map_or(core::ptr::null_mut(), |old| old.state.as_ptr())
 }

@@ -11,8 +11,9 @@
 //! A patch module may allocate them and free them in its exit function, as klp-build's do. As a
 //! rule that runs when the core is done with the patch. But when a module is unloaded by force, it
 //! runs with the patch in force, and the core is told after it, by `klp_module_going()`; the same
-//! if an init function enables the patch, frees it when the transition is over, and fails. So the
-//! core copies what it needs when it gets the patch ([`CheckedPatch`]).
+//! if an init function enables the patch, frees it when the transition is over, and fails, which
+//! goes well if nothing else has the core look at the patch in between. So the core copies what it
+//! needs when it gets the patch ([`CheckedPatch`]).
 //!
 //! What remains, which is to keep fields current and to call callbacks, is done through handles:
 //! [`PatchDescriptor`], [`ObjectDescriptor`] and [`FuncDescriptor`]. A handle leads to its
@@ -53,7 +54,11 @@ use crate::{
         State, //
     }, //
 };
-use core::ptr::NonNull;
+use core::{
+    cell::UnsafeCell,
+    mem::MaybeUninit,
+    ptr::NonNull, //
+};
 use kernel::{
     error::to_result,
     prelude::*, //
@@ -123,7 +128,11 @@ pub(crate) struct PatchDescriptor {
 }
 
 /// The handle of a `struct klp_object`.
-pub(crate) struct ObjectDescriptor(Handle<bindings::klp_object>);
+pub(crate) struct ObjectDescriptor {
+    handle: Handle<bindings::klp_object>,
+    /// Whether it must not be patched before a callback agrees.
+    has_pre_patch: bool,
+}
 
 /// The handle of a `struct klp_func`.
 pub(crate) struct FuncDescriptor(Handle<bindings::klp_func>);
@@ -156,6 +165,23 @@ pub(crate) struct StateDescriptor {
     version: u32,
 }
 
+/// The handle of a `struct klp_state` of an installed patch, and a copy of it, for callbacks of
+/// other patches that may ask for it when the module has freed it.
+///
+/// # Invariants
+///
+/// While `is_saved`, `copy` has a value.
+pub(crate) struct SavedState {
+    handle: Handle<bindings::klp_state>,
+    id: usize,
+    is_saved: bool,
+    copy: UnsafeCell<MaybeUninit<bindings::klp_state>>,
+}
+
+// SAFETY: A shared one gives out no more than addresses.
+unsafe impl Sync for SavedState {}
+// SAFETY: The pointer in the copy is only what the module has put there.
+unsafe impl Send for SavedState {}
 // SAFETY: The structure is not bound to a thread.
 unsafe impl<T> Send for Handle<T> {}
 // SAFETY: A shared handle gives out no more than an address.
@@ -400,10 +426,14 @@ impl NewObject<'_> {
             // SAFETY: The strings of a patch exist as long as it does.
             name: unsafe { string(name) },
             // INVARIANT: Part of a patch whose module frees nothing of it before it is going.
-            descriptor: ObjectDescriptor(Handle {
-                raw: object,
-                module,
-            }),
+            descriptor: ObjectDescriptor {
+                handle: Handle {
+                    raw: object,
+                    module,
+                },
+                // SAFETY: The structure exists by the safety requirements.
+                has_pre_patch: unsafe { (*object.as_ptr()).callbacks.pre_patch.is_some() },
+            },
         }
     }
 }
@@ -443,6 +473,20 @@ impl PatchDescriptor {
     /// The system states that the patch changes.
     pub(crate) fn states(&self) -> &[StateDescriptor] {
         &self.states
+    }
+
+    /// The system states that the patch changes, to be kept for patches that come after it.
+    pub(crate) fn saved_states(&self) -> impl Iterator<Item = SavedState> + '_ {
+        self.states.iter().map(|state| SavedState {
+            // INVARIANT: Part of the patch, whose module frees nothing of it before it is going.
+            handle: Handle {
+                raw: state.raw,
+                module: self.handle.module,
+            },
+            id: state.id,
+            is_saved: false,
+            copy: UnsafeCell::new(MaybeUninit::uninit()),
+        })
     }
 
     /// Keeps `enabled` current.
@@ -493,6 +537,35 @@ impl StateDescriptor {
     }
 }
 
+impl SavedState {
+    /// The identifier of the state.
+    pub(crate) fn id(&self) -> usize {
+        self.id
+    }
+
+    /// Copies what the structure has now, unless the module is going.
+    pub(crate) fn save(&mut self, locked: &ModulesLocked) {
+        let state = self.handle.get(locked);
+        self.is_saved = state.is_some();
+        if let Some(state) = state {
+            // SAFETY: The structure exists while the modules are locked.
+            self.copy.get_mut().write(unsafe { state.read() });
+        }
+    }
+
+    /// The structure; the copy, which exists as long as this, if the module is going; or null if it
+    /// was going when this was saved.
+    pub(crate) fn as_ptr(&self) -> *mut bindings::klp_state {
+        if !self.is_saved {
+            core::ptr::null_mut()
+        } else if self.handle.module.state() == State::Going {
+            self.copy.get().cast()
+        } else {
+            self.handle.raw.as_ptr()
+        }
+    }
+}
+
 impl ObjectDescriptor {
     /// Whether an entry is the one that ends the array.
     ///
@@ -511,7 +584,7 @@ impl ObjectDescriptor {
     pub(crate) fn set_module(&mut self, module: Option<ModulePtr>) {
         let module = module.map_or(core::ptr::null_mut(), ModulePtr::as_ptr);
         let locked = ModulesLocked::new();
-        if let Some(object) = self.0.get(&locked) {
+        if let Some(object) = self.handle.get(&locked) {
             // SAFETY: The structure exists while the modules are locked, and only this handle
             // writes to it.
             unsafe { (*object).mod_ = module };
@@ -520,7 +593,7 @@ impl ObjectDescriptor {
 
     /// Keeps `patched` current.
     pub(crate) fn set_patched(&mut self, patched: bool, locked: &ModulesLocked) {
-        if let Some(object) = self.0.get(locked) {
+        if let Some(object) = self.handle.get(locked) {
             // SAFETY: The structure exists while the modules are locked, and only this handle
             // writes to it.
             unsafe { (*object).patched = patched };
@@ -535,7 +608,7 @@ impl ObjectDescriptor {
     /// function makes of it.
     fn callbacks(&self) -> Option<(bindings::klp_callbacks, *mut bindings::klp_object)> {
         let locked = ModulesLocked::new();
-        let object = self.0.get(&locked)?;
+        let object = self.handle.get(&locked)?;
         // SAFETY: The structure exists while the modules are locked; only the address is taken.
         let callbacks = unsafe { &raw const (*object).callbacks };
         // SAFETY: The structure exists while the modules are locked, and function pointers may be
@@ -547,10 +620,15 @@ impl ObjectDescriptor {
     ///
     /// # Errors
     ///
-    /// The errno that the callback returned; `EINVAL` if it is none.
+    /// The errno that the callback returned; `EINVAL` if it is none. `ENODEV` if there is one, and
+    /// the module is going: a module that comes meanwhile is not patched without its consent.
     pub(crate) fn pre_patch(&mut self) -> Result {
         let Some((callbacks, object)) = self.callbacks() else {
-            return Ok(());
+            return if self.has_pre_patch {
+                Err(ENODEV)
+            } else {
+                Ok(())
+            };
         };
         let result = match callbacks.pre_patch {
             // SAFETY: The module's function, called as it expects: in process context, with its own
@@ -605,7 +683,7 @@ impl ObjectDescriptor {
 
     fn set_post_unpatch_enabled(&mut self, enabled: bool) {
         let locked = ModulesLocked::new();
-        if let Some(object) = self.0.get(&locked) {
+        if let Some(object) = self.handle.get(&locked) {
             // SAFETY: The structure exists while the modules are locked, and only this handle
             // writes to it.
             unsafe { (*object).callbacks.post_unpatch_enabled = enabled };

@@ -25,6 +25,11 @@ static int new_value(void)
 	return 2;
 }
 
+static int pre_patch(struct klp_object *obj)
+{
+	return 0;
+}
+
 static void post_patch(struct klp_object *obj)
 {
 	complete(&patched);
@@ -60,10 +65,12 @@ static int __init patch_init(void)
 		goto err;
 	states->id = 1;
 	states->version = 1;
+	states->data = THIS_MODULE;
 	funcs->old_name = "klp_test_value";
 	funcs->new_func = new_value;
 	objs->name = "klp_test_target";
 	objs->funcs = funcs;
+	objs->callbacks.pre_patch = pre_patch;
 	objs->callbacks.post_patch = post_patch;
 	objs->callbacks.pre_unpatch = pre_unpatch;
 	objs->callbacks.post_unpatch = post_unpatch;

@@ -105,6 +105,33 @@ test_forced_unload_of_a_patch_that_frees() {
 	freed_gone
 }
 
+# A patch that takes over a state gets the same answer before and after, though the state is freed meanwhile. Nor is
+# a module patched then whose callback cannot be asked.
+test_forced_unload_of_a_patch_with_an_heir() {
+	local sleeper rmmod
+	need_forced_unload
+	freed_load
+	load klp_test_freed
+	wait_until 10 settled settled klp_test_freed
+	sleep 600 &
+	sleeper=$!
+	wait_until 10 "asleep" sleeps_in $sleeper hrtimer_nanosleep
+	load klp_test_heir
+	in_transition klp_test_heir
+	command rmmod -f klp_test_freed &
+	rmmod=$!
+	wait_until 10 "the module is going" is_unloading klp_test_freed
+	rmmod klp_test_target
+	expect_error "$ENODEV" load klp_test_target
+	kill $sleeper
+	wait $rmmod
+	wait_until 10 settled settled klp_test_heir
+	grep -q 'heir: the same$' <(since_mark)
+	remove klp_test_heir
+	load klp_test_target
+	freed_gone
+}
+
 # The transition is turned round.
 test_forced_unload_in_transition() {
 	need_forced_unload
