@@ -167,23 +167,32 @@ failed_load() {
 }
 test_failed_load() { with_both failed_load; }
 
+# What klp unload is to do stands on standard input, a script.
+replace_unload() {
+	mv /usr/bin/klp /usr/bin/klp.real
+	{
+		cat <<-'END'
+			#!/bin/sh
+			[ "$1" != unload ] && exec klp.real "$@"
+		END
+		cat
+	} >/usr/bin/klp
+	chmod +x /usr/bin/klp
+}
+restore_unload() { mv /usr/bin/klp.real /usr/bin/klp; }
+
 # A klp that does not unload, as with a stalled transition.
 failed_removal() {
 	local errors
 	errors=$(mktemp)
 	install_package klp-cumulative-1
-	mv /usr/bin/klp /usr/bin/klp.real
-	cat >/usr/bin/klp <<-'END'
-		#!/bin/sh
-		[ "$1" != unload ] && exec klp.real "$@"
-	END
-	chmod +x /usr/bin/klp
+	replace_unload <<<'exit 1'
 	not remove_package "klp-cumulative-$release" 2>"$errors"
 	grep -q 'the patch cannot be taken off, and so the package stays' "$errors"
 	rm "$errors"
 	is_installed "klp-cumulative-$release"
 	shows 1110
-	mv /usr/bin/klp.real /usr/bin/klp
+	restore_unload
 	remove_package "klp-cumulative-$release"
 	shows 111
 }
@@ -194,22 +203,18 @@ module_stays() {
 	local errors
 	errors=$(mktemp)
 	install_package klp-cumulative-1
-	mv /usr/bin/klp /usr/bin/klp.real
-	cat >/usr/bin/klp <<-'END'
-		#!/bin/sh
-		[ "$1" != unload ] && exec klp.real "$@"
+	replace_unload <<-'END'
 		echo 0 >"/sys/kernel/livepatch/$2/enabled"
 		klp.real wait "$2"
 		echo "klp: failed to unload module $2 (refcnt)" >&2
 		exit 1
 	END
-	chmod +x /usr/bin/klp
 	remove_package "klp-cumulative-$release" 2>"$errors"
 	grep -q 'the module klp_test_v1 stays loaded, without effect' "$errors"
 	rm "$errors"
 	not is_installed "klp-cumulative-$release"
 	shows 111
-	mv /usr/bin/klp.real /usr/bin/klp
+	restore_unload
 	rmmod klp_test_v1
 }
 test_module_stays() { with_both module_stays; }

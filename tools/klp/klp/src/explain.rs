@@ -105,6 +105,11 @@ pub fn is_switched_off(machine: &Machine) -> bool {
     is(machine, "modules_disabled", "1")
 }
 
+/// Whether no function can be intercepted.
+pub fn is_ftrace_off(machine: &Machine) -> bool {
+    is(machine, "ftrace_enabled", "0")
+}
+
 /// What then keeps modules from being loaded or unloaded.
 pub const SWITCHED_OFF: &str =
     "loading and unloading modules is switched off until the next boot (kernel.modules_disabled)";
@@ -126,7 +131,7 @@ fn busy(machine: &Machine) -> String {
             other.name()
         ),
         // Newer kernels do not let it be switched off while there are patches, but before.
-        _ if is(machine, "ftrace_enabled", "0") => {
+        _ if is_ftrace_off(machine) => {
             "ftrace is switched off: sysctl kernel.ftrace_enabled=1 switches it on".into()
         }
         _ => format!("something else has changed one of its functions; {SEE_LOG}"),

@@ -18,6 +18,7 @@ use klp_module::Module;
 use crate::{
     booted::Booted,
     commands::Result,
+    explain,
     kernel::{is_loaded_build, module_name, read_module, Kernel},
 };
 
@@ -373,17 +374,16 @@ impl<'a> Facts<'a> {
             },
             ..Live::default()
         };
-        let read = |path: &str| self.machine.read(path).ok().flatten();
         let mut obstacle = |text: &str, advice: &str| {
             live.obstacles.push((text.into(), advice.into()));
         };
-        if read("/proc/sys/kernel/modules_disabled").as_deref() == Some("1") {
+        if explain::is_switched_off(self.machine) {
             obstacle(
                 "no module can be loaded any more (kernel.modules_disabled)",
                 "reboot",
             );
         }
-        if read("/proc/sys/kernel/ftrace_enabled").as_deref() == Some("0") {
+        if explain::is_ftrace_off(self.machine) {
             obstacle(
                 "ftrace is switched off, so that no patch can be enabled",
                 "sysctl kernel.ftrace_enabled=1",
